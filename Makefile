@@ -1,0 +1,41 @@
+# make help: what there is to do. Everything prepares itself first: see scripts/prepare.
+#
+#   make test ARGS="-k store -x"     arguments for pytest, the benchmarks or the demo
+#   make demo PYTHON=python3.12      the Python that .venv is made with
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean prepare
+
+ARGS ?=
+PYTHON ?=
+export PYTHON
+
+help: ## say what there is to do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+prepare: ## make .venv and install what is missing
+	@scripts/prepare
+
+demo: prepare ## from a clean machine to a proven offline image, on stacks/cpu
+	@.venv/bin/python scripts/demo $(ARGS)
+
+test: prepare ## run all tests, with the real tools
+	@.venv/bin/python -m pytest -ra $(ARGS)
+
+lint: prepare ## check style, types and layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: prepare ## put code into its form
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: prepare ## compare with other tools, a table at the end
+	@.venv/bin/python -m bench.run $(ARGS)
+
+clean: ## remove what was made here, but not the store
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist stacks/*/context
+	rm -f wheels/*/*.whl
+	find lockbuild tests bench -name __pycache__ -type d -exec rm -rf {} +

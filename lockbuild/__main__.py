@@ -1,0 +1,5 @@
+"""`python -m lockbuild`."""
+
+from lockbuild.cli import main
+
+main()

@@ -1,0 +1,355 @@
+"""Auditing: is what is there what was locked? Asks neither network nor engine; hashes bytes again.
+
+`CHECKS` is the one table of what is looked at, why, and how it is mended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lockbuild import wheels
+from lockbuild.derivation import Fetch
+from lockbuild.dockerfile import network_steps
+from lockbuild.errors import LockbuildError
+from lockbuild.packing import verify_wheelhouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from lockbuild.lock import Lock
+    from lockbuild.plan import Plan
+    from lockbuild.stack import Stack
+    from lockbuild.store import Store
+    from lockbuild.wheelhouse import Manifest
+
+__all__ = ["CHECKS", "Check", "Finding", "ImageContents", "Report", "Subject", "audit"]
+
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that an audit looks at."""
+
+    id: str
+    level: Level
+    what: str
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    check: str
+    level: Level
+    subject: str
+    """File, package or key."""
+    message: str
+    """What was found and what was expected."""
+    mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageContents:
+    """What an image holds, read without running it."""
+
+    reference: str
+    packages: Mapping[str, str]
+    """Normalised Python project -> version."""
+    debs: Mapping[str, str]
+    """Debian package -> version."""
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is audited. What is not there yet is none, and the checks that need it say so."""
+
+    stack: Stack
+    lock: Lock
+    plan: Plan
+    store: Store
+    wheelhouse: Path
+    manifest: Manifest | None
+    dockerfile: str | None
+    rendered: str | None
+    """The Dockerfile as it would be rendered now."""
+    image: ImageContents | None
+    no_image: str = ""
+    """Why there is no image to look at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an audit found."""
+
+    findings: tuple[Finding, ...]
+    passed: tuple[str, ...]
+    """Ids of the checks that ran and found nothing."""
+    skipped: tuple[tuple[str, str], ...]
+    """Ids of the checks that could not run, and why."""
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.level == "error" for finding in self.findings)
+
+
+CHECKS = (
+    Check(
+        id="wheel-bytes",
+        level="error",
+        what="every wheel of the wheelhouse has the bytes that the lock or the manifest names",
+        why="a changed wheel is another program",
+        mend="delete the file and run `lockbuild build`",
+    ),
+    Check(
+        id="wheel-extra",
+        level="error",
+        what="the wheelhouse holds nothing beyond the lock",
+        why="pip takes whatever it finds there",
+        mend="delete the file, or run `lockbuild build`",
+    ),
+    Check(
+        id="wheel-record",
+        level="error",
+        what="every wheel's RECORD is true of its members",
+        why="installers trust RECORD; what it does not list is never checked or removed",
+        mend="build the wheel again, or replace the release",
+    ),
+    Check(
+        id="wheel-tags",
+        level="error",
+        what="every wheel fits the target",
+        why="pip refuses it in the image",
+        mend="`lockbuild resolve --upgrade-package NAME`, or correct `target` in the stack",
+    ),
+    Check(
+        id="build-pinned",
+        level="warning",
+        what="the lock pins the bytes of every built wheel",
+        why="only then is a build that gives other bytes noticed",
+        mend="`lockbuild build`, then `lockbuild resolve`",
+    ),
+    Check(
+        id="store-bytes",
+        level="error",
+        what="every store object that the image is made of has the bytes of its record",
+        why="disks and people change files",
+        mend="`lockbuild store repair`, then run the command again",
+    ),
+    Check(
+        id="base-pinned",
+        level="error",
+        what="both root file systems follow from locked .debs",
+        why="a base that moves makes another image next year",
+        mend="`lockbuild resolve`",
+    ),
+    Check(
+        id="dockerfile-current",
+        level="error",
+        what="the Dockerfile is what the lock renders",
+        why="an edited Dockerfile builds something that nobody locked",
+        mend="`lockbuild render`",
+    ),
+    Check(
+        id="dockerfile-network",
+        level="error",
+        what="no step of the Dockerfile can use a network",
+        why="what a step downloads is in no lock",
+        mend="take the step out; what it brings belongs into the stack",
+    ),
+    Check(
+        id="image-packages",
+        level="error",
+        what="the image's Python packages are those of the lock",
+        why="what runs must be what was resolved",
+        mend="`lockbuild image`",
+    ),
+    Check(
+        id="image-debs",
+        level="error",
+        what="the image's Debian packages are those of the lock",
+        why="what runs must be what was resolved",
+        mend="`lockbuild image`",
+    ),
+    Check(
+        id="image-lock",
+        level="error",
+        what="the image was made from this lock",
+        why="an image of an older lock looks the same from outside",
+        mend="`lockbuild image`",
+    ),
+)
+
+LOCK_LABEL = "io.lockbuild.lock"
+
+
+class _Skip(Exception):
+    """A check cannot run, for the reason given."""
+
+
+def audit(subject: Subject) -> Report:
+    """Run every check of `CHECKS` on *subject*."""
+    findings: list[Finding] = []
+    passed: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for check in CHECKS:
+        try:
+            found = [
+                Finding(
+                    check=check.id, level=check.level, subject=name, message=message, mend=check.mend
+                )
+                for name, message in _RULES[check.id](subject)
+            ]
+        except _Skip as reason:
+            skipped.append((check.id, str(reason)))
+            continue
+        findings += found
+        if not found:
+            passed.append(check.id)
+    return Report(findings=tuple(findings), passed=tuple(passed), skipped=tuple(skipped))
+
+
+_Found = tuple[str, str]
+
+
+def _manifest(subject: Subject) -> Manifest:
+    if subject.manifest is None:
+        raise _Skip("there is no wheelhouse yet: `lockbuild build`")
+    return subject.manifest
+
+
+def _wheel_bytes(subject: Subject) -> Iterator[_Found]:
+    manifest = _manifest(subject)
+    expected = {p.wheel.filename: p.wheel.sha256 for p in subject.lock.runtime if p.wheel}
+    expected |= {pin.wheel.filename: pin.wheel.sha256 for pin in subject.lock.pins}
+    for entry in manifest.wheels:
+        locked = expected.get(entry.filename)
+        if locked and locked != entry.sha256:
+            yield entry.filename, f"the manifest says sha256 {entry.sha256}, the lock {locked}"
+    present = {entry.name for entry in manifest.wheels}
+    for package in subject.lock.runtime:
+        if package.name not in present:
+            yield package.name, f"{package.version} is locked, but not in the manifest"
+    for fault in verify_wheelhouse(subject.wheelhouse, manifest):
+        name, _, message = fault.partition(": ")
+        yield name, message
+
+
+def _wheel_extra(subject: Subject) -> Iterator[_Found]:
+    known = {entry.filename for entry in _manifest(subject).wheels}
+    locked = {(package.name, package.version) for package in subject.lock.runtime}
+    for entry in _manifest(subject).wheels:
+        if (entry.name, entry.version) not in locked:
+            yield entry.filename, "in the manifest, but not in the lock"
+    for path in sorted(subject.wheelhouse.glob("*.whl")):
+        if path.name not in known:
+            yield path.name, "not in the manifest"
+
+
+def _wheel_record(subject: Subject) -> Iterator[_Found]:
+    expects = {spec.name: spec.expects for spec in subject.stack.builds}
+    for entry in _manifest(subject).wheels:
+        path = subject.wheelhouse / entry.filename
+        if path.is_file():
+            for fault in wheels.check_wheel(path, expects=expects.get(entry.name, ())):
+                yield entry.filename, fault
+
+
+def _wheel_tags(subject: Subject) -> Iterator[_Found]:
+    target = subject.stack.target
+    for entry in _manifest(subject).wheels:
+        if not wheels.wheel_matches(entry.filename, target):
+            yield entry.filename, f"does not fit Python {target.python}, {target.platform}, glibc {target.glibc}"
+
+
+def _build_pinned(subject: Subject) -> Iterator[_Found]:
+    for spec in subject.stack.builds:
+        if subject.lock.pin(spec.name) is None:
+            yield spec.name, "the lock does not pin its bytes"
+
+
+def _store_bytes(subject: Subject) -> Iterator[_Found]:
+    fetched = [d.path for d in subject.plan.derivations.values() if isinstance(d, Fetch)]
+    valid = subject.store.valid([*subject.plan.targets, *fetched])
+    if not valid:
+        raise _Skip("the store holds nothing of this stack: `lockbuild fetch`")
+    for path in sorted(valid):
+        try:
+            subject.store.check(path)
+        except LockbuildError as error:
+            yield str(path), "; ".join((error.message, *error.details))
+
+
+def _base_pinned(subject: Subject) -> Iterator[_Found]:
+    for root, _ in subject.plan.roots:
+        if not any(root in deb.roots for deb in subject.lock.debs):
+            yield root, "no .deb is locked for it"
+
+
+def _dockerfile_current(subject: Subject) -> Iterator[_Found]:
+    if subject.dockerfile is None or subject.rendered is None:
+        raise _Skip("there is no Dockerfile yet: `lockbuild render`")
+    if subject.dockerfile != subject.rendered:
+        yield "Dockerfile", "is not what the lock renders"
+
+
+def _dockerfile_network(subject: Subject) -> Iterator[_Found]:
+    if subject.dockerfile is None:
+        raise _Skip("there is no Dockerfile yet: `lockbuild render`")
+    for step in network_steps(subject.dockerfile):
+        yield "Dockerfile", step
+
+
+def _image(subject: Subject) -> ImageContents:
+    if subject.image is None:
+        raise _Skip(subject.no_image or "there is no image yet: `lockbuild image`")
+    return subject.image
+
+
+def _compare(found: Mapping[str, str], locked: Mapping[str, str]) -> Iterator[_Found]:
+    for name in sorted({*found, *locked}):
+        if name not in locked:
+            yield name, f"{found[name]} is in the image, but not in the lock"
+        elif name not in found:
+            yield name, f"{locked[name]} is locked, but not in the image"
+        elif found[name] != locked[name]:
+            yield name, f"the image has {found[name]}, the lock {locked[name]}"
+
+
+def _image_packages(subject: Subject) -> Iterator[_Found]:
+    locked = {package.name: package.version for package in subject.lock.runtime}
+    yield from _compare(_image(subject).packages, locked)
+
+
+def _image_debs(subject: Subject) -> Iterator[_Found]:
+    locked = {deb.package: deb.version for deb in subject.lock.debs if "runtime" in deb.roots}
+    yield from _compare(_image(subject).debs, locked)
+
+
+def _image_lock(subject: Subject) -> Iterator[_Found]:
+    image = _image(subject)
+    found = image.labels.get(LOCK_LABEL, "absent")
+    if found != f"sha256:{subject.lock.digest}":
+        yield image.reference, f"label {LOCK_LABEL} is {found}, the lock's digest sha256:{subject.lock.digest}"
+
+
+_RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
+    "wheel-bytes": _wheel_bytes,
+    "wheel-extra": _wheel_extra,
+    "wheel-record": _wheel_record,
+    "wheel-tags": _wheel_tags,
+    "build-pinned": _build_pinned,
+    "store-bytes": _store_bytes,
+    "base-pinned": _base_pinned,
+    "dockerfile-current": _dockerfile_current,
+    "dockerfile-network": _dockerfile_network,
+    "image-packages": _image_packages,
+    "image-debs": _image_debs,
+    "image-lock": _image_lock,
+}

@@ -1,0 +1,107 @@
+"""The command line. Only this package prints, reads arguments or ends the process.
+
+Commands are imported when they run, so that `lockbuild --help` imports little more than click.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from lockbuild import __version__
+from lockbuild.errors import LockbuildError
+
+__all__ = ["group", "main"]
+
+# Command -> module of this package, and its line in `--help`.
+_COMMANDS = {
+    "resolve": ("resolving", "Resolve a stack into its lock files."),
+    "fetch": ("building", "Bring everything a stack needs into the store."),
+    "build": ("building", "Build a stack's packages and fill its wheelhouse."),
+    "check": ("building", "Build again and compare with what the store has."),
+    "render": ("imaging", "Write the Dockerfile and its build context."),
+    "image": ("imaging", "Build the image, with networking off."),
+    "audit": ("auditing", "Check that what is there is what was locked."),
+    "doctor": ("auditing", "Try every tool that lockbuild needs."),
+    "store": ("storing", "Look after the store."),
+    "schema": ("resolving", "Print the JSON Schema of a stack file."),
+}
+
+_INTERRUPTED = 130
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"lockbuild.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lockbuild")
+@click.option("--store", metavar="FOLDER", help="Where store objects are kept [env: LOCKBUILD_STORE].")
+@click.option("--builder", metavar="NAME", help="Who builds: sandbox or container [env: LOCKBUILD_BUILDER].")
+@click.option("--cores", type=click.IntRange(min=1), metavar="N", help="Cores that builds may use [env: LOCKBUILD_CORES].")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and results.")
+@click.option("-v", "--verbose", is_flag=True, help="Say every step, also on a terminal.")
+@click.pass_context
+def group(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - click's values
+    """Resolve, build, image and audit CUDA and PyTorch research systems, reproducibly.
+
+    STACK is a folder that holds a stack.toml (stacks/cpu), or its name (cpu).
+
+    Exit codes: 0 done, 1 a bug, 2 stack file or usage wrong, 3 lock missing or stale, 4 cannot be
+    resolved, 5 cannot be fetched, 6 a build failed, 7 store damaged, 8 rendering or image failed,
+    9 audit found errors, 10 a needed tool is absent.
+    """
+    ctx.obj = options
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        group.main(standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: run the same command again, it goes on from there", err=True)
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone: `lockbuild … | head`.
+        sys.stderr.close()
+        code = 0
+    except LockbuildError as error:
+        _show(error)
+        code = error.exit_code
+    except Exception:  # noqa: BLE001 - the last place where a bug can be told from a fault
+        traceback.print_exc()
+        click.echo("error: this is a bug in lockbuild; please report it with the lines above", err=True)
+        code = 1
+    sys.exit(code)
+
+
+def _show(error: LockbuildError) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    for line in error.details:
+        click.echo(f"  {line}", err=True)
+    if error.hint:
+        click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {error.hint}", err=True)

@@ -1,0 +1,146 @@
+"""`lockbuild audit` and `lockbuild doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, settings_of, stack_argument
+from lockbuild.errors import AuditError, LockbuildError, ToolMissing
+from lockbuild.folders import find_stack
+
+if TYPE_CHECKING:
+    from lockbuild.audit import ImageContents, Report, Subject
+    from lockbuild.folders import StackFolder
+    from lockbuild.realise import Realiser
+
+
+@click.command()
+@stack_argument
+@click.option("--image", "reference", metavar="NAME", help="The image to look at; the one of this lock when left out.")
+@json_option
+@click.pass_context
+def audit(ctx: click.Context, folder: StackFolder, *, reference: str | None, as_json: bool) -> None:
+    """Check that STACK's wheelhouse, store, Dockerfile and image are what was locked.
+
+    Needs no network; reads an image's files without running it.
+    """
+    from lockbuild.audit import audit as run_checks  # noqa: PLC0415 - heavy
+
+    console = console_of(ctx)
+    realiser = open_realiser(ctx, folder, console)
+    report = run_checks(_subject(realiser, folder, reference))
+    if as_json:
+        print_json(
+            {
+                "findings": [asdict(finding) for finding in report.findings],
+                "passed": list(report.passed),
+                "skipped": [{"check": check, "reason": reason} for check, reason in report.skipped],
+            }
+        )
+    else:
+        _print(report)
+    if report.errors:
+        count = "1 error" if report.errors == 1 else f"{report.errors} errors"
+        raise AuditError(f"the audit of {folder.label} found {count}")
+
+
+def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> Subject:
+    from lockbuild.audit import Subject  # noqa: PLC0415 - heavy
+    from lockbuild.cli.imaging import rendered_texts  # noqa: PLC0415
+    from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
+
+    manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
+    try:
+        rendered = rendered_texts(realiser)["Dockerfile"]
+    except LockbuildError:
+        rendered = None
+    image, no_image = _image(realiser, reference)
+    return Subject(
+        stack=realiser.stack,
+        lock=realiser.lock,
+        plan=realiser.plan,
+        store=realiser.store,
+        wheelhouse=folder.wheels,
+        manifest=parse_manifest(manifest_file.read_text(encoding="utf-8")) if manifest_file.is_file() else None,
+        dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
+        rendered=rendered,
+        image=image,
+        no_image=no_image,
+    )
+
+
+def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | None, str]:
+    """Return what the image holds, or none and why."""
+    from lockbuild.audit import ImageContents  # noqa: PLC0415 - heavy
+    from lockbuild.cli.imaging import image_tag  # noqa: PLC0415
+    from lockbuild.dockerfile import PREFIX  # noqa: PLC0415
+    from lockbuild.image import containers  # noqa: PLC0415
+    from lockbuild.image.engine import find_engine  # noqa: PLC0415
+
+    name = reference or image_tag(realiser.stack.name, realiser.lock)
+    try:
+        engine = find_engine()
+    except ToolMissing as error:
+        if reference:
+            raise
+        return None, error.message
+    facts = containers.inspect(name, engine=engine) if reference else containers.find(name, engine=engine)
+    if facts is None:
+        return None, f"the engine has no image `{name}`: `lockbuild image`"
+    installed = containers.installed(facts.id, prefix=PREFIX, engine=engine)
+    contents = ImageContents(
+        reference=name, packages=dict(installed.python), debs=dict(installed.debs), labels=dict(facts.labels)
+    )
+    return contents, ""
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console as RichConsole  # noqa: PLC0415 - only a table needs it
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("check", "result", "subject", "found"):
+        table.add_column(column, overflow="fold")
+    found = {finding.check for finding in report.findings}
+    for check in report.passed:
+        table.add_row(check, "ok")
+    for check, reason in report.skipped:
+        table.add_row(check, "not checked", "", reason)
+    for finding in report.findings:
+        table.add_row(finding.check, finding.level, finding.subject, finding.message)
+    RichConsole(highlight=False, markup=False, soft_wrap=False).print(table)
+    for check in sorted(found):
+        mend = next(finding.mend for finding in report.findings if finding.check == check)
+        click.echo(f"{check}: {mend}")
+
+
+@click.command()
+@click.argument("stack", metavar="[STACK]", required=False)
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
+    """Try every tool that lockbuild needs, and say what to do about those that do not work."""
+    from pathlib import Path  # noqa: PLC0415 - heavy with the rest
+
+    from lockbuild.doctor import examine  # noqa: PLC0415
+    from lockbuild.stack import from_document  # noqa: PLC0415
+    from lockbuild.stack.schema import parse_stack_text  # noqa: PLC0415
+
+    vendor = "debian"
+    if stack:
+        folder = find_stack(stack, here=Path.cwd())
+        vendor = from_document(parse_stack_text(folder.read_stack_text(), file=folder.stack_file)).base.debian.vendor
+    diagnoses = tuple(examine(settings_of(ctx), vendor=vendor))
+    if as_json:
+        print_json([asdict(diagnosis) for diagnosis in diagnoses])
+    else:
+        for one in diagnoses:
+            click.echo(f"{one.state:8} {one.name:15} {one.detail}")
+            if one.state != "works" and one.mend:
+                click.echo(f"{'':8} {'':15} {one.mend}")
+    bad = [one.name for one in diagnoses if one.state in ("absent", "broken")]
+    if bad:
+        raise ToolMissing(f"not everything works: {', '.join(bad)}")

@@ -1,0 +1,162 @@
+"""`lockbuild fetch`, `build` and `check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lockbuild.cli.session import (
+    console_of,
+    json_option,
+    keep_going_option,
+    open_realiser,
+    print_json,
+    stack_argument,
+)
+from lockbuild.errors import BuildError, UsageError
+
+if TYPE_CHECKING:
+    from lockbuild.cli.console import Console
+    from lockbuild.digest import StorePath
+    from lockbuild.folders import StackFolder
+    from lockbuild.realise import Realiser
+
+
+@click.command()
+@stack_argument
+@click.pass_context
+def fetch(ctx: click.Context, folder: StackFolder) -> None:
+    """Bring every wheel, source and .deb of STACK into the store.
+
+    After it, nothing else needs a network.
+    """
+    console = console_of(ctx)
+    fetched = open_realiser(ctx, folder, console).fetch()
+    if fetched:
+        console.note(f"{folder.label}: fetched {len(fetched)} artifacts")
+    else:
+        console.note(f"{folder.label}: everything is fetched")
+
+
+@click.command()
+@stack_argument
+@click.argument("packages", metavar="[PACKAGE]...", nargs=-1)
+@keep_going_option
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched and built, and do nothing.")
+@json_option
+@click.pass_context
+def build(
+    ctx: click.Context,
+    folder: StackFolder,
+    *,
+    packages: tuple[str, ...],
+    keep_going: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Build STACK's packages in the sandbox and fill its wheelhouse.
+
+    With PACKAGE, build only those and leave the wheelhouse as it is.
+    """
+    console = console_of(ctx)
+    realiser = open_realiser(ctx, folder, console)
+    targets = _targets(realiser, packages)
+    if dry_run:
+        _say_missing(realiser, targets, as_json=as_json)
+        return
+    outcomes = realiser.build(targets, keep_going=keep_going)
+    changed: tuple[str, ...] = ()
+    if not packages:
+        changed = fill_wheelhouse(realiser, folder)
+    if as_json:
+        print_json(
+            {
+                "built": [{"name": o.name, "status": o.status, "seconds": round(o.duration_s, 1)} for o in outcomes],
+                "wheelhouse": str(folder.wheels),
+                "changed": list(changed),
+            }
+        )
+    elif outcomes or changed:
+        console.note(f"{folder.label}: {len(outcomes)} built; the wheelhouse is {folder.wheels}")
+    else:
+        console.note(f"{folder.label}: nothing to do")
+    _say_unpinned(realiser, folder, console)
+
+
+def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
+    """Write the wheelhouse of a stack whose wheels are all in the store."""
+    from lockbuild.packing import make_manifest, write_wheelhouse  # noqa: PLC0415 - not needed for --help
+
+    manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
+    return write_wheelhouse(folder.wheels, manifest, realiser.store)
+
+
+def wheel_targets(realiser: Realiser) -> tuple[StorePath, ...]:
+    """Return what a wheelhouse needs."""
+    return tuple(path for _, path in (*realiser.plan.wheels, *realiser.plan.builds))
+
+
+def _targets(realiser: Realiser, packages: tuple[str, ...]) -> tuple[StorePath, ...]:
+    if not packages:
+        return wheel_targets(realiser)
+    known = dict((*realiser.plan.builds, *realiser.plan.roots))
+    unknown = [name for name in packages if name not in known]
+    if unknown:
+        raise UsageError(
+            f"`{unknown[0]}` is nothing that stack `{realiser.stack.name}` builds",
+            hint=f"it builds: {', '.join(sorted(known))}",
+        )
+    return tuple(known[name] for name in packages)
+
+
+def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json: bool) -> None:
+    from lockbuild.plan import missing  # noqa: PLC0415 - not needed for --help
+
+    absent = missing(realiser.plan, targets, valid=realiser.store.valid(realiser.plan.derivations))
+    if as_json:
+        print_json(
+            {
+                "fetch": [str(fetch.path) for fetch in absent.to_fetch],
+                "build": [str(build.path) for build in absent.to_build],
+            }
+        )
+        return
+    for fetch in absent.to_fetch:
+        click.echo(f"fetch {fetch.filename}")
+    for build in absent.to_build:
+        click.echo(f"build {build.name}")
+
+
+def _say_unpinned(realiser: Realiser, folder: StackFolder, console: Console) -> None:
+    unpinned = [spec.name for spec in realiser.stack.builds if realiser.lock.pin(spec.name) is None]
+    if unpinned:
+        console.note(
+            f"the lock does not yet pin the bytes of {', '.join(unpinned)}: `lockbuild resolve {folder.label}` does"
+        )
+
+
+@click.command()
+@stack_argument
+@click.argument("packages", metavar="[PACKAGE]...", nargs=-1)
+@json_option
+@click.pass_context
+def check(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, ...], as_json: bool) -> None:
+    """Build STACK's packages and root file systems again and compare every byte.
+
+    With PACKAGE, only those (`runtime` and `toolchain` are the root file systems).
+    """
+    console = console_of(ctx)
+    verdicts = open_realiser(ctx, folder, console).check(packages)
+    if as_json:
+        print_json(
+            [{"name": v.name, "identical": v.identical, "differences": list(v.differences)} for v in verdicts]
+        )
+    else:
+        for verdict in verdicts:
+            click.echo(f"{verdict.name}: {'identical' if verdict.identical else 'different'}")
+            for line in verdict.differences:
+                click.echo(f"  {line}")
+    apart = [verdict.name for verdict in verdicts if not verdict.identical]
+    if apart:
+        raise BuildError(f"not reproducible: {', '.join(apart)}", hint="the lines above say which members differ")

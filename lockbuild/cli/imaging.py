@@ -1,0 +1,127 @@
+"""`lockbuild render` and `lockbuild image`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lockbuild.cli.building import fill_wheelhouse
+from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, stack_argument
+from lockbuild.dockerfile import TEMPLATES, render as render_texts
+from lockbuild.errors import StoreError
+from lockbuild.folders import write_text
+from lockbuild.packing import fill_context, make_manifest, verify_wheelhouse
+from lockbuild.plan import EPOCH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lockbuild.folders import StackFolder
+    from lockbuild.lock import Lock
+    from lockbuild.realise import Realiser
+
+__all__ = ["image", "image_tag", "render", "rendered_texts"]
+
+# Beside the stack file, so that version control shows what changed.
+_COMMITTED = ("Dockerfile", "docker-bake.json")
+
+
+def templates() -> dict[str, str]:
+    """Return the templates: those of an installed package, or of the source tree."""
+    inside = files("lockbuild") / "templates"
+    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "templates"
+    return {name: (folder / name).read_text(encoding="utf-8") for name in TEMPLATES}
+
+
+def rendered_texts(realiser: Realiser) -> Mapping[str, str]:
+    """Return the texts of a build context whose wheels are all in the store."""
+    manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
+    return render_texts(realiser.stack, realiser.lock, manifest, templates=templates())
+
+
+def image_tag(name: str, lock: Lock) -> str:
+    """Return the name that an image of *lock* has: it changes whenever the lock does."""
+    return f"lockbuild/{name}:{lock.digest[:12]}"
+
+
+def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
+    """Fill wheelhouse and build context, and return the committed files that changed."""
+    realiser.build(realiser.plan.targets)
+    fill_wheelhouse(realiser, folder)
+    manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
+    faults = verify_wheelhouse(folder.wheels, manifest)
+    if faults:
+        raise StoreError(
+            f"the wheelhouse {folder.wheels} is not what was locked",
+            details=faults,
+            hint="delete the files named above and run `lockbuild build` again",
+        )
+    texts = render_texts(realiser.stack, realiser.lock, manifest, templates=templates())
+    fill_context(folder.context, texts=texts, manifest=manifest, plan=realiser.plan, store=realiser.store)
+    changed = []
+    for name in _COMMITTED:
+        target = folder.path / name
+        if not target.is_file() or target.read_text(encoding="utf-8") != texts[name]:
+            write_text(target, texts[name])
+            changed.append(name)
+    return tuple(changed)
+
+
+@click.command()
+@stack_argument
+@json_option
+@click.pass_context
+def render(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
+    """Write STACK's Dockerfile, and beside it the build context that it names.
+
+    Whoever has the context needs neither lockbuild nor a network to build it.
+    """
+    console = console_of(ctx)
+    changed = _write_context(open_realiser(ctx, folder, console), folder)
+    if as_json:
+        print_json({"changed": list(changed), "context": str(folder.context)})
+    elif changed:
+        console.note(f"{folder.label}: wrote {', '.join(changed)}; the build context is {folder.context}")
+    else:
+        console.note(f"{folder.label}: Dockerfile and build context are up to date")
+
+
+@click.command()
+@stack_argument
+@click.option("--tag", "tags", multiple=True, metavar="NAME", help="A further name for the image; may be repeated.")
+@click.option("--no-test", is_flag=True, help="Do not build the test stage first.")
+@json_option
+@click.pass_context
+def image(ctx: click.Context, folder: StackFolder, *, tags: tuple[str, ...], no_test: bool, as_json: bool) -> None:
+    """Build STACK's image with networking off, once its test stage has passed."""
+    from contextlib import closing  # noqa: PLC0415 - the engine's modules are heavy, and only needed here
+
+    from lockbuild.image import building, containers  # noqa: PLC0415
+    from lockbuild.image.engine import connect, find_engine  # noqa: PLC0415
+
+    console = console_of(ctx)
+    realiser = open_realiser(ctx, folder, console)
+    engine = find_engine()
+    tag = image_tag(realiser.stack.name, realiser.lock)
+    _write_context(realiser, folder)
+    facts = containers.find(tag, engine=engine)
+    made = facts is None
+    if facts is None:
+        log = realiser.store.root / "logs" / f"image-{realiser.stack.name}.log"
+        if not no_test:
+            building.build(
+                folder.context, tag=f"{tag}-test", engine=engine, log=log, epoch=EPOCH, target="test", progress=console
+            )
+        facts = building.build(folder.context, tag=tag, engine=engine, log=log, epoch=EPOCH, progress=console)
+    names = (f"lockbuild/{realiser.stack.name}:latest", *tags)
+    with closing(connect(engine)) as client:
+        for name in names:
+            client.images.get(facts.id).tag(name)
+    if as_json:
+        print_json({"image": tag, "id": facts.id, "size": facts.size, "built": made})
+    else:
+        click.echo(tag)
+        console.note(f"{facts.id}, {facts.size / 1e6:.0f} MB" + ("" if made else ": the image is up to date"))

@@ -1,0 +1,95 @@
+"""`lockbuild resolve` and `lockbuild schema`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from packaging.utils import canonicalize_name
+
+from lockbuild.cli.session import (
+    console_of,
+    json_option,
+    mirrors_of,
+    open_store,
+    print_json,
+    settings_of,
+    stack_argument,
+)
+
+if TYPE_CHECKING:
+    from lockbuild.folders import StackFolder
+
+
+@click.command()
+@stack_argument
+@click.option("--engine", type=click.Choice(["uv", "pip-tools"]), default="uv", show_default=True, help="Who resolves the Python packages.")
+@click.option("--cross-check", is_flag=True, help="Ask both engines; they must pin the same versions.")
+@click.option("--upgrade", is_flag=True, help="Move every pin to the newest that fits.")
+@click.option("-P", "--upgrade-package", "packages", multiple=True, metavar="NAME", help="Let this package move; may be repeated.")
+@click.option("--repin", multiple=True, metavar="NAME", help="Forget the pinned bytes of this build; may be repeated.")
+@json_option
+@click.pass_context
+def resolve(
+    ctx: click.Context,
+    folder: StackFolder,
+    *,
+    engine: str,
+    cross_check: bool,
+    upgrade: bool,
+    packages: tuple[str, ...],
+    repin: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Resolve STACK into pylock.toml, pylock.build.toml, requirements.txt and lockbuild.lock.
+
+    Only this command writes locks. What has not changed in the stack keeps its pins.
+    """
+    from lockbuild.locking import ResolveOptions, resolve as resolve_stack  # noqa: PLC0415 - heavy
+
+    settings, console = settings_of(ctx), console_of(ctx)
+    resolved = resolve_stack(
+        folder,
+        options=ResolveOptions(
+            engine="pip-tools" if engine == "pip-tools" else "uv",
+            cross_check=cross_check,
+            upgrade=upgrade,
+            upgrade_packages=frozenset(canonicalize_name(name) for name in packages),
+            repin=frozenset(canonicalize_name(name) for name in repin),
+        ),
+        mirrors=lambda: mirrors_of(settings),
+        store=open_store(settings),
+        progress=console,
+    )
+    if as_json:
+        print_json(
+            {
+                "stack": folder.path.name,
+                "changed": list(resolved.changed),
+                "moved": list(resolved.moved),
+                "unpinned": list(resolved.unpinned),
+                "lock": resolved.lock.digest,
+            }
+        )
+        return
+    for line in resolved.moved:
+        click.echo(line)
+    if resolved.engines[1:]:
+        console.note(f"{' and '.join(resolved.engines)} agree")
+    if resolved.changed:
+        console.note(f"{folder.label}: wrote {', '.join(resolved.changed)}")
+    else:
+        console.note(f"{folder.label}: the lock is up to date")
+    if resolved.unpinned:
+        console.note(
+            f"not built yet, so without a hash: {', '.join(resolved.unpinned)}; "
+            f"`lockbuild build {folder.label}`, then `lockbuild resolve {folder.label}` pins their bytes"
+        )
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of a stack file, for editors."""
+    from lockbuild.stack.schema import json_schema  # noqa: PLC0415 - heavy
+
+    print_json(json_schema())

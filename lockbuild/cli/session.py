@@ -1,0 +1,140 @@
+"""What commands share: options, and opening a stack with its store, builders and mirrors."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lockbuild.folders import find_stack
+from lockbuild.settings import load_settings
+from lockbuild.stack import from_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lockbuild.builders import Builder
+    from lockbuild.cli.console import Console
+    from lockbuild.folders import StackFolder
+    from lockbuild.realise import Realiser
+    from lockbuild.settings import Settings
+    from lockbuild.sources import Mirrors
+    from lockbuild.store import Store
+
+__all__ = [
+    "console_of",
+    "json_option",
+    "keep_going_option",
+    "open_realiser",
+    "open_store",
+    "print_json",
+    "settings_of",
+    "stack_argument",
+]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+def stack_argument(function: _F) -> _F:
+    """Add the argument STACK, given to the command as a `StackFolder`."""
+
+    def convert(_ctx: click.Context, _parameter: click.Parameter, value: str) -> StackFolder:
+        return find_stack(value, here=Path.cwd())
+
+    return click.argument("folder", metavar="STACK", callback=convert)(function)
+
+
+def json_option(function: _F) -> _F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def keep_going_option(function: _F) -> _F:
+    """Add `--keep-going`."""
+    return click.option(
+        "-k", "--keep-going", is_flag=True, help="After a failure, go on with what does not need it."
+    )(function)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print *value* on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def settings_of(ctx: click.Context) -> Settings:
+    """Return the settings that the group's options and the machine give."""
+    options = ctx.obj
+    return load_settings(store=options["store"], builder=options["builder"], cores=options["cores"])
+
+
+def console_of(ctx: click.Context) -> Console:
+    """Return what shows progress and notes."""
+    from lockbuild.cli.console import Console  # noqa: PLC0415 - not needed for --help
+
+    return Console(quiet=ctx.obj["quiet"], verbose=ctx.obj["verbose"])
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the store, made when it is not there yet."""
+    from lockbuild.store import Store  # noqa: PLC0415 - not needed for --help
+
+    return Store(settings.store)
+
+
+def mirrors_of(settings: Settings) -> Mirrors:
+    """Return where this machine looks for what."""
+    from lockbuild.resolvers import apt  # noqa: PLC0415 - only who fetches needs them
+    from lockbuild.resolvers._configured import default_index  # noqa: PLC0415
+    from lockbuild.sources import Mirrors  # noqa: PLC0415
+
+    indexes = dict(settings.indexes)
+    indexes["pypi"] = (*indexes.get("pypi", ()), default_index())
+    archives = {vendor: apt.configured_mirrors(vendor) for vendor in ("debian", "ubuntu")}
+    archives |= dict(settings.archives)
+    return Mirrors(
+        indexes=tuple(sorted(indexes.items())),
+        archives=tuple(sorted(archives.items())),
+        snapshots=settings.snapshots,
+    )
+
+
+def builder_of(settings: Settings) -> Builder:
+    """Return the builder that the settings name."""
+    if settings.builder == "container":
+        from lockbuild.builders.container import ContainerBuilder  # noqa: PLC0415 - imports the Docker SDK
+
+        return ContainerBuilder()
+    from lockbuild.builders.sandbox import SandboxBuilder  # noqa: PLC0415
+
+    return SandboxBuilder()
+
+
+def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> Realiser:
+    """Return the stack in *folder* with a plan, ready to be realised.
+
+    Raises:
+        LockError: The lock is missing, damaged or stale.
+    """
+    from lockbuild.builders.rootfs import RootfsBuilder  # noqa: PLC0415 - not needed for --help
+    from lockbuild.plan import make_plan  # noqa: PLC0415
+    from lockbuild.realise import Realiser  # noqa: PLC0415
+
+    settings = settings_of(ctx)
+    document, lock = folder.read_locked()
+    stack = from_document(document)
+    return Realiser(
+        stack=stack,
+        lock=lock,
+        plan=make_plan(stack, lock),
+        stack_folder=folder.path,
+        store=open_store(settings),
+        mirrors=cache(lambda: mirrors_of(settings)),
+        builder=builder_of(settings),
+        root_builder=RootfsBuilder(),
+        progress=console,
+        cores=settings.cores,
+        connections=settings.connections,
+    )

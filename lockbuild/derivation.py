@@ -1,0 +1,222 @@
+"""What can be realised: fetches and builds, their store paths, and what a builder is told and answers.
+
+Pure: reads and writes no files. A fetch is fixed-output, its path follows from the content's hash, so
+URLs never enter it. A build is input-addressed, its path follows from everything that can change the
+result. Job counts, timeouts, logs, mirrors and which engine ran stay out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lockbuild.digest import JsonValue, Sha256, StorePath, store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from lockbuild.lock import LockedDeb
+
+__all__ = [
+    "SANDBOX_VERSION",
+    "Build",
+    "BuildOutcome",
+    "BuildStatus",
+    "BuildTask",
+    "Derivation",
+    "Fetch",
+    "FolderArchive",
+    "IndexFile",
+    "PathInfo",
+    "PoolFile",
+    "Where",
+    "rootfs_command",
+]
+
+SANDBOX_VERSION = 1
+"""Raised whenever the sandbox changes in a way that can change what a build gives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFile:
+    """A file of a Python package index."""
+
+    index: str
+    """Name of the index: `pypi` is the default index as configured on the machine."""
+    project: str
+    """Normalised project name."""
+    url: str | None = None
+    """The index's address, for an index that the stack names; never the default index's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolFile:
+    """A .deb of a Debian or Ubuntu archive."""
+
+    vendor: str
+    """`debian` or `ubuntu`: whose archive, as configured on the machine."""
+    path: str
+    """Path below the archive's root: `pool/main/z/zlib/…`."""
+    snapshot: str | None = None
+    """Time stamp of a snapshot archive, `20250601T000000Z`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderArchive:
+    """An archive that lockbuild makes of a folder beside the stack file."""
+
+    path: str
+    """Below the stack's folder."""
+
+
+Where = IndexFile | PoolFile | FolderArchive
+"""Where a fetch may be looked for. Never part of a digest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """A file known by its content: wherever it comes from, only these bytes will do."""
+
+    filename: str
+    sha256: Sha256
+    size: int | None
+    """Bytes, where known beforehand."""
+    where: Where
+
+    @property
+    def path(self) -> StorePath:
+        """The store path: file name and sha256 decide it."""
+        return store_path(["fetch", 1, self.filename, self.sha256], self.filename)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """A computation without network whose result follows from what is listed here."""
+
+    name: str
+    kind: Literal["environment", "rootfs", "wheel"]
+    """`wheel` and `environment` run a command in the toolchain; `rootfs` makes a toolchain from .debs."""
+    system: str
+    toolchain: StorePath | None
+    """Root file system in which the command runs; none for a `rootfs`."""
+    command: tuple[str, ...]
+    """The argument vector; for a `rootfs`, the options of the tool that makes it."""
+    env: tuple[tuple[str, str], ...]
+    """Environment variables, sorted by name."""
+    inputs: tuple[tuple[str, StorePath], ...]
+    """Name below /build/inputs and the store object that stands there, sorted by name."""
+
+    def __post_init__(self) -> None:
+        if list(self.env) != sorted(self.env) or list(self.inputs) != sorted(self.inputs):
+            msg = f"environment and inputs of build `{self.name}` are not sorted"
+            raise ValueError(msg)
+
+    @property
+    def path(self) -> StorePath:
+        """The store path: the digest of all fields and of the sandbox's version."""
+        identity: list[JsonValue] = [
+            "build",
+            1,
+            SANDBOX_VERSION,
+            self.kind,
+            self.name,
+            self.system,
+            self.toolchain,
+            list(self.command),
+            [[name, value] for name, value in self.env],
+            [[name, path] for name, path in self.inputs],
+        ]
+        return store_path(identity, self.name)
+
+    @property
+    def references(self) -> tuple[StorePath, ...]:
+        """The store objects that must be there before this can be built."""
+        paths = {path for _, path in self.inputs}
+        return tuple(sorted(paths | ({self.toolchain} if self.toolchain else set())))
+
+
+Derivation = Fetch | Build
+
+
+def rootfs_command(suite: str, debs: Iterable[LockedDeb]) -> tuple[str, ...]:
+    """Return the command of the `rootfs` build that installs *debs*.
+
+    Options first, as long words (`--suite=bookworm`, `--architecture=amd64`), then every package of the
+    root as `NAME=VERSION`, sorted: nothing is left for a solver to choose.
+
+    Raises:
+        ValueError: The packages are of no architecture, or of several.
+    """
+    debs = tuple(debs)
+    architectures = sorted({deb.architecture for deb in debs} - {"all"})
+    if len(architectures) != 1:
+        msg = f"packages of one architecture were expected, found {architectures}"
+        raise ValueError(msg)
+    pins = sorted(f"{deb.package}={deb.version}" for deb in debs)
+    return (f"--suite={suite}", f"--architecture={architectures[0]}", *pins)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathInfo:
+    """The record of a valid store object. An object without one is not valid, whatever lies there."""
+
+    path: StorePath
+    sha256: Sha256
+    """Of the bytes of a file; of the canonical listing of a folder."""
+    size: int
+    """Bytes of all files together."""
+    references: tuple[StorePath, ...] = ()
+    """Inputs of the build that made it."""
+    kind: Literal["file", "folder"] = "file"
+    outputs: tuple[tuple[str, Sha256, int], ...] = ()
+    """Name, sha256 and size of each top-level file of a folder, sorted: the wheels of a build."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildTask:
+    """All that a builder may know. Paths are those of the machine; it never sees a store."""
+
+    name: str
+    kind: Literal["environment", "rootfs", "wheel"]
+    rootfs: Path | None
+    """Unpacked toolchain, never written to; none when a root file system is what is built."""
+    rootfs_name: str | None
+    """A name that changes whenever the toolchain's content does: engines that import it use it as a tag."""
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    inputs: tuple[tuple[str, Path], ...]
+    """Name below /build/inputs and the file or folder of the machine that is shown there, read-only."""
+    scratch: Path
+    """An empty folder of the builder's own; what the command leaves in `scratch/out` is the output."""
+    log: Path
+    """File that takes the build's whole output."""
+    cores: int = 1
+    timeout_s: float | None = None
+
+
+BuildStatus = Literal[
+    "built",
+    "substituted",
+    "valid",
+    "failed",
+    "timed-out",
+    "output-rejected",
+    "not-deterministic",
+    "dependency-failed",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOutcome:
+    """What became of a build: a value, not an exception, so that other builds can go on."""
+
+    name: str
+    status: BuildStatus
+    output: Path | None = None
+    """Folder with the result; none unless the status is `built`."""
+    message: str = ""
+    """What went wrong, in words; the log's last lines follow in `tail`."""
+    tail: tuple[str, ...] = ()
+    log: Path | None = None
+    duration_s: float = 0.0

@@ -1,0 +1,340 @@
+"""The Dockerfile of a stack and the files beside it, as text. Pure: templates come in as text too.
+
+Whoever assembles the build context puts beside them what the Dockerfile names: `rootfs/runtime.tar`,
+`rootfs/toolchain.tar`, every wheel of the manifest below `wheels/`, and the installer's wheel below
+`tools/`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from unicodedata import category
+
+from lockbuild.digest import canonical_json, sha256_of
+from lockbuild.documents import json_text
+from lockbuild.errors import ImageError
+from lockbuild.plan import EPOCH, INSTALLER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from jinja2 import Environment
+
+    from lockbuild.digest import JsonValue
+    from lockbuild.lock import Lock
+    from lockbuild.stack import Image, Stack
+    from lockbuild.wheelhouse import Manifest
+
+__all__ = ["PREFIX", "TEMPLATES", "installer_wheel", "network_steps", "render"]
+
+TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2")
+"""Names of the templates that `render` wants."""
+
+PREFIX = "/opt/venv"
+"""The virtual environment in the image."""
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_UID = 1000
+
+# What is written without quotes. The stack file is checked already; but a Dockerfile that one value
+# could break out of is worth a second lock on the door.
+_FORMS = {
+    "module": re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*"),
+    "path": re.compile(r"/[A-Za-z0-9._/-]*"),
+    "user": re.compile(r"[a-z_][a-z0-9_-]{0,31}"),
+    "variable": re.compile(r"[A-Za-z_][A-Za-z0-9_]*"),
+    "version": re.compile(r"3\.\d+"),
+    "wheel": re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.whl"),
+    "word": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Account:
+    """The user that the image runs as."""
+
+    name: str
+    uid: int
+    home: str
+
+
+def installer_wheel(lock: Lock) -> str:
+    """Return the file name of the wheel below `tools/`: the locked pip of the unnamed build environment.
+
+    Raises:
+        ImageError: The lock has none.
+    """
+    for package in dict(lock.build).get("", ()):
+        if package.name == INSTALLER and package.wheel:
+            return package.wheel.filename
+    raise ImageError(
+        f"the lock has no wheel of `{INSTALLER}` in its build environment, which installs the others",
+        hint="resolve the stack again",
+    )
+
+
+def render(
+    stack: Stack, lock: Lock, manifest: Manifest, *, templates: Mapping[str, str]
+) -> dict[str, str]:
+    """Return file name -> text of what stands beside the wheels: the same text for the same values.
+
+    Args:
+        templates: Name -> text of each of `TEMPLATES`.
+
+    Raises:
+        ImageError: A template is missing or wrong, or a value of the stack cannot be written down.
+    """
+    from jinja2 import TemplateError  # noqa: PLC0415 - only rendering needs it
+
+    values = _values(stack, lock, manifest)
+    environment = _environment(templates)
+    try:
+        dockerfile = environment.get_template("Dockerfile.j2").render(values)
+        dockerignore = environment.get_template("dockerignore.j2").render(values)
+    except TemplateError as error:
+        place = f"{getattr(error, 'name', None)}:{getattr(error, 'lineno', '?')}: "
+        raise ImageError(
+            f"a template cannot be rendered: {place if 'None' not in place else ''}{error}",
+            hint="templates/ holds the ones that lockbuild comes with",
+        ) from error
+    return {
+        ".dockerignore": dockerignore,
+        "Dockerfile": dockerfile,
+        "docker-bake.json": json_text(_bake(stack)),
+        "wheels.txt": _wheels(manifest),
+    }
+
+
+def _environment(templates: Mapping[str, str]) -> Environment:
+    from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415 - as above
+
+    environment = Environment(  # noqa: S701 - a Dockerfile is not HTML
+        loader=DictLoader(dict(templates)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "json": _json_words,
+        "quoted": _quoted,
+    }
+    return environment
+
+
+def _values(stack: Stack, lock: Lock, manifest: Manifest) -> dict[str, object]:
+    installer = installer_wheel(lock)
+    _check("wheel", (installer,), "tools/")
+    _check("word", (stack.name,), "name")
+    _check("word", (stack.base.debian.suite,), "base.debian.suite")
+    _check("version", (stack.target.python,), "target.python")
+    _check("module", stack.imports, "preflight.imports")
+    _check("path", (stack.image.workdir,), "image.workdir")
+    _check("variable", (name for name, _ in stack.env), "env")
+    account = _account(stack.image)
+    common = {"LANG": "C.UTF-8", "PATH": _PATH}
+    return {
+        "account": account,
+        "base_env": sorted(common.items()),
+        "env": _image_env(stack),
+        "epoch": EPOCH,
+        "installer": installer,
+        "labels": _labels(stack, lock, manifest),
+        "manifest": manifest,
+        "prefix": PREFIX,
+        "stack": stack,
+        "toolchain_env": sorted((common | {"SOURCE_DATE_EPOCH": str(EPOCH)}).items()),
+    }
+
+
+def _check(form: str, found: Sequence[str] | Iterator[str], key: str) -> None:
+    for text in found:
+        if not _FORMS[form].fullmatch(text):
+            raise ImageError(f"`{key}`: found {text!r}, which is no {form} that a Dockerfile can hold")
+
+
+def _account(image: Image) -> _Account | None:
+    if image.user == "root":
+        return None
+    _check("user", (image.user,), "image.user")
+    return _Account(name=image.user, uid=_UID, home=f"/home/{image.user}")
+
+
+def _image_env(stack: Stack) -> list[tuple[str, str]]:
+    own = dict(stack.env)
+    variables = {"PATH": f"{PREFIX}/bin:{own.get('PATH', _PATH)}", "VIRTUAL_ENV": PREFIX}
+    if stack.target.cuda:
+        # What NVIDIA's container runtime looks at; without it the image has no GPU.
+        variables |= {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility", "NVIDIA_VISIBLE_DEVICES": "all"}
+    return sorted((variables | {name: own[name] for name in own if name != "PATH"}).items())
+
+
+def _labels(stack: Stack, lock: Lock, manifest: Manifest) -> list[tuple[str, str]]:
+    base = stack.base.debian
+    wheels: list[JsonValue] = [[wheel.name, wheel.version, wheel.sha256] for wheel in manifest.wheels]
+    debs: list[JsonValue] = [
+        [deb.package, deb.version, deb.sha256] for deb in lock.debs if "runtime" in deb.roots
+    ]
+    labels = {
+        "io.lockbuild.base": " ".join((base.vendor, base.suite, *base.components, base.snapshot or "")),
+        "io.lockbuild.debs": f"sha256:{sha256_of(canonical_json(debs))}",
+        "io.lockbuild.lock": f"sha256:{lock.digest}" if lock.digest else "",
+        "io.lockbuild.python": stack.target.python,
+        "io.lockbuild.stack": stack.name,
+        "io.lockbuild.wheels": f"sha256:{sha256_of(canonical_json(wheels))}",
+        "org.opencontainers.image.description": stack.summary,
+        "org.opencontainers.image.title": stack.name,
+    }
+    if stack.target.cuda:
+        labels["io.lockbuild.cuda"] = stack.target.cuda
+    return sorted((name, value.strip()) for name, value in labels.items() if value)
+
+
+def _wheels(manifest: Manifest) -> str:
+    """Return the wheels as requirements in pip's hash-checking mode, also those just built."""
+    return "".join(
+        f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in manifest.wheels
+    )
+
+
+def _bake(stack: Stack) -> dict[str, object]:
+    runtime = {
+        "context": ".",
+        "dockerfile": "Dockerfile",
+        "target": "runtime",
+        "tags": [f"{stack.name}:latest"],
+        "network": "none",
+        "pull": False,
+        "args": {"SOURCE_DATE_EPOCH": str(EPOCH)},
+        "attest": ["type=provenance,disabled=true", "type=sbom,disabled=true"],
+        "output": ["type=docker,rewrite-timestamp=true"],
+    }
+    test = {"inherits": ["runtime"], "target": "test", "tags": [], "output": ["type=cacheonly"]}
+    return {
+        "group": {"default": {"targets": ["runtime"]}},
+        "target": {"runtime": runtime, "test": test},
+    }
+
+
+# ---- quoting --------------------------------------------------------------------------------------
+
+
+def _quoted(value: str) -> str:
+    r"""Return *value* in double quotes, as ENV and LABEL read it: only `\`, `"` and `$` are special.
+
+    Raises:
+        ImageError: It has a line break or another control character, which no quoting can hold.
+    """
+    # Readers of Dockerfiles disagree on what ends a line, hence not `\n` alone.
+    control = next((found for found in value if category(found) in {"Cc", "Cs", "Zl", "Zp"}), None)
+    if control is not None:
+        raise ImageError(f"a Dockerfile cannot hold {control!r} in the value {value!r}")
+    return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
+
+
+def _json_words(words: Sequence[str]) -> str:
+    """Return an argument vector in exec form, on one line whatever the words hold."""
+    # A reader that knows here-documents must not see one begin inside a string.
+    return json.dumps(list(words), ensure_ascii=True).replace("<<", "\\u003c<")
+
+
+# ---- reading --------------------------------------------------------------------------------------
+
+# Commands that ask a network, and what keeps each of them from doing so.
+_TOOLS = (
+    (r"(apt|apt-get|aptitude)( -\S+)* (update|install|\S*upgrade|build-dep)", r"--no-download"),
+    (r"(pip[\d.]*|pip-\S+\.whl/pip)( -\S+)* (install|download|wheel)", r"--no-index"),
+    (r"uv( -\S+)* (pip|sync|add|lock|run|tool)", r"--offline|--no-index"),
+    (r"(conda|mamba|micromamba|pixi)( -\S+)* (create|install|update|env)", r"--offline"),
+    (r"git( -\S+)* (clone|fetch|pull|submodule|ls-remote)", None),
+    (r"(npm|pnpm|yarn|gem|cargo|go)( -\S+)* (add|ci|install|get|fetch|mod|build)", r"--offline"),
+    (r"(apk|dnf|yum|zypper|hf|huggingface-cli)( -\S+)* (add|install|update|download)", None),
+    (r"(curl|wget|aria2c|gdown|rsync|scp|ssh)", None),
+    (r"(urllib\.request|urlretrieve|requests\.get|torch\.hub\.load)", None),
+    (r"(hf_hub_download|snapshot_download)", None),
+)
+_HERE_DOCUMENT = re.compile(r"<<-?\s*([\"']?)([A-Za-z_]\w*)\1")
+_SHOWN = 120
+
+
+def network_steps(dockerfile: str) -> tuple[str, ...]:
+    """Return the steps of a Dockerfile that could reach a network, each with its line.
+
+    A base image named by digest counts as fixed; one named by tag does not. A RUN is judged by the
+    programs it names, so this finds slips, not malice: the network is kept out by building without one.
+    """
+    found = []
+    stages: set[str] = {"scratch"}
+    for line, step in _steps(dockerfile):
+        if _reaches(step, stages):
+            shown = step if len(step) <= _SHOWN else f"{step[: _SHOWN - 1]}…"
+            found.append(f"line {line}: {shown}")
+        stage = re.match(r"FROM\s.*\sAS\s+(\S+)", step, re.IGNORECASE)
+        if stage:
+            stages.add(stage[1].lower())
+    return tuple(found)
+
+
+def _steps(dockerfile: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each instruction on one line, and of a `# syntax=` directive."""
+    lines = iter(enumerate(dockerfile.splitlines(), 1))
+    words: list[str] = []
+    begin = 0
+    for number, line in lines:
+        text = line.strip()
+        if not words and re.match(r"#\s*syntax\s*=", text, re.IGNORECASE):
+            yield number, text
+        if not text or text.startswith("#"):
+            continue
+        begin = begin if words else number
+        words.append(text.removesuffix("\\").strip())
+        if text.endswith("\\"):
+            continue
+        for _, end in _HERE_DOCUMENT.findall(text):
+            for _, body in lines:
+                if body.strip() == end:
+                    break
+                words.append(f"; {body.strip()}")
+        yield begin, " ".join(words)
+        words = []
+
+
+def _reaches(step: str, stages: set[str]) -> bool:
+    instruction, _, rest = step.partition(" ")
+    match instruction.upper():
+        case "FROM":
+            return _moves(re.sub(r"--\S+\s+", "", rest).split()[0], stages)
+        case "COPY":
+            origin = re.search(r"--from=(\S+)", rest)
+            return origin is not None and _moves(origin[1], stages)
+        case "ADD":
+            return re.search(r"(^|[\s\"])((https?|ftp|git|ssh)://|git@|github\.com/)", rest) is not None
+        case "RUN":
+            return "--network=none" not in rest and any(map(_asks, _commands(rest)))
+    return instruction.startswith("#")
+
+
+def _moves(image: str, stages: set[str]) -> bool:
+    return image.lower() not in stages and "@sha256:" not in image and not image.isdigit()
+
+
+def _commands(rest: str) -> list[str]:
+    """Split a RUN where a shell would begin another command; in exec form, join the words."""
+    plain = re.sub(r"^(--\S+\s+)+", "", rest)
+    if plain.startswith("["):
+        # As the engine does: what is no JSON is a shell command.
+        with suppress(TypeError, ValueError):
+            plain = " ".join(json.loads(plain))
+    return re.split(r"&&|\|\|?|;|\n", plain)
+
+
+def _asks(command: str) -> bool:
+    return any(
+        re.search(rf"(^|[\s/(\"'`]){tool}(?![\w.-])", command)
+        and not (kept and re.search(kept, command))
+        for tool, kept in _TOOLS
+    )

@@ -1,0 +1,140 @@
+"""Trying every tool that lockbuild needs: is it there, which version, and does it work when tried."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lockbuild.builders.rootfs import RootfsBuilder
+from lockbuild.builders.sandbox import SandboxBuilder
+from lockbuild.errors import LockbuildError
+from lockbuild.image.clients import find_client
+from lockbuild.image.engine import find_engine
+from lockbuild.process import find_tool, install_hint, run
+from lockbuild.resolvers._configured import default_index, find_uv
+from lockbuild.resolvers.apt import configured_mirrors, default_keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lockbuild.settings import Settings
+
+__all__ = ["Diagnosis", "examine"]
+
+_LITTLE_SPACE = 5 * 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What is known of one tool."""
+
+    name: str
+    purpose: str
+    state: Literal["works", "absent", "broken", "warning"]
+    detail: str
+    """Version and place, or what went wrong."""
+    mend: str = ""
+
+
+def examine(settings: Settings, *, vendor: str) -> Iterator[Diagnosis]:
+    """Yield a diagnosis of each tool, tried for real; nothing is downloaded.
+
+    Args:
+        vendor: Whose archive the root file systems come from: `debian` or `ubuntu`.
+    """
+    yield _tried("uv", "resolves Python packages", lambda: _version(str(find_uv())))
+    yield _tried("default index", "serves Python packages", lambda: _redacted(default_index()))
+    yield _tried("apt-get", "solves Debian packages", lambda: _version("apt-get"))
+    yield _archive(settings, vendor)
+    yield _tried("keyring", "checks the archive's signatures", lambda: str(default_keyring(vendor)))
+    yield _tried("mmdebstrap", "makes root file systems", lambda: _probed(RootfsBuilder, "mmdebstrap"))
+    yield _tried("bubblewrap", "is the sandbox of builds", lambda: _probed(SandboxBuilder, "bwrap"))
+    yield _tried("docker engine", "makes and runs images", _engine)
+    yield _tried("docker client", "hands builds to BuildKit", _client)
+    yield _tool("git", "fetches sources")
+    yield _store(settings.store)
+
+
+def _tried(name: str, purpose: str, attempt: Callable[[], str]) -> Diagnosis:
+    try:
+        return Diagnosis(name=name, purpose=purpose, state="works", detail=attempt())
+    except LockbuildError as error:
+        detail = "; ".join((error.message, *error.details))
+        state: Literal["absent", "broken"] = "absent" if "not installed" in detail else "broken"
+        return Diagnosis(name=name, purpose=purpose, state=state, detail=detail, mend=error.hint or "")
+
+
+def _tool(name: str, purpose: str) -> Diagnosis:
+    if find_tool(name) is None:
+        return Diagnosis(
+            name=name, purpose=purpose, state="absent", detail="not installed", mend=install_hint(name)
+        )
+    return _tried(name, purpose, lambda: _version(name))
+
+
+def _version(program: str) -> str:
+    said = run([program, "--version"], timeout_s=20)
+    return (said.stdout or said.stderr).strip().splitlines()[0]
+
+
+def _probed(builder: type[RootfsBuilder | SandboxBuilder], program: str) -> str:
+    builder().probe()
+    return _version(program)
+
+
+def _redacted(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _engine() -> str:
+    engine = find_engine()
+    free = "" if engine.free is None else f", {engine.free / 1e9:.0f} GB free"
+    return f"Docker Engine {engine.version} at {engine.host}{free}"
+
+
+def _client() -> str:
+    with find_client(find_engine()) as client:
+        return f"{client.program} {client.version}{' with buildx' if client.buildx else ''}"
+
+
+def _archive(settings: Settings, vendor: str) -> Diagnosis:
+    places = dict(settings.archives).get(vendor) or configured_mirrors(vendor)
+    if places:
+        return Diagnosis(
+            name=f"{vendor} archive",
+            purpose="serves .debs",
+            state="works",
+            detail=", ".join(_redacted(place) for place in places),
+        )
+    return Diagnosis(
+        name=f"{vendor} archive",
+        purpose="serves .debs",
+        state="absent",
+        detail="apt is not configured for it",
+        mend=f'set LOCKBUILD_ARCHIVE_{vendor.upper()}="URL", or `archives.{vendor}` in the configuration file',
+    )
+
+
+def _store(root: Path) -> Diagnosis:
+    there = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    detail = f"{root}, {free / 1e9:.0f} GB free"
+    if not os.access(there, os.W_OK):
+        return Diagnosis(
+            name="store",
+            purpose="keeps everything",
+            state="broken",
+            detail=f"{there} cannot be written",
+            mend="choose another place: LOCKBUILD_STORE=FOLDER",
+        )
+    return Diagnosis(
+        name="store",
+        purpose="keeps everything",
+        state="works" if free > _LITTLE_SPACE else "warning",
+        detail=detail,
+        mend="" if free > _LITTLE_SPACE else "a stack with CUDA needs tens of GB",
+    )

@@ -1,0 +1,263 @@
+"""A stack's folder on disk: reading what people and `resolve` wrote there, and writing whole files."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import os
+import secrets
+import stat
+import tarfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lockbuild.digest import Sha256
+from lockbuild.errors import LockError, StackError, UsageError
+from lockbuild.lock import LOCK_FILE, Lock, parse_lock
+from lockbuild.stack import inputs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["STACK_FILE", "StackFolder", "archive_folder", "find_stack", "moved_inputs", "write_text"]
+
+STACK_FILE = "stack.toml"
+_NOT_SOURCE = frozenset({".git", "__pycache__"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackFolder:
+    """Where a stack lives: `stacks/NAME` of a project, or any folder with a stack file."""
+
+    path: Path
+
+    @property
+    def wheels(self) -> Path:
+        """The wheelhouse: `wheels/NAME` beside `stacks`, or `wheels` in a folder that stands alone."""
+        parent = self.path.parent
+        return parent.parent / "wheels" / self.path.name if parent.name == "stacks" else self.path / "wheels"
+
+    @property
+    def wheels_from_here(self) -> str:
+        """The wheelhouse as seen from the stack's folder."""
+        return os.path.relpath(self.wheels, self.path)
+
+    @property
+    def context(self) -> Path:
+        """The build context that `render` fills."""
+        return self.path / "context"
+
+    @property
+    def label(self) -> str:
+        """How the folder is called in messages: relative to where the user is, when it is below."""
+        here = Path.cwd()
+        return str(self.path.relative_to(here)) if self.path.is_relative_to(here) else str(self.path)
+
+    @property
+    def stack_file(self) -> str:
+        """How the stack file is called in messages."""
+        return f"{self.label}/{STACK_FILE}"
+
+    def read_stack_text(self) -> str:
+        """Return the stack file's text.
+
+        Raises:
+            StackError: It cannot be read or is not UTF-8.
+        """
+        try:
+            return (self.path / STACK_FILE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StackError(f"{self.stack_file} cannot be read: {error}") from error
+
+    def read_lock_texts(self) -> dict[str, str]:
+        """Return name -> text of every lock file that is there, as `lockbuild.lock.parse_lock` takes it.
+
+        Raises:
+            LockError: One cannot be read.
+        """
+        patterns = (LOCK_FILE, "pylock*.toml", "requirements.txt")
+        paths = sorted(path for pattern in patterns for path in self.path.glob(pattern))
+        try:
+            return {p.name: p.read_bytes().decode("utf-8", errors="surrogateescape") for p in paths}
+        except OSError as error:
+            raise LockError(f"a lock file of {self.label} cannot be read: {error}") from error
+
+    def read_lock(self) -> Lock:
+        """Return the lock.
+
+        Raises:
+            LockError: It is missing, or not as it was written.
+        """
+        texts = self.read_lock_texts()
+        if LOCK_FILE not in texts:
+            raise LockError(
+                f"{self.label}: there is no {LOCK_FILE}", hint=f"lockbuild resolve {self.label}"
+            )
+        try:
+            return parse_lock(texts)
+        except LockError as error:
+            raise LockError(
+                f"{self.label}: {error.message}", details=error.details, hint=error.hint
+            ) from error
+
+    def read_locked(self) -> tuple[dict[str, Any], Lock]:
+        """Return the stack's document and its lock, which is not stale.
+
+        The document need not be checked: it is the one that was, when the lock was made.
+
+        Raises:
+            LockError: The lock is missing, damaged or stale; the details say which inputs moved.
+            StackError: The stack file is not TOML.
+        """
+        lock = self.read_lock()
+        try:
+            document = tomllib.loads(self.read_stack_text())
+        except tomllib.TOMLDecodeError as error:
+            raise StackError(f"{self.stack_file} is not TOML: {error}") from error
+        locked = dict(lock.inputs)
+        # The document first: which files it uses can be asked only of one that was checked.
+        moved = moved_inputs(_without_files(locked), inputs_of(document, {})) or moved_inputs(
+            locked, inputs_of(document, self.used_files(document))
+        )
+        if moved:
+            raise LockError(
+                f"the lock of {self.label} is stale: {STACK_FILE} has changed since",
+                details=moved,
+                hint=f"lockbuild resolve {self.label}",
+            )
+        return document, lock
+
+    def used_files(self, document: Mapping[str, Any]) -> dict[str, str]:
+        """Return path -> sha256 of each file beside the stack file that an accepted *document* uses.
+
+        Raises:
+            StackError: A folder is not there.
+        """
+        sources = [table["source"] for table in document.get("build", ())]
+        paths = sorted({source["path"] for source in sources if "path" in source})
+        found: dict[str, str] = {}
+        for path in paths:
+            folder = self.path / path
+            if not folder.is_dir():
+                raise StackError(f"{self.stack_file}: `{path}` is not a folder", hint="a build's source is there")
+            for file in _source_files(folder):
+                name = os.fsencode(file.relative_to(self.path)).decode(errors="backslashreplace")
+                content = os.fsencode(os.readlink(file)) if file.is_symlink() else file.read_bytes()
+                found[name] = hashlib.sha256(_kind(file) + content).hexdigest()
+        return found
+
+    def write_texts(self, texts: Mapping[str, str]) -> tuple[str, ...]:
+        """Write the files whose text differs, `lockbuild.lock` last, and return their names.
+
+        The last file holds the others' hashes: until it is written, an interrupted run leaves a lock
+        that says it is not whole.
+        """
+        changed = [name for name, text in texts.items() if not _same(self.path / name, text)]
+        for name in sorted(changed, key=lambda name: (name == LOCK_FILE, name)):
+            write_text(self.path / name, texts[name])
+        stale = [p for p in self.path.glob("pylock.build*.toml") if p.name not in texts and LOCK_FILE in texts]
+        for path in stale:
+            path.unlink()
+        return tuple(sorted([*changed, *(path.name for path in stale)]))
+
+
+def find_stack(argument: str, *, here: Path) -> StackFolder:
+    """Return the folder of the stack that *argument* names: a folder, its stack file, or a name.
+
+    Raises:
+        UsageError: There is none; the hint names the nearest.
+    """
+    given = (here / argument).resolve()
+    for folder in (given, given.parent if given.name == STACK_FILE else given, here.resolve() / "stacks" / argument):
+        if (folder / STACK_FILE).is_file():
+            return StackFolder(path=folder)
+    known = sorted(path.parent.name for path in (here / "stacks").glob(f"*/{STACK_FILE}"))
+    nearest = difflib.get_close_matches(Path(argument).name, known, n=1, cutoff=0.4)
+    hint = f"did you mean `{nearest[0]}`?" if nearest else None
+    if known and not hint:
+        hint = f"the stacks here are: {', '.join(known)}"
+    raise UsageError(f"no stack at `{argument}`: there is no {STACK_FILE}", hint=hint)
+
+
+def moved_inputs(locked: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a line for each input that was added, removed or changed since the lock was made."""
+    lines = []
+    for key in sorted({*locked, *found}):
+        if key not in found:
+            lines.append(f"`{key}` was removed")
+        elif key not in locked:
+            lines.append(f"`{key}` was added")
+        elif locked[key] != found[key]:
+            lines.append(f"`{key}` was changed")
+    return tuple(lines)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write *text* as the whole file at *path*, or leave what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _without_files(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the *inputs* that stand in the stack file itself."""
+    return {key: digest for key, digest in inputs.items() if not key.startswith("file ")}
+
+
+def _same(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def _source_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name in _NOT_SOURCE:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _source_files(path)
+        else:
+            yield path
+
+
+def _kind(file: Path) -> bytes:
+    """Return one byte that tells programs, other files and symbolic links apart."""
+    mode = file.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return b"l"
+    return b"x" if mode & stat.S_IXUSR else b"-"
+
+
+def archive_folder(folder: Path, destination: Path) -> tuple[Sha256, int]:
+    """Write a tar of the files in *folder* that follows from their content alone.
+
+    Version control's folder and compiled Python are left out. Returns sha256 and size in bytes.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for file in _source_files(folder):
+            member = tarfile.TarInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}")
+            member.mtime = 315532800
+            member.mode = 0o755 if _kind(file) == b"x" else 0o644
+            if file.is_symlink():
+                member.type, member.linkname = tarfile.SYMTYPE, os.readlink(file)
+                archive.addfile(member)
+                continue
+            content = file.read_bytes()
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    data = buffer.getvalue()
+    destination.write_bytes(data)
+    return Sha256(hashlib.sha256(data).hexdigest()), len(data)

@@ -1,0 +1,269 @@
+"""Images that are there: what they are, what they hold, running them, and carrying them as files."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections import deque
+from contextlib import closing, contextmanager, suppress
+from email.parser import HeaderParser
+from io import RawIOBase
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import Mount
+from packaging.utils import canonicalize_name
+from requests.exceptions import ConnectionError as NoConnection
+from requests.exceptions import RequestException, Timeout
+
+from lockbuild.errors import ImageError
+from lockbuild.image import ImageFacts, Installed
+from lockbuild.image.engine import connect
+from lockbuild.process import Completed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import docker
+    from docker.models.containers import Container
+
+    from lockbuild.image import BindMount, Engine
+
+__all__ = ["inspect", "installed", "load", "run", "save"]
+
+_BLOCK = 1 << 20
+_METADATA = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.(dist-info/METADATA|egg-info/PKG-INFO)")
+
+
+def inspect(ref: str, *, engine: Engine) -> ImageFacts:
+    """Return what the engine says of an image.
+
+    Raises:
+        ImageError: The engine does not have it.
+    """
+    with _session(engine, ref) as docker:
+        facts: dict[str, Any] = docker.images.get(ref).attrs
+    config = facts["Config"] or {}
+    return ImageFacts(
+        id=facts["Id"],
+        tags=tuple(sorted(facts.get("RepoTags") or ())),
+        size=facts["Size"],
+        layers=tuple(facts["RootFS"].get("Layers") or ()),
+        labels=tuple(sorted((config.get("Labels") or {}).items())),
+        env=tuple(_pair(text) for text in config.get("Env") or ()),
+        user=config.get("User") or "",
+        workdir=config.get("WorkingDir") or "",
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        command=tuple(config.get("Cmd") or ()),
+        architecture=facts["Architecture"],
+        created=facts.get("Created") or "",
+    )
+
+
+def find(ref: str, *, engine: Engine) -> ImageFacts | None:
+    """Return what the engine says of an image; none when it does not have it."""
+    with closing(connect(engine)) as docker:
+        known = {tag for image in docker.images.list() for tag in image.tags}
+    return inspect(ref, engine=engine) if ref in known else None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+@contextmanager
+def _session(engine: Engine, ref: str) -> Iterator[docker.DockerClient]:
+    """Give a client; what the engine refuses becomes an `ImageError` about *ref*."""
+    with closing(connect(engine)) as docker:
+        try:
+            yield docker
+        except ImageNotFound as error:
+            raise ImageError(
+                f"there is no image `{ref}` on the engine at {engine.host}",
+                hint="`lockbuild image` builds it",
+            ) from error
+        except APIError as error:
+            raise ImageError(f"image `{ref}`: {error.explanation or error}") from error
+        except (DockerException, RequestException) as error:
+            raise ImageError(f"image `{ref}`: the engine at {engine.host}: {error}") from error
+
+
+@contextmanager
+def _container(docker: docker.DockerClient, ref: str, **options: Any) -> Iterator[Container]:  # noqa: ANN401
+    """Give a container that was created and not started; it is gone after the block."""
+    container = docker.containers.create(ref, **options)
+    try:
+        yield container
+    finally:
+        with suppress(NotFound):
+            container.remove(force=True, v=True)
+
+
+def run(  # noqa: PLR0913 - each says another thing about the container
+    ref: str,
+    command: Sequence[str] = (),
+    *,
+    engine: Engine,
+    network: str = "none",
+    env: Mapping[str, str] | None = None,
+    mounts: Iterable[BindMount] = (),
+    entrypoint: Sequence[str] | None = None,
+    user: str | None = None,
+    timeout_s: float | None = None,
+) -> Completed:
+    """Run a command in a new container of an image and return what it printed; failing is no exception.
+
+    Args:
+        command: None for the image's own.
+        network: Name of an engine's network; `none` for none at all.
+        env: Variables beside the image's.
+        entrypoint: In place of the image's own; an empty one runs *command* itself.
+
+    Raises:
+        ImageError: There is no such image, the command cannot be started, or it takes too long.
+    """
+    options: dict[str, Any] = {
+        "command": list(command) or None,
+        "network_mode": network,
+        "environment": dict(env or {}),
+        "mounts": [
+            Mount(mount.target, str(mount.source), type="bind", read_only=not mount.writable)
+            for mount in mounts
+        ],
+        "stdin_open": False,
+    }
+    if entrypoint is not None:
+        # The engine takes an empty string for "no entry point", an empty list for "the image's".
+        options["entrypoint"] = list(entrypoint) or ""
+    if user is not None:
+        options["user"] = user
+    with _session(engine, ref) as docker, _container(docker, ref, **options) as container:
+        container.start()
+        try:
+            status = container.wait(timeout=timeout_s)["StatusCode"]
+        except (NoConnection, Timeout) as error:
+            raise ImageError(
+                f"image `{ref}`: `{' '.join(command)}` did not end within {timeout_s} s"
+            ) from error
+        return Completed(
+            argv=tuple(command),
+            returncode=status,
+            stdout=container.logs(stdout=True, stderr=False).decode(errors="replace"),
+            stderr=container.logs(stdout=False, stderr=True).decode(errors="replace"),
+        )
+
+
+def save(ref: str, file: Path, *, engine: Engine) -> None:
+    """Write an image as a file that `docker load` takes; *file* is there only once it is whole.
+
+    Raises:
+        ImageError: The engine does not have the image, or the file cannot be written.
+    """
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        with _session(engine, ref) as docker, partial.open("wb") as output:
+            for block in docker.images.get(ref).save(chunk_size=_BLOCK, named=ref):
+                output.write(block)
+            output.flush()
+            os.fsync(output.fileno())
+        partial.replace(file)
+    except OSError as error:
+        raise ImageError(f"image `{ref}` cannot be saved as {file}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(file: Path, *, engine: Engine) -> ImageFacts:
+    """Give the engine the image that *file* holds and return what it says of it.
+
+    Raises:
+        ImageError: The file cannot be read or holds no image.
+    """
+    try:
+        with _session(engine, str(file)) as docker, file.open("rb") as source:
+            # The SDK hands the file to the HTTP library, which reads it in blocks.
+            images = docker.images.load(source)
+    except OSError as error:
+        raise ImageError(f"{file} cannot be read: {error.strerror}") from error
+    if not images:
+        raise ImageError(f"{file} holds no image", hint="`docker save` writes such files")
+    return inspect(str(images[0].id), engine=engine)
+
+
+# ---- what an image holds --------------------------------------------------------------------------
+
+
+class _Blocks(RawIOBase):
+    """A stream of the blocks that the engine sends, for tarfile."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        parts, have = [self._rest], len(self._rest)
+        while size < 0 or have < size:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            parts.append(block)
+            have += len(block)
+        data = b"".join(parts)
+        end = len(data) if size < 0 else size
+        self._rest = data[end:]
+        return data[:end]
+
+
+def installed(ref: str, *, prefix: str, engine: Engine) -> Installed:
+    """Return the Python and Debian packages of an image, read from its files; nothing of it runs.
+
+    Args:
+        prefix: The virtual environment in the image: `/opt/venv`.
+
+    Raises:
+        ImageError: The engine does not have the image.
+    """
+    with (
+        _session(engine, ref) as docker,
+        _container(docker, ref, command=["true"], network_mode="none") as container,
+    ):
+        python = sorted(
+            _package(text) for name, text in _files(container, f"{prefix}/lib") if _METADATA.match(name)
+        )
+        status = "".join(text for _, text in _files(container, "/var/lib/dpkg/status"))
+    return Installed(python=tuple(python), debs=tuple(sorted(_debs(status))))
+
+
+def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the metadata files at or below *path*; nothing where that is absent."""
+    try:
+        answer, _ = container.get_archive(path, chunk_size=_BLOCK)
+    except NotFound:
+        return
+    blocks = iter(answer)
+    with tarfile.open(fileobj=_Blocks(blocks), mode="r|") as tar:
+        for member in tar:
+            if member.isreg() and (_METADATA.match(member.name) or member.name == "status"):
+                content = tar.extractfile(member)
+                if content is not None:
+                    yield member.name, content.read().decode(errors="replace")
+    # An answer that is not read to its end keeps its connection open.
+    deque(blocks, maxlen=0)
+
+
+def _package(metadata: str) -> tuple[str, str]:
+    headers = HeaderParser().parsestr(metadata)
+    return canonicalize_name(headers["Name"] or "?"), headers["Version"] or "?"
+
+
+def _debs(status: str) -> Iterator[tuple[str, str]]:
+    for paragraph in re.split(r"\n\n+", status):
+        headers = HeaderParser().parsestr(paragraph)
+        if (headers["Status"] or "").endswith(" installed"):
+            yield headers["Package"], headers["Version"]

@@ -1,0 +1,447 @@
+"""The lock of a stack: frozen values, and the text of the files that hold them. Pure.
+
+Four kinds of file make one lock: `pylock.toml` and `pylock.build[-NAME].toml` (PEP 751),
+`requirements.txt` (pip's hash-checking mode) and `lockbuild.lock` for all that those cannot say. The
+last one holds the sha256 of the others and a digest of its own content, so that an edited or damaged
+file is named before anything follows from it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lockbuild.digest import Sha256, StorePath, canonical_json, sha256_of
+from lockbuild.documents import toml_text
+from lockbuild.errors import LockError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from lockbuild.target import Target
+
+__all__ = [
+    "LOCK_FILE",
+    "BuiltPin",
+    "Lock",
+    "LockedDeb",
+    "LockedFile",
+    "LockedPackage",
+    "LockedSource",
+    "build_lock_name",
+    "closure",
+    "lock_texts",
+    "parse_lock",
+]
+
+LOCK_FILE = "lockbuild.lock"
+_LOCK_VERSION = 1
+_RUNTIME_LOCK = "pylock.toml"
+_REQUIREMENTS = "requirements.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedFile:
+    """A file by name and content."""
+
+    filename: str
+    sha256: Sha256
+    size: int | None = None
+    """Bytes; none where the index does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedPackage:
+    """A Python package as resolved for the target."""
+
+    name: str
+    """Normalised."""
+    version: str
+    index: str = "pypi"
+    """Name of the index that serves it; empty for a package that is built."""
+    wheel: LockedFile | None = None
+    """The best wheel for the target; none for a package that is built."""
+    dependencies: tuple[str, ...] = ()
+    """Normalised names of the packages it requires on the target, sorted."""
+    requested: bool = False
+    """Whether the stack itself asks for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedSource:
+    """The source of a build."""
+
+    name: str
+    """The build's name."""
+    version: str
+    index: str
+    file: LockedFile
+    """An sdist, or the archive that lockbuild makes of a folder beside the stack file."""
+    path: str | None = None
+    """Folder below the stack's folder; none for an sdist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedDeb:
+    """A Debian package and the root file systems that hold it."""
+
+    package: str
+    version: str
+    architecture: str
+    path: str
+    """Path below the archive's root."""
+    sha256: Sha256
+    size: int
+    source: str
+    """Source package and version: `zlib 1:1.2.13.dfsg-1`."""
+    roots: tuple[str, ...]
+    """`runtime`, `toolchain`: sorted."""
+
+    @property
+    def filename(self) -> str:
+        """The file's name in the archive."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltPin:
+    """The bytes that a build gave when it was pinned."""
+
+    name: str
+    derivation: StorePath
+    wheel: LockedFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """Everything that was resolved for a stack."""
+
+    inputs: tuple[tuple[str, str], ...]
+    """Key path in the stack -> short digest, sorted; see `lockbuild.stack.inputs_of`."""
+    runtime: tuple[LockedPackage, ...]
+    build: tuple[tuple[str, tuple[LockedPackage, ...]], ...]
+    """Name of a build environment -> its packages; both sorted by name."""
+    sources: tuple[LockedSource, ...]
+    debs: tuple[LockedDeb, ...]
+    pins: tuple[BuiltPin, ...] = ()
+    digest: Sha256 = Sha256("")
+    """Digest of all files together; empty until they are written."""
+
+    def build_environment(self, name: str) -> tuple[LockedPackage, ...]:
+        """Return the packages of the build environment called *name*.
+
+        Raises:
+            LockError: The lock has none of that name.
+        """
+        packages = dict(self.build).get(name)
+        if packages is None:
+            raise LockError(f"{LOCK_FILE} names no {build_lock_name(name)}", hint="`lockbuild resolve` writes it")
+        return packages
+
+    def pin(self, name: str) -> BuiltPin | None:
+        """Return the pin of the build called *name*, if it has one."""
+        return next((pin for pin in self.pins if pin.name == name), None)
+
+    def source(self, name: str) -> LockedSource:
+        """Return the source of the build called *name*.
+
+        Raises:
+            LockError: The lock has none.
+        """
+        found = next((source for source in self.sources if source.name == name), None)
+        if found is None:
+            raise LockError(f"{LOCK_FILE} has no source of `{name}`", hint="`lockbuild resolve` finds it")
+        return found
+
+
+def build_lock_name(environment: str) -> str:
+    """Return the file name of a build environment's lock: `pylock.build.toml` for the unnamed one."""
+    return f"pylock.build-{environment}.toml" if environment else "pylock.build.toml"
+
+
+def closure(packages: Iterable[LockedPackage], names: Iterable[str]) -> tuple[LockedPackage, ...]:
+    """Return the packages called *names* and all they require, sorted by name."""
+    by_name = {package.name: package for package in packages}
+    found: dict[str, LockedPackage] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in by_name:
+            found[name] = by_name[name]
+            waiting.extend(by_name[name].dependencies)
+    return tuple(found[name] for name in sorted(found))
+
+
+# ---- writing ---------------------------------------------------------------------------------------
+
+
+def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[str, str]:
+    """Return file name -> text of every file of *lock*.
+
+    Args:
+        name: The stack's name.
+        target: What the lock was resolved for.
+        wheels: The wheelhouse's folder as seen from the stack's folder, as PEP 751 `path` wants it.
+    """
+    texts = {
+        _RUNTIME_LOCK: toml_text(_pylock(lock.runtime, lock, target, wheels)),
+        _REQUIREMENTS: _requirements(lock, name, wheels),
+    }
+    for environment, packages in lock.build:
+        texts[build_lock_name(environment)] = toml_text(_pylock(packages, lock, target, None))
+    content: dict[str, Any] = {
+        "lock-version": _LOCK_VERSION,
+        "created-by": "lockbuild",
+        "inputs": dict(lock.inputs),
+        "files": {file: sha256_of(text.encode()) for file, text in sorted(texts.items())},
+        "source": [_source_table(source) for source in lock.sources],
+        "built": [_pin_table(pin) for pin in lock.pins],
+        "deb": [_deb_table(deb) for deb in lock.debs],
+    }
+    content["digest"] = _content_digest(content)
+    order = ("lock-version", "created-by", "digest", "files", "inputs", "source", "built", "deb")
+    texts[LOCK_FILE] = toml_text({key: content[key] for key in order if content[key] != []})
+    return texts
+
+
+def _content_digest(content: Mapping[str, Any]) -> Sha256:
+    kept = {key: value for key, value in content.items() if key != "digest" and value != []}
+    return sha256_of(canonical_json(kept))
+
+
+def _pylock(
+    packages: tuple[LockedPackage, ...], lock: Lock, target: Target, wheels: str | None
+) -> dict[str, Any]:
+    return {
+        "lock-version": "1.0",
+        "environments": [
+            f"python_version == '{target.python}' and sys_platform == 'linux'"
+            f" and platform_machine == '{target.machine}'"
+        ],
+        "requires-python": f"=={target.python}.*",
+        "created-by": "lockbuild",
+        "packages": [_pylock_package(package, lock, wheels) for package in packages],
+    }
+
+
+def _pylock_package(package: LockedPackage, lock: Lock, wheels: str | None) -> dict[str, Any]:
+    extras: dict[str, Any] = {"index": package.index} if package.index else {"built": True}
+    if package.requested:
+        extras["requested"] = True
+    table: dict[str, Any] = {"name": package.name, "version": package.version}
+    if package.dependencies:
+        table["dependencies"] = [{"name": name} for name in package.dependencies]
+    pin = None if package.index else lock.pin(package.name)
+    file = package.wheel or (pin.wheel if pin else None)
+    if file:
+        # A build environment's wheels stay in the store; the name alone then says where they belong.
+        path = f"{wheels}/{file.filename}" if wheels else file.filename
+        table["wheels"] = [{**_file_table(file, name="name"), "path": path}]
+    else:
+        source = lock.source(package.name)
+        table["sdist"] = {**_file_table(source.file, name="name"), "path": source.file.filename}
+    table["tool"] = {"lockbuild": extras}
+    return table
+
+
+def _file_table(file: LockedFile, *, name: str) -> dict[str, Any]:
+    table: dict[str, Any] = {name: file.filename}
+    if file.size is not None:
+        table["size"] = file.size
+    if name == "name":
+        table["hashes"] = {"sha256": file.sha256}
+    else:
+        table["sha256"] = file.sha256
+    return table
+
+
+def _source_table(source: LockedSource) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": source.name, "version": source.version}
+    table |= {"path": source.path} if source.path else {"index": source.index}
+    return table | _file_table(source.file, name="filename")
+
+
+def _pin_table(pin: BuiltPin) -> dict[str, Any]:
+    return {
+        "name": pin.name,
+        "derivation": str(pin.derivation),
+        **_file_table(pin.wheel, name="filename"),
+    }
+
+
+def _deb_table(deb: LockedDeb) -> dict[str, Any]:
+    return {
+        "package": deb.package,
+        "version": deb.version,
+        "architecture": deb.architecture,
+        "source": deb.source,
+        "path": deb.path,
+        "size": deb.size,
+        "sha256": deb.sha256,
+        "roots": list(deb.roots),
+    }
+
+
+def _requirements(lock: Lock, name: str, wheels: str) -> str:
+    lines = [
+        f"# Written by `lockbuild resolve {name}`. With the wheelhouse of `lockbuild build {name}`:",
+        f"#   pip install --no-index --no-deps --find-links {wheels} --require-hashes -r {_REQUIREMENTS}",
+    ]
+    for package in lock.runtime:
+        pin = lock.pin(package.name)
+        file = package.wheel or (pin.wheel if pin else None)
+        pinned = f"{package.name}=={package.version}"
+        lines.append(f"{pinned} \\" if file else f"{pinned}  # no wheel was built yet")
+        if file:
+            lines.append(f"    --hash=sha256:{file.sha256}")
+        via = [other.name for other in lock.runtime if package.name in other.dependencies]
+        via += ["the stack"] if package.requested else []
+        if len(via) == 1:
+            lines.append(f"    # via {via[0]}")
+        elif via:
+            lines += ["    # via", *(f"    #   {origin}" for origin in via)]
+    return "\n".join(lines) + "\n"
+
+
+# ---- reading ---------------------------------------------------------------------------------------
+
+
+def parse_lock(texts: Mapping[str, str]) -> Lock:
+    """Return the lock held by *texts*, file name -> text.
+
+    Bytes that are not UTF-8 are lone surrogates in a text, as `surrogateescape` decodes them.
+
+    Raises:
+        LockError: A file is missing, is no lock, was edited, or is of a later version.
+    """
+    if LOCK_FILE not in texts:
+        raise LockError(f"there is no {LOCK_FILE}", hint="`lockbuild resolve` writes it")
+    main = _toml(LOCK_FILE, texts[LOCK_FILE])
+    if main.get("lock-version") != _LOCK_VERSION:
+        raise LockError(
+            f"{LOCK_FILE}: `lock-version`: found {main.get('lock-version')!r}, expected {_LOCK_VERSION}",
+            hint="it was written by another version of lockbuild: resolve again with this one",
+        )
+    found = _content_digest(main)
+    if main.get("digest") != found:
+        raise LockError(
+            f"{LOCK_FILE} is not as it was written",
+            details=(f"`digest` says {main.get('digest')}", f"its content gives {found}"),
+            hint="restore it from version control, or resolve again",
+        )
+    for file, expected in main["files"].items():
+        _check_file(file, texts.get(file), expected)
+    runtime = _toml(_RUNTIME_LOCK, texts[_RUNTIME_LOCK])
+    return _assemble(main, runtime, texts)
+
+
+def _assemble(main: Mapping[str, Any], runtime: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
+    prefix, suffix = "pylock.build", ".toml"
+    build = {
+        file.removeprefix(prefix).removesuffix(suffix).removeprefix("-"): _toml(file, texts[file])
+        for file in main["files"]
+        if file.startswith(prefix)
+    }
+    return Lock(
+        inputs=tuple(sorted(main["inputs"].items())),
+        runtime=_packages(runtime),
+        build=tuple((name, _packages(document)) for name, document in sorted(build.items())),
+        sources=_each(main, "source", _parse_source),
+        debs=_each(main, "deb", _parse_deb),
+        pins=_each(main, "built", _parse_pin),
+        digest=Sha256(main["digest"]),
+    )
+
+
+def _check_file(file: str, text: str | None, expected: str) -> None:
+    if text is None:
+        raise LockError(f"{file} is missing", hint="restore it from version control, or resolve again")
+    found = sha256_of(text.encode(errors="surrogateescape"))
+    if found != expected:
+        raise LockError(
+            f"{file} is not as it was written",
+            details=(f"{LOCK_FILE} says sha256 {expected}", f"its bytes give    sha256 {found}"),
+            hint="restore it from version control, or resolve again",
+        )
+
+
+def _toml(file: str, text: str) -> dict[str, Any]:
+    try:
+        text.encode()
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise LockError(
+            f"{file} is not TOML: {error}",
+            hint="restore it from version control, or resolve again",
+        ) from error
+
+
+_T = TypeVar("_T")
+
+
+def _each(
+    document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str, Any]], _T]
+) -> tuple[_T, ...]:
+    return tuple(parse(table) for table in document.get(key, ()))
+
+
+def _packages(document: Mapping[str, Any]) -> tuple[LockedPackage, ...]:
+    return _each(document, "packages", _parse_package)
+
+
+def _parse_package(table: Mapping[str, Any]) -> LockedPackage:
+    extras = table["tool"]["lockbuild"]
+    package = LockedPackage(
+        name=table["name"],
+        version=table["version"],
+        index=extras.get("index", ""),
+        dependencies=tuple(entry["name"] for entry in table.get("dependencies", ())),
+        requested=extras.get("requested", False),
+    )
+    if extras.get("built"):
+        return package
+    wheel = table["wheels"][0]
+    return replace(
+        package,
+        wheel=LockedFile(
+            filename=wheel["name"],
+            sha256=Sha256(wheel["hashes"]["sha256"]),
+            size=wheel.get("size"),
+        ),
+    )
+
+
+def _parse_file(table: Mapping[str, Any]) -> LockedFile:
+    return LockedFile(
+        filename=table["filename"], sha256=Sha256(table["sha256"]), size=table.get("size")
+    )
+
+
+def _parse_source(table: Mapping[str, Any]) -> LockedSource:
+    return LockedSource(
+        name=table["name"],
+        version=table["version"],
+        index=table.get("index", ""),
+        file=_parse_file(table),
+        path=table.get("path"),
+    )
+
+
+def _parse_pin(table: Mapping[str, Any]) -> BuiltPin:
+    return BuiltPin(
+        name=table["name"], derivation=StorePath(table["derivation"]), wheel=_parse_file(table)
+    )
+
+
+def _parse_deb(table: Mapping[str, Any]) -> LockedDeb:
+    return LockedDeb(
+        package=table["package"],
+        version=table["version"],
+        architecture=table["architecture"],
+        path=table["path"],
+        sha256=Sha256(table["sha256"]),
+        size=table["size"],
+        source=table["source"],
+        roots=tuple(table["roots"]),
+    )

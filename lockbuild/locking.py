@@ -1,0 +1,361 @@
+"""Resolving: from a stack file to its lock files. The only code that writes locks."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from packaging.utils import canonicalize_name
+
+from lockbuild import sources
+from lockbuild.errors import LockError, ResolveError
+from lockbuild.folders import archive_folder
+from lockbuild.lock import BuiltPin, Lock, LockedFile, LockedPackage, LockedSource, lock_texts
+from lockbuild.plan import INSTALLER, ROOTS, make_plan
+from lockbuild.resolvers import AptQuestion, PythonQuestion, Stub, apt, differences, pip_tools, uv
+from lockbuild.stack import from_document, inputs_of
+from lockbuild.stack.schema import parse_stack_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lockbuild.folders import StackFolder
+    from lockbuild.lock import LockedDeb
+    from lockbuild.progress import Progress
+    from lockbuild.resolvers import PythonAnswer
+    from lockbuild.sources import Mirrors
+    from lockbuild.stack import BuildSpec, Stack
+    from lockbuild.store import Store
+
+__all__ = ["ENGINES", "Resolved", "ResolveOptions", "resolve"]
+
+ENGINES = ("uv", "pip-tools")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveOptions:
+    """How a stack is resolved."""
+
+    engine: Literal["uv", "pip-tools"] = "uv"
+    cross_check: bool = False
+    """Whether the other engine must pin the same versions."""
+    upgrade: bool = False
+    """Whether everything may move."""
+    upgrade_packages: frozenset[str] = frozenset()
+    """Normalised names of Python packages that may move though nothing else does."""
+    repin: frozenset[str] = frozenset()
+    """Names of builds whose pinned bytes are forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What resolving gave."""
+
+    lock: Lock
+    changed: tuple[str, ...]
+    """Names of the files that were written; empty when the lock was up to date."""
+    moved: tuple[str, ...]
+    """A line for each pin that was added, removed or moved."""
+    unpinned: tuple[str, ...]
+    """Builds whose bytes nobody has seen yet."""
+    engines: tuple[str, ...]
+    """The engines that agreed; empty when nothing had to be resolved."""
+
+
+def resolve(
+    folder: StackFolder,
+    *,
+    options: ResolveOptions,
+    mirrors: Callable[[], Mirrors],
+    store: Store,
+    progress: Progress,
+) -> Resolved:
+    """Write the lock of the stack in *folder*, keeping every former pin that nothing speaks against.
+
+    Raises:
+        StackError: The stack file is wrong.
+        ResolveError: Requirements cannot be met, or two engines disagree. No file is touched.
+    """
+    document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
+    stack = from_document(document)
+    inputs = tuple(sorted(inputs_of(document, folder.used_files(document)).items()))
+    former = _former(folder)
+    resolver = _Resolver(folder, stack, options, mirrors, progress, former)
+    with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
+        resolver.scratch = Path(scratch)
+        runtime, build, source = resolver.python(inputs)
+        debs = resolver.debs(inputs)
+    lock = Lock(inputs=inputs, runtime=runtime, build=build, sources=source, debs=debs)
+    lock = replace(lock, pins=_pins(stack, lock, former, store, options.repin))
+    texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
+    changed = folder.write_texts(texts)
+    return Resolved(
+        lock=folder.read_lock(),
+        changed=changed,
+        moved=_moved(former, lock),
+        unpinned=tuple(spec.name for spec in stack.builds if lock.pin(spec.name) is None),
+        engines=resolver.engines,
+    )
+
+
+def _former(folder: StackFolder) -> Lock | None:
+    # An absent or damaged lock has no pins to keep; it is about to be written anew.
+    try:
+        return folder.read_lock()
+    except LockError:
+        return None
+
+
+_PYTHON_INPUTS = ("target.", "python.", "build.", "file ")
+_APT_INPUTS = ("target.platform", "base.", "apt.", "interpreter.")
+
+
+class _Resolver:
+    """Asks the engines what has to be asked, and keeps what has not changed."""
+
+    def __init__(
+        self,
+        folder: StackFolder,
+        stack: Stack,
+        options: ResolveOptions,
+        mirrors: Callable[[], Mirrors],
+        progress: Progress,
+        former: Lock | None,
+    ) -> None:
+        self.scratch = Path()
+        self.engines: tuple[str, ...] = ()
+        self._folder = folder
+        self._stack = stack
+        self._options = options
+        self._mirrors = mirrors
+        self._progress = progress
+        self._former = former
+
+    def _kept(self, inputs: tuple[tuple[str, str], ...], prefixes: tuple[str, ...]) -> Lock | None:
+        """Return the former lock when none of the inputs under *prefixes* has changed since."""
+        former, options = self._former, self._options
+        if former is None or options.upgrade:
+            return None
+        before = [pair for pair in former.inputs if pair[0].startswith(prefixes)]
+        return former if before == [pair for pair in inputs if pair[0].startswith(prefixes)] else None
+
+    def python(
+        self, inputs: tuple[tuple[str, str], ...]
+    ) -> tuple[
+        tuple[LockedPackage, ...],
+        tuple[tuple[str, tuple[LockedPackage, ...]], ...],
+        tuple[LockedSource, ...],
+    ]:
+        """Return the runtime lock, the build locks and the sources."""
+        kept = self._kept(inputs, _PYTHON_INPUTS)
+        if kept and not self._options.cross_check and not self._options.upgrade_packages:
+            return kept.runtime, kept.build, kept.sources
+        stack = self._stack
+        runtime = self._ask("runtime", self._runtime_question())
+        _check_needs(stack, runtime, self._folder.stack_file)
+        build = tuple(
+            (name, self._ask(f"build environment {name}".strip(), self._build_question(name, runtime)))
+            for name in stack.build_environments() or ("",)
+        )
+        for name, packages in build:
+            _check_same_bytes(runtime, packages, name)
+        return runtime, build, tuple(self._source(spec) for spec in stack.builds)
+
+    def _runtime_question(self) -> PythonQuestion:
+        stack = self._stack
+        builds = tuple(f"{spec.name}=={spec.version}" for spec in stack.builds)
+        return PythonQuestion(
+            target=stack.target,
+            requirements=(*stack.python.requires, *builds),
+            constraints=stack.python.constraints,
+            overrides=stack.python.overrides,
+            stubs=self._stubs(),
+            indexes=stack.python.indexes,
+            exclude_newer=stack.python.exclude_newer,
+            preferences=self._preferences(self._former.runtime if self._former else ()),
+        )
+
+    def _build_question(
+        self, environment: str, runtime: tuple[LockedPackage, ...]
+    ) -> PythonQuestion:
+        stack = self._stack
+        specs = [spec for spec in stack.builds if spec.environment == environment]
+        wanted = {text for spec in specs for text in (*spec.build_requires, *spec.needs)} | {INSTALLER}
+        former = dict(self._former.build).get(environment, ()) if self._former else ()
+        pins = tuple(f"{package.name}=={package.version}" for package in runtime)
+        return PythonQuestion(
+            target=stack.target,
+            requirements=tuple(sorted(wanted)),
+            # What ships is what extensions are compiled against: the same versions, so the same wheels.
+            constraints=(*pins, *stack.python.constraints),
+            overrides=stack.python.overrides,
+            stubs=self._stubs(),
+            indexes=stack.python.indexes,
+            exclude_newer=stack.python.exclude_newer,
+            preferences=self._preferences(former),
+        )
+
+    def _stubs(self) -> tuple[Stub, ...]:
+        return tuple(
+            Stub(name=spec.name, version=spec.version, requires=spec.requires) for spec in self._stack.builds
+        )
+
+    def _preferences(self, former: Iterable[LockedPackage]) -> tuple[tuple[str, str], ...]:
+        if self._options.upgrade:
+            return ()
+        free = self._options.upgrade_packages
+        return tuple((package.name, package.version) for package in former if package.name not in free)
+
+    def _ask(self, name: str, question: PythonQuestion) -> tuple[LockedPackage, ...]:
+        chosen = self._options.engine
+        asked = [chosen, *(e for e in ENGINES if e != chosen)] if self._options.cross_check else [chosen]
+        with self._progress.phase("resolving", total=len(asked), unit=f"engines for the {name}") as phase:
+            answers = []
+            for engine in asked:
+                answers.append(self._engine(engine, question, name))
+                phase.advance(1)
+                phase.line(f"{name}: {len(answers[-1].packages)} packages ({engine})")
+        for engine, answer in zip(asked[1:], answers[1:], strict=True):
+            apart = differences(answers[0], answer, names=(chosen, engine))
+            if apart:
+                raise ResolveError(
+                    f"{name}: {chosen} and {engine} pin different versions",
+                    details=apart,
+                    hint="constrain these packages in `python.constraints` until both agree",
+                )
+        self.engines = tuple(asked)
+        return self._sized(answers[0])
+
+    def _engine(self, engine: str, question: PythonQuestion, name: str) -> PythonAnswer:
+        work = self.scratch / f"{engine}-{name}".replace(" ", "-")
+        work.mkdir()
+        module = uv if engine == "uv" else pip_tools
+        return module.resolve(question, work=work)
+
+    def _sized(self, answer: PythonAnswer) -> tuple[LockedPackage, ...]:
+        """Return the packages with the sizes of their wheels, asked of the index's host where it did not say."""
+        urls = dict(answer.urls)
+        unknown = {
+            p.wheel.filename: urls[p.wheel.filename]
+            for p in answer.packages
+            if p.wheel and p.wheel.size is None and p.wheel.filename in urls
+        }
+        sizes = sources.sizes(tuple(unknown.values()), mirrors=self._mirrors()) if unknown else {}
+        return tuple(
+            replace(p, wheel=replace(p.wheel, size=sizes.get(unknown[p.wheel.filename])))
+            if p.wheel and p.wheel.filename in unknown
+            else p
+            for p in answer.packages
+        )
+
+    def _source(self, spec: BuildSpec) -> LockedSource:
+        former = next((s for s in self._former.sources if s.name == spec.name), None) if self._former else None
+        if spec.source.path:
+            archive = self.scratch / f"{spec.name}-{spec.version}.tar"
+            sha256, size = archive_folder(self._folder.path / spec.source.path, archive)
+            file = LockedFile(filename=archive.name, sha256=sha256, size=size)
+            return LockedSource(
+                name=spec.name, version=spec.version, index="", file=file, path=spec.source.path
+            )
+        project, _, version = (spec.source.sdist or "").partition("==")
+        project = str(canonicalize_name(project))
+        index = next((i for i in self._stack.python.indexes if project in i.only), None)
+        name = index.name if index else "pypi"
+        if former and former.index == name and former.version == spec.version and not self._options.upgrade:
+            return former
+        url = index.url if index else None
+        file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self._mirrors())
+        return LockedSource(name=spec.name, version=spec.version, index=name, file=file)
+
+    def debs(self, inputs: tuple[tuple[str, str], ...]) -> tuple[LockedDeb, ...]:
+        """Return the closure of .debs for all root file systems."""
+        kept = self._kept(inputs, _APT_INPUTS)
+        if kept:
+            return kept.debs
+        stack = self._stack
+        base = stack.base.debian
+        wanted = {"runtime": stack.apt.runtime, "toolchain": stack.apt.toolchain}
+        question = AptQuestion(
+            base=base,
+            architecture=stack.target.debian_architecture,
+            roots=tuple((root, tuple(sorted({stack.interpreter, *wanted[root]}))) for root in ROOTS),
+        )
+        work = self.scratch / "apt"
+        work.mkdir()
+        mirrors = self._mirrors()
+        places = dict(mirrors.snapshots if base.snapshot else mirrors.archives)
+        with self._progress.phase("resolving", total=1, unit=f"suites ({base.suite})") as phase:
+            found = apt.resolve(question, mirrors=places.get(base.vendor, ()), keyring=None, work=work)
+            phase.advance(1)
+            phase.line(f"{base.suite}: {len(found)} Debian packages")
+        return found
+
+
+def _check_needs(stack: Stack, runtime: Sequence[LockedPackage], file: str) -> None:
+    names = [package.name for package in runtime]
+    faults = []
+    for spec in stack.builds:
+        for need in spec.needs:
+            if need not in names:
+                nearest = difflib.get_close_matches(need, names, n=1)
+                suggestion = f"; did you mean `{nearest[0]}`?" if nearest else ""
+                faults.append(
+                    f"`build[{spec.name}].needs`: found `{need}`, expected a package of the runtime lock{suggestion}"
+                )
+    if faults:
+        raise ResolveError(f"{file}: builds need what is not installed", details=tuple(faults))
+
+
+def _check_same_bytes(
+    runtime: Iterable[LockedPackage], build: Iterable[LockedPackage], environment: str
+) -> None:
+    wheels = {package.name: package.wheel for package in runtime}
+    for package in build:
+        ships = wheels.get(package.name)
+        if ships and package.wheel and ships.sha256 != package.wheel.sha256:
+            raise ResolveError(
+                f"build environment `{environment}` would compile against another `{package.name}` than ships",
+                details=(f"ships    {ships.filename}", f"compiles {package.wheel.filename}"),
+                hint="resolve again: the index has changed in between",
+            )
+
+
+def _pins(
+    stack: Stack, lock: Lock, former: Lock | None, store: Store, repin: frozenset[str]
+) -> tuple[BuiltPin, ...]:
+    """Return the pin of each build: the former one while its derivation is the same, else what the store has."""
+    pins = []
+    for name, path in make_plan(stack, lock).builds:
+        pin = former.pin(name) if former and name not in repin else None
+        if pin is None or pin.derivation != path:
+            info = store.info(path)
+            wheel = next((o for o in info.outputs if o[0].endswith(".whl")), None) if info else None
+            if wheel is None:
+                continue
+            file = LockedFile(filename=wheel[0], sha256=wheel[1], size=wheel[2])
+            pin = BuiltPin(name=name, derivation=path, wheel=file)
+        pins.append(pin)
+    return tuple(pins)
+
+
+def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
+    """Return a line for each pin that differs between two locks."""
+    if former is None:
+        return ()
+
+    def pins(one: Lock) -> dict[str, str]:
+        found = {package.name: package.version for package in one.runtime}
+        for environment, packages in one.build:
+            label = f"build environment {environment}".strip()
+            found |= {f"{package.name} ({label})": package.version for package in packages}
+        return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
+
+    before, after = pins(former), pins(lock)
+    return tuple(
+        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    )

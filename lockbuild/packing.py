@@ -1,0 +1,201 @@
+"""Laying out what the store holds for others: the wheelhouse, and the build context of an image."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lockbuild.derivation import Fetch
+from lockbuild.digest import Sha256
+from lockbuild.errors import StoreError
+from lockbuild.folders import write_text
+from lockbuild.wheelhouse import MANIFEST, Manifest, WheelEntry, manifest_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lockbuild.lock import Lock
+    from lockbuild.plan import Plan
+    from lockbuild.stack import Stack
+    from lockbuild.store import Store
+
+__all__ = ["fill_context", "make_manifest", "verify_wheelhouse", "write_wheelhouse"]
+
+_CHUNK = 1 << 20
+# linux/fs.h: share the blocks of another file, so that writing to one never changes the other.
+_FICLONE = 0x40049409
+
+
+def make_manifest(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Manifest:
+    """Return what the wheelhouse of *stack* holds; everything is in the store."""
+    built, fetched = dict(plan.builds), dict(plan.wheels)
+    entries = []
+    for package in lock.runtime:
+        path = built.get(package.name) or fetched[package.name]
+        info = store.info(path)
+        if info is None:
+            raise StoreError(f"`{path}` is not in the store", hint=f"lockbuild build {stack.name}")
+        derivation = plan.derivations[path]
+        if isinstance(derivation, Fetch):
+            filename, sha256, size = derivation.filename, info.sha256, info.size
+        else:
+            filename, sha256, size = next(o for o in info.outputs if o[0].endswith(".whl"))
+        entries.append(
+            WheelEntry(
+                name=package.name,
+                version=package.version,
+                filename=filename,
+                sha256=sha256,
+                size=size,
+                origin="fetched" if isinstance(derivation, Fetch) else "built",
+                path=path,
+            )
+        )
+    return Manifest(stack=stack.name, lock=lock.digest, wheels=tuple(entries))
+
+
+def write_wheelhouse(folder: Path, manifest: Manifest, store: Store) -> tuple[str, ...]:
+    """Make *folder* hold the wheels of *manifest* and nothing else, and return what was put or taken away.
+
+    A wheel that is there, unchanged since it was put, is not read again.
+
+    Raises:
+        StoreError: A store object's bytes are not those of its record.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    changes = []
+    for entry in manifest.wheels:
+        origin = _object_file(store, entry)
+        if _place(origin, folder / entry.filename, entry.sha256):
+            changes.append(entry.filename)
+    wanted = {entry.filename for entry in manifest.wheels}
+    for stray in sorted(folder.glob("*.whl")):
+        if stray.name not in wanted:
+            stray.unlink()
+            changes.append(stray.name)
+    text = manifest_text(manifest)
+    target = folder / MANIFEST
+    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        write_text(target, text)
+        changes.append(MANIFEST)
+    return tuple(changes)
+
+
+def verify_wheelhouse(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Hash every wheel in *folder* again and return a line for each that is not the manifest's."""
+    faults = []
+    for entry in manifest.wheels:
+        path = folder / entry.filename
+        if not path.is_file():
+            faults.append(f"{path.name}: missing")
+            continue
+        found = _sha256(path)
+        if found != entry.sha256:
+            faults += [f"{path.name}: expected sha256 {entry.sha256}", f"{path.name}: found    sha256 {found}"]
+    return tuple(faults)
+
+
+def fill_context(
+    folder: Path, *, texts: Mapping[str, str], manifest: Manifest, plan: Plan, store: Store
+) -> None:
+    """Make *folder* a build context: rendered texts, wheels, the installer and the root file systems.
+
+    Every byte is hashed again on its way in.
+
+    Raises:
+        StoreError: A store object's bytes are not those of its record.
+    """
+    installer = plan.derivations[plan.installer]
+    files = {f"wheels/{entry.filename}": _object_file(store, entry) for entry in manifest.wheels}
+    files |= {f"rootfs/{name}.tar": store.locate(path) / "rootfs.tar" for name, path in plan.roots}
+    files[f"tools/{plan.name_of(installer.path)}"] = store.locate(plan.installer)
+    for path in sorted({*(e.path for e in manifest.wheels), *(p for _, p in plan.roots), plan.installer}):
+        store.check(path)
+    _remove_strays(folder, {*files, *texts})
+    for name, origin in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _place(origin, target, None)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+
+
+def _object_file(store: Store, entry: WheelEntry) -> Path:
+    place = store.locate(entry.path)
+    return place if entry.origin == "fetched" else place / entry.filename
+
+
+def _remove_strays(folder: Path, wanted: Iterable[str]) -> None:
+    keep = set(wanted)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(folder).as_posix() not in keep:
+            path.unlink()
+
+
+def _place(origin: Path, target: Path, sha256: Sha256 | None) -> bool:
+    """Make *target* the same file as *origin*: blocks shared, else a hard link, else a copy.
+
+    Returns whether anything was done.
+
+    Raises:
+        StoreError: The bytes are not those of *sha256*.
+    """
+    if _unchanged(origin, target):
+        return False
+    if sha256 is not None and (found := _sha256(origin)) != sha256:
+        raise StoreError(
+            f"{origin.name} is damaged in the store",
+            details=(f"expected sha256 {sha256}", f"found    sha256 {found}"),
+            hint="lockbuild store repair",
+        )
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    _share(origin, temporary)
+    temporary.replace(target)
+    # Renaming one hard link of a file over another does nothing and leaves both names.
+    temporary.unlink(missing_ok=True)
+    return True
+
+
+def _unchanged(origin: Path, target: Path) -> bool:
+    """Whether *target* was put from *origin* and nobody wrote to either since: the store's fixed time tells."""
+    try:
+        there, here = target.stat(), origin.stat()
+    except FileNotFoundError:
+        return False
+    return (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns) and (
+        here.st_mtime == 1
+    )
+
+
+def _share(origin: Path, target: Path) -> None:
+    with origin.open("rb") as source, target.open("xb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
+        except OSError:
+            cloned = False
+        else:
+            cloned = True
+    if cloned:
+        shutil.copystat(origin, target)
+        return
+    target.unlink()
+    try:
+        os.link(origin, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copy2(origin, target)
+
+
+def _sha256(path: Path) -> Sha256:
+    with path.open("rb") as stream:
+        return Sha256(hashlib.file_digest(stream, "sha256").hexdigest())

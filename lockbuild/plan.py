@@ -1,0 +1,303 @@
+"""From stack and lock to the derivations that realise them. Pure: asks neither store nor network."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from lockbuild.derivation import (
+    Build,
+    Derivation,
+    Fetch,
+    FolderArchive,
+    IndexFile,
+    PoolFile,
+    Where,
+    rootfs_command,
+)
+from lockbuild.errors import LockError, StackError
+from lockbuild.lock import LockedFile, build_lock_name, closure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lockbuild.digest import StorePath
+    from lockbuild.lock import Lock, LockedDeb, LockedPackage, LockedSource
+    from lockbuild.stack import BuildSpec, Stack
+    from lockbuild.target import Target
+
+__all__ = ["EPOCH", "INSTALLER", "ROOTS", "Missing", "Plan", "make_plan", "missing"]
+
+EPOCH = 315532800
+"""SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
+
+INSTALLER = "pip"
+"""The package of the build environment that installs wheels, there and in the image."""
+
+ROOTS = ("runtime", "toolchain")
+"""The root file systems of a stack."""
+
+_ENVIRONMENT = "environment"
+_INPUTS = "/build/inputs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Every derivation that a stack needs, and which of them were asked for."""
+
+    derivations: Mapping[StorePath, Derivation]
+    wheels: tuple[tuple[str, StorePath], ...]
+    """Normalised name of each package of the runtime lock that is fetched -> its wheel."""
+    builds: tuple[tuple[str, StorePath], ...]
+    """Normalised name of each package that is built -> its build."""
+    roots: tuple[tuple[str, StorePath], ...]
+    """Name of each root file system -> its build."""
+    installer: StorePath
+    """The wheel of `INSTALLER`."""
+
+    @property
+    def targets(self) -> tuple[StorePath, ...]:
+        """Return what an image needs: wheels, builds, root file systems and the installer."""
+        named = (*self.wheels, *self.builds, *self.roots)
+        return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
+
+    def fetches(self) -> tuple[Fetch, ...]:
+        """Return every fetch, sorted by store path."""
+        found = (self.derivations[path] for path in sorted(self.derivations))
+        return tuple(derivation for derivation in found if isinstance(derivation, Fetch))
+
+    def name_of(self, path: StorePath) -> str:
+        """Return what people call the derivation at *path*."""
+        derivation = self.derivations[path]
+        return derivation.filename if isinstance(derivation, Fetch) else derivation.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What is still to be done to realise targets."""
+
+    to_fetch: tuple[Fetch, ...]
+    """Sorted by file name."""
+    to_build: tuple[Build, ...]
+    """In an order in which each comes after what it needs."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether everything is there."""
+        return not self.to_fetch and not self.to_build
+
+
+def missing(plan: Plan, targets: Iterable[StorePath], *, valid: frozenset[StorePath]) -> Missing:
+    """Return what must be fetched and built to realise *targets*.
+
+    A valid output hides its inputs: they are neither fetched nor built unless something else needs them.
+
+    Args:
+        valid: Paths the store already has.
+    """
+    fetches: dict[StorePath, Fetch] = {}
+    builds: dict[StorePath, Build] = {}
+
+    def visit(path: StorePath) -> None:
+        if path in valid or path in fetches or path in builds:
+            return
+        derivation = plan.derivations[path]
+        if isinstance(derivation, Fetch):
+            fetches[path] = derivation
+            return
+        for reference in derivation.references:
+            visit(reference)
+        builds[path] = derivation
+
+    for target in targets:
+        visit(target)
+    return Missing(
+        to_fetch=tuple(sorted(fetches.values(), key=lambda fetch: (fetch.filename, fetch.sha256))),
+        to_build=tuple(builds.values()),
+    )
+
+
+def make_plan(stack: Stack, lock: Lock) -> Plan:
+    """Return the plan that follows from *stack* and *lock*.
+
+    Raises:
+        LockError: The lock lacks something that the stack needs.
+        StackError: Builds need one another in a circle.
+    """
+    planner = _Planner(stack, lock)
+    roots = tuple((root, planner.root(root)) for root in ROOTS)
+    wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
+    builds = tuple((spec.name, planner.build(spec)) for spec in sorted(stack.builds, key=lambda b: b.name))
+    return Plan(
+        derivations=planner.derivations,
+        wheels=wheels,
+        builds=builds,
+        roots=roots,
+        installer=planner.installer("").path,
+    )
+
+
+class _Planner:
+    """Collects derivations while it walks from builds to what they need."""
+
+    def __init__(self, stack: Stack, lock: Lock) -> None:
+        self.derivations: dict[StorePath, Derivation] = {}
+        self._stack = stack
+        self._lock = lock
+        self._urls = {index.name: index.url for index in stack.python.indexes}
+        self._waiting: list[str] = []
+        self._resolve_hint = f"lockbuild resolve {stack.name}"
+
+    def _add(self, derivation: Derivation) -> StorePath:
+        self.derivations[derivation.path] = derivation
+        return derivation.path
+
+    def _fetch(self, file: LockedFile, where: Where) -> Fetch:
+        fetch = Fetch(filename=file.filename, sha256=file.sha256, size=file.size, where=where)
+        self._add(fetch)
+        return fetch
+
+    def _of_index(self, index: str, project: str) -> IndexFile:
+        return IndexFile(index=index, project=project, url=self._urls.get(index))
+
+    def wheel(self, package: LockedPackage, file: LockedFile) -> Fetch:
+        return self._fetch(file, self._of_index(package.index, package.name))
+
+    def installer(self, environment: str) -> Fetch:
+        for package in self._lock.build_environment(environment):
+            if package.name == INSTALLER and package.wheel:
+                return self.wheel(package, package.wheel)
+        raise LockError(
+            f"{build_lock_name(environment)} has no wheel of `{INSTALLER}`", hint=self._resolve_hint
+        )
+
+    def _deb(self, deb: LockedDeb) -> Fetch:
+        base = self._stack.base.debian
+        where = PoolFile(vendor=base.vendor, path=deb.path, snapshot=base.snapshot)
+        file = LockedFile(filename=deb.filename, sha256=deb.sha256, size=deb.size)
+        return self._fetch(file, where)
+
+    def root(self, root: str) -> StorePath:
+        debs = [deb for deb in self._lock.debs if root in deb.roots]
+        return self._add(
+            Build(
+                name=f"{self._stack.name}-{root}",
+                kind="rootfs",
+                system=self._stack.target.system,
+                toolchain=None,
+                command=rootfs_command(self._stack.base.debian.suite, debs),
+                env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
+                inputs=tuple(sorted((deb.filename, self._deb(deb).path) for deb in debs)),
+            )
+        )
+
+    def _source(self, source: LockedSource) -> Fetch:
+        if source.path:
+            return self._fetch(source.file, FolderArchive(path=source.path))
+        return self._fetch(source.file, self._of_index(source.index, canonicalize_name(source.name)))
+
+    def _environment(self, spec: BuildSpec) -> StorePath:
+        """Return the build environment of *spec*: only what it asks for and needs, with what that requires."""
+        packages = self._lock.build_environment(spec.environment)
+        asked = _projects(spec.build_requires, self._stack.target)
+        wanted = closure(packages, [*asked, *spec.needs, INSTALLER])
+        absent = sorted({*asked, *spec.needs} - {package.name for package in wanted})
+        if absent:
+            raise LockError(
+                f"the lock lacks what build `{spec.name}` needs: {', '.join(absent)}",
+                hint=self._resolve_hint,
+            )
+        inputs = [
+            (f"wheels/{package.wheel.filename}", self.wheel(package, package.wheel).path)
+            if package.wheel
+            else (f"built/{package.name}", self.build(self._stack.build(package.name)))
+            for package in wanted
+        ]
+        installer = self.installer(spec.environment).filename
+        return self._add(
+            Build(
+                name=f"{spec.name}-environment",
+                kind="environment",
+                system=self._stack.target.system,
+                toolchain=self.root("toolchain"),
+                command=_install_command(installer, built=any(not p.wheel for p in wanted)),
+                env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
+                inputs=tuple(sorted(inputs)),
+            )
+        )
+
+    def build(self, spec: BuildSpec) -> StorePath:
+        if spec.name in self._waiting:
+            circle = " -> ".join([*self._waiting[self._waiting.index(spec.name) :], spec.name])
+            raise StackError(
+                f"builds need one another in a circle: {circle}",
+                hint="take one of them out of the `needs` or `build-requires` of the next",
+            )
+        self._waiting.append(spec.name)
+        source = self._lock.source(spec.name)
+        environment = self._environment(spec)
+        self._waiting.pop()
+        place = f"{_INPUTS}/{_ENVIRONMENT}"
+        env = {
+            "PATH": f"{place}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": place,
+            "SOURCE_DATE_EPOCH": str(EPOCH),
+        }
+        if self._stack.target.cuda_architectures:
+            env["TORCH_CUDA_ARCH_LIST"] = ";".join(self._stack.target.cuda_architectures)
+        return self._add(
+            Build(
+                name=f"{spec.name}-{spec.version}",
+                kind="wheel",
+                system=self._stack.target.system,
+                toolchain=self.root("toolchain"),
+                command=_wheel_command(source.file.filename),
+                env=tuple(sorted((env | dict(spec.env)).items())),
+                inputs=tuple(
+                    sorted(
+                        (
+                            (_ENVIRONMENT, environment),
+                            (f"source/{source.file.filename}", self._source(source).path),
+                        )
+                    )
+                ),
+            )
+        )
+
+
+def _projects(requirements: Iterable[str], target: Target) -> list[str]:
+    """Return the normalised names in *requirements* whose markers hold on *target*."""
+    from packaging.requirements import Requirement  # noqa: PLC0415 - needed only to plan a build
+
+    environment = target.marker_environment()
+    found = [Requirement(text) for text in requirements]
+    return [canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate(environment)]
+
+
+def _install_command(installer: str, *, built: bool) -> tuple[str, ...]:
+    wheels = f"{_INPUTS}/wheels/*.whl" + (f" {_INPUTS}/built/*/*.whl" if built else "")
+    return (
+        "/bin/sh",
+        "-euc",
+        f"python3 {_INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
+        f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}",
+    )
+
+
+def _wheel_command(source: str) -> tuple[str, ...]:
+    archive = shlex.quote(f"{_INPUTS}/source/{source}")
+    unpack = (
+        f"python3 -m zipfile -e {archive} /build/source"
+        if source.endswith(".zip")
+        else f"tar --extract --file {archive} --directory /build/source --no-same-owner"
+    )
+    # An sdist holds one folder, whose name is not always its file's.
+    return (
+        "/bin/sh",
+        "-euc",
+        f"{unpack}; cd /build/source/*/; python3 -m pip wheel --no-index --no-deps --no-build-isolation"
+        " --no-cache-dir --disable-pip-version-check --verbose --wheel-dir /build/out .",
+    )

@@ -1,0 +1,327 @@
+"""Realising a plan: fetching what is missing, building what is missing, and building again to compare."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lockbuild import sources, wheels
+from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, FolderArchive
+from lockbuild.errors import BuildError, FetchError, LockError
+from lockbuild.folders import archive_folder
+from lockbuild.plan import EPOCH, missing
+from lockbuild.store import trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lockbuild.builders import Builder
+    from lockbuild.digest import StorePath
+    from lockbuild.lock import Lock
+    from lockbuild.plan import Plan
+    from lockbuild.progress import Phase, Progress
+    from lockbuild.sources import Mirrors
+    from lockbuild.stack import Stack
+    from lockbuild.store import Store
+
+__all__ = ["Realiser", "Verdict"]
+
+_ROOTFS_TAR = "rootfs.tar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What building again gave."""
+
+    name: str
+    identical: bool
+    differences: tuple[str, ...] = ()
+    """A line for each member that differs, and how."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Realiser:
+    """One stack's plan, and what is needed to carry it out."""
+
+    stack: Stack
+    lock: Lock
+    plan: Plan
+    stack_folder: Path
+    store: Store
+    mirrors: Callable[[], Mirrors]
+    """Asked once something has to be fetched: finding out takes time."""
+    builder: Builder
+    """For wheels and environments."""
+    root_builder: Builder
+    """For root file systems."""
+    progress: Progress
+    cores: int
+    connections: int = 8
+
+    # ---- fetching ------------------------------------------------------------------------------
+
+    def fetch(self, targets: Iterable[StorePath] | None = None) -> tuple[Fetch, ...]:
+        """Bring what is missing of the fetches that *targets* need, or of all, and return it.
+
+        Raises:
+            FetchError: Some could not be had; all others are in the store.
+        """
+        everything = {fetch.path: fetch for fetch in self.plan.fetches()}
+        valid = self.store.valid(self.plan.derivations)
+        wanted = (
+            tuple(fetch for path, fetch in everything.items() if path not in valid)
+            if targets is None
+            else missing(self.plan, targets, valid=valid).to_fetch
+        )
+        if not wanted:
+            return ()
+        for fetch in wanted:
+            if isinstance(fetch.where, FolderArchive):
+                self._pack(fetch)
+        failures = self._download([f for f in wanted if not isinstance(f.where, FolderArchive)])
+        if failures:
+            count = "1 artifact" if len(failures) == 1 else f"{len(failures)} artifacts"
+            raise FetchError(
+                f"{count} of {len(wanted)} could not be fetched",
+                details=tuple(line for e in failures for line in (e.message, *(f"  {d}" for d in e.details))),
+                hint=failures[0].hint,
+            )
+        return wanted
+
+    def _download(self, fetches: Sequence[Fetch]) -> list[FetchError]:
+        if not fetches:
+            return []
+        failures = []
+        for fetched in sources.fetch(
+            fetches,
+            into=self.store.downloads,
+            mirrors=self.mirrors(),
+            progress=self.progress,
+            connections=self.connections,
+        ):
+            if fetched.error or fetched.file is None:
+                failures.append(fetched.error or FetchError(f"`{fetched.fetch.filename}` did not arrive"))
+                continue
+            with self.store.lock(fetched.fetch.path):
+                if self.store.info(fetched.fetch.path) is None:
+                    self.store.add_file(
+                        fetched.fetch.path, fetched.file, sha256=fetched.fetch.sha256, trusted_hash=True
+                    )
+        return failures
+
+    def _pack(self, fetch: Fetch) -> None:
+        """Make the archive of a folder beside the stack file and put it into the store."""
+        if not isinstance(fetch.where, FolderArchive):
+            raise TypeError(fetch)
+        with self.store.scratch("pack") as scratch:
+            archive = scratch / fetch.filename
+            sha256, _ = archive_folder(self.stack_folder / fetch.where.path, archive)
+            if sha256 != fetch.sha256:
+                raise LockError(
+                    f"`{fetch.where.path}` is not what was locked",
+                    details=(f"locked sha256 {fetch.sha256}", f"found  sha256 {sha256}"),
+                    hint=f"lockbuild resolve {self.stack.name}",
+                )
+            self.store.add_file(fetch.path, archive, sha256=sha256, trusted_hash=True)
+
+    # ---- building ------------------------------------------------------------------------------
+
+    def build(
+        self, targets: Iterable[StorePath], *, keep_going: bool = False
+    ) -> tuple[BuildOutcome, ...]:
+        """Fetch and build what is missing of *targets*, independent builds side by side.
+
+        Args:
+            keep_going: Whether builds that do not need a failed one go on.
+
+        Raises:
+            BuildError: A build failed or its output was rejected; the details hold every log's last lines.
+        """
+        targets = tuple(targets)
+        self.fetch(targets)
+        to_build = missing(self.plan, targets, valid=self.store.valid(self.plan.derivations)).to_build
+        if not to_build:
+            return ()
+        with self.progress.phase("building", total=len(to_build), unit="builds") as phase:
+            outcomes = self._schedule(to_build, phase, keep_going=keep_going)
+        failed = [outcome for outcome in outcomes if outcome.status not in ("built", "valid")]
+        if failed:
+            raise _failure(failed)
+        return outcomes
+
+    def _schedule(
+        self, to_build: Sequence[Build], phase: Phase, *, keep_going: bool
+    ) -> tuple[BuildOutcome, ...]:
+        waiting = {build.path: build for build in to_build}
+        running: dict[Future[BuildOutcome], StorePath] = {}
+        outcomes: dict[StorePath, BuildOutcome] = {}
+        done: set[StorePath] = set()
+        width = max(1, min(self.cores, len(to_build)))
+        stop = False
+        with ThreadPoolExecutor(max_workers=width) as pool:
+            while waiting or running:
+                pending = set(waiting) | set(running.values()) | (outcomes.keys() - done)
+                ready = [b for b in waiting.values() if not pending.intersection(b.references)]
+                for build in ready[: max(0, width - len(running))] if not stop else []:
+                    share = max(1, self.cores // max(1, min(width, len(ready) + len(running))))
+                    del waiting[build.path]
+                    running[pool.submit(self._realise, build, share, phase)] = build.path
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    path = running.pop(future)
+                    outcomes[path] = future.result()
+                    if outcomes[path].status in ("built", "valid"):
+                        done.add(path)
+                    else:
+                        stop = stop or not keep_going
+                    phase.advance(1)
+        for path, build in waiting.items():
+            outcomes[path] = BuildOutcome(
+                name=build.name, status="dependency-failed", message="something it needs failed before it"
+            )
+        return tuple(outcomes.values())
+
+    def _realise(self, build: Build, cores: int, phase: Phase) -> BuildOutcome:
+        """Build one derivation and put its output into the store."""
+        with self.store.lock(build.path):
+            if self.store.info(build.path):
+                return BuildOutcome(name=build.name, status="valid")
+            with self.store.scratch(build.name) as scratch:
+                phase.line(f"{build.name}: started")
+                outcome = self._run(build, scratch, self.store.log_file(build.path), cores)
+                if outcome.status == "built" and outcome.output:
+                    self.store.add_folder(build.path, outcome.output, references=build.references)
+                    phase.line(f"{build.name}: built in {outcome.duration_s:.0f} s")
+                else:
+                    phase.line(f"{build.name}: {outcome.status}")
+                return replace(outcome, output=None)
+
+    def _run(self, build: Build, scratch: Path, log: Path, cores: int) -> BuildOutcome:
+        """Run the builder and judge what it gave; the output is in *scratch*."""
+        rootfs = self.store.unpacked(build.toolchain, _ROOTFS_TAR) if build.toolchain else None
+        task = BuildTask(
+            name=build.name,
+            kind=build.kind,
+            rootfs=rootfs,
+            rootfs_name=build.toolchain.digest if build.toolchain else None,
+            command=build.command,
+            env=build.env,
+            inputs=tuple((name, self.store.locate(path)) for name, path in build.inputs),
+            scratch=scratch,
+            log=log,
+            cores=cores,
+        )
+        builder = self.root_builder if build.kind == "rootfs" else self.builder
+        outcome = builder.build(task)
+        if outcome.status == "built" and build.kind == "wheel":
+            return self._finish_wheel(build, outcome)
+        return outcome
+
+    def _finish_wheel(self, build: Build, outcome: BuildOutcome) -> BuildOutcome:
+        """Normalise the one wheel of a build and reject it when it is not what the stack promises."""
+        output = outcome.output or Path()
+        found = sorted(output.glob("*.whl"))
+        if len(found) != 1:
+            names = ", ".join(sorted(path.name for path in output.iterdir())) or "nothing"
+            return _rejected(outcome, f"expected one wheel, found {names}")
+        raw = found[0].rename(output.parent / f"raw-{found[0].name}")
+        wheel = output / found[0].name
+        wheels.normalise_wheel(raw, wheel, epoch=EPOCH)
+        raw.unlink()
+        faults = self.faults_of(wheel, build)
+        return _rejected(outcome, *faults) if faults else outcome
+
+    def faults_of(self, wheel: Path, build: Build) -> tuple[str, ...]:
+        """Return what is wrong with the *wheel* that *build* gave."""
+        spec = next(s for s in self.stack.builds if (s.name, build.path) in self.plan.builds)
+        faults = list(wheels.check_wheel(wheel, expects=spec.expects))
+        facts = wheels.inspect_wheel(wheel)
+        if (facts.name, facts.version) != (spec.name, spec.version):
+            faults.append(f"expected {spec.name} {spec.version}, found {facts.name} {facts.version}")
+        if not wheels.wheel_matches(wheel.name, self.stack.target):
+            faults.append(f"`{wheel.name}` does not fit Python {self.stack.target.python} on {self.stack.target.platform}")
+        pin = self.lock.pin(spec.name)
+        if pin and pin.derivation == build.path:
+            sha256 = trees.hash_file(wheel)
+            if sha256 != pin.wheel.sha256:
+                faults += [
+                    f"pinned sha256 {pin.wheel.sha256}",
+                    f"built  sha256 {sha256}",
+                    f"the build is not reproducible: `lockbuild resolve --repin {spec.name}` forgets the pin",
+                ]
+        return tuple(faults)
+
+    # ---- checking ------------------------------------------------------------------------------
+
+    def check(self, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
+        """Build root file systems and wheels again, and compare them with those in the store.
+
+        Args:
+            names: Builds or root file systems to check; all when empty.
+
+        Raises:
+            BuildError: A build that worked before failed.
+        """
+        chosen = [*self.plan.roots, *self.plan.builds]
+        wanted = set(names)
+        unknown = wanted - {name for name, _ in chosen}
+        if unknown:
+            raise BuildError(
+                f"nothing to check is called {', '.join(f'`{name}`' for name in sorted(unknown))}",
+                hint=f"there are: {', '.join(name for name, _ in chosen)}",
+            )
+        paths = [path for name, path in chosen if not wanted or name in wanted]
+        self.build(paths)
+        # A build's environment is an input of it; its fetches may have been hidden by valid outputs.
+        builds = [b for b in (self.plan.derivations[path] for path in paths) if isinstance(b, Build)]
+        self.build([reference for build in builds for reference in build.references])
+        with self.progress.phase("checking", total=len(builds), unit="builds") as phase:
+            width = max(1, min(self.cores, len(builds)))
+            with ThreadPoolExecutor(max_workers=width) as pool:
+                return tuple(pool.map(lambda build: self._compare(build, self.cores // width, phase), builds))
+
+    def _compare(self, build: Build, cores: int, phase: Phase) -> Verdict:
+        with self.store.scratch(f"check-{build.name}") as scratch:
+            log = self.store.log_file(build.path).with_suffix(".check.log")
+            outcome = self._run(build, scratch, log, max(1, cores))
+            if outcome.output is None or outcome.status not in ("built", "output-rejected"):
+                raise _failure([outcome])
+            first, again = self.store.locate(build.path), outcome.output
+            differences = _differences(first, again)
+        phase.advance(1)
+        phase.line(f"{build.name}: {'identical' if not differences else 'different'}")
+        return Verdict(name=build.name, identical=not differences, differences=differences)
+
+
+def _differences(first: Path, again: Path) -> tuple[str, ...]:
+    """Return how two outputs differ: file by file, and inside wheels member by member."""
+    lines: list[str] = []
+    for line in trees.difference(trees.listing(first), trees.listing(again)):
+        lines.append(line)
+        lines += [
+            f"  {inner}"
+            for name in sorted(path.name for path in first.glob("*.whl"))
+            if name in line and (again / name).exists()
+            for inner in wheels.difference_of_wheels(first / name, again / name)
+        ]
+    return tuple(lines)
+
+
+def _rejected(outcome: BuildOutcome, *faults: str) -> BuildOutcome:
+    return replace(outcome, status="output-rejected", message="; ".join(faults))
+
+
+def _failure(failed: Sequence[BuildOutcome]) -> BuildError:
+    details: list[str] = []
+    for outcome in failed:
+        details.append(f"{outcome.name}: {outcome.status}: {outcome.message}")
+        details += [f"  | {line}" for line in outcome.tail]
+        if outcome.log:
+            details.append(f"  log: {outcome.log}")
+    count = "1 build" if len(failed) == 1 else f"{len(failed)} builds"
+    return BuildError(f"{count} failed", details=tuple(details))
+

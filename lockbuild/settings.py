@@ -1,0 +1,147 @@
+"""What this machine's user decides: where the store is, who builds, which mirrors are asked.
+
+None of it enters a lock or a digest. An environment variable is stronger than the configuration file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lockbuild.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["BUILDERS", "Settings", "config_path", "load_settings"]
+
+BUILDERS = ("sandbox", "container")
+_TABLES = ("indexes", "archives", "snapshots")
+_NUMBERS = ("cores", "connections")
+_KEYS = ("store", "builder", *_NUMBERS, *_TABLES)
+_COUNT = "a whole number above 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One user's choices on one machine."""
+
+    store: Path
+    builder: str = "sandbox"
+    """A name of `BUILDERS`."""
+    cores: int = 1
+    connections: int = 8
+    """Downloads side by side."""
+    indexes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Name of an index -> addresses that are asked before its own."""
+    archives: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """`debian` or `ubuntu` -> addresses of its archive, instead of those that apt is configured for."""
+    snapshots: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """`debian` or `ubuntu` -> addresses of snapshot archives, with `{timestamp}` where it belongs."""
+
+
+def config_path() -> Path:
+    """Return the configuration file: LOCKBUILD_CONFIG, or `lockbuild/config.toml` in the user's folder."""
+    given = os.environ.get("LOCKBUILD_CONFIG")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "lockbuild" / "config.toml"
+
+
+def load_settings(
+    *, store: str | None = None, builder: str | None = None, cores: int | None = None
+) -> Settings:
+    """Return the settings: arguments first, then environment variables, then the configuration file.
+
+    Raises:
+        UsageError: The configuration file or an environment variable is wrong.
+    """
+    document = _read(config_path())
+    environ = os.environ
+    data_home = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    chosen = store or environ.get("LOCKBUILD_STORE") or document.get("store") or Path(data_home) / "lockbuild" / "store"
+    who = builder or environ.get("LOCKBUILD_BUILDER") or document.get("builder") or BUILDERS[0]
+    if who not in BUILDERS:
+        expected = " or ".join(f"`{name}`" for name in BUILDERS)
+        raise UsageError(f"builder: found `{who}`, expected {expected}")
+    return Settings(
+        store=Path(chosen).expanduser().absolute(),
+        builder=who,
+        cores=cores or _whole("LOCKBUILD_CORES") or document.get("cores") or len(os.sched_getaffinity(0)),
+        connections=_whole("LOCKBUILD_CONNECTIONS") or document.get("connections") or 8,
+        indexes=_addresses("INDEX", document.get("indexes", {})),
+        archives=_addresses("ARCHIVE", document.get("archives", {})),
+        snapshots=_addresses("SNAPSHOT", document.get("snapshots", {})),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be used: {error}") from error
+    faults = tuple(_faults(document))
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UsageError(f"{path}: {count}", details=faults)
+    return document
+
+
+def _faults(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each fault of a configuration file."""
+    for key, value in document.items():
+        if key in _TABLES:
+            yield from _table_faults(key, value)
+        elif key not in _KEYS:
+            yield f"`{key}`: unknown key; known keys: {', '.join(_KEYS)}"
+        elif key in _NUMBERS:
+            if not _is_count(value):
+                yield f"`{key}`: found {value!r}, expected {_COUNT}"
+        elif not isinstance(value, str):
+            yield f"`{key}`: found {value!r}, expected a string"
+
+
+def _table_faults(key: str, table: object) -> Iterator[str]:
+    if not isinstance(table, dict):
+        yield f"`{key}`: expected a table of lists of addresses"
+        return
+    for name, value in table.items():
+        if not isinstance(value, list) or not all(isinstance(address, str) for address in value):
+            yield f"`{key}.{name}`: expected a list of addresses"
+
+
+def _is_count(value: object) -> bool:
+    # `true` is an int to Python.
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _whole(variable: str) -> int | None:
+    """Return the number in an environment variable; none where it is not set.
+
+    Raises:
+        UsageError: It holds something else.
+    """
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{variable}: found `{text}`, expected {_COUNT}")
+    return int(text)
+
+
+def _addresses(
+    kind: str, configured: Mapping[str, list[str]]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return name -> addresses; LOCKBUILD_ARCHIVE_DEBIAN="URL URL" replaces `archives.debian`."""
+    prefix = f"LOCKBUILD_{kind}_"
+    table = {name: tuple(value) for name, value in configured.items()}
+    for variable, text in os.environ.items():
+        if variable.startswith(prefix):
+            table[variable.removeprefix(prefix).lower().replace("_", "-")] = tuple(text.split())
+    return tuple(sorted(table.items()))

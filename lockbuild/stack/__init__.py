@@ -1,0 +1,244 @@
+"""A stack: the declared environment of a research system, as frozen values. Pure.
+
+`from_document` takes a document that `lockbuild.stack.schema` has accepted, now or when the lock was
+made, and never checks it again. Defaults stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lockbuild.digest import JsonValue, canonical_json, sha256_of
+from lockbuild.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = [
+    "Apt",
+    "Base",
+    "BuildSpec",
+    "DebianBase",
+    "Image",
+    "Index",
+    "Python",
+    "Source",
+    "Stack",
+    "from_document",
+    "inputs_of",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebianBase:
+    """Root file systems made from locked .debs."""
+
+    suite: str
+    """`bookworm`: the release suite alone is used, whose versions stand still between point releases."""
+    vendor: str = "debian"
+    """Whose archive: `debian` or `ubuntu`."""
+    components: tuple[str, ...] = ("main",)
+    snapshot: str | None = None
+    """Time stamp of a snapshot archive (`20250601T000000Z`); none for the archive as it is now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What toolchain and runtime stand on."""
+
+    debian: DebianBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apt:
+    """Packages wanted in each root file system, beside Debian's essential ones."""
+
+    toolchain: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """A package index that serves only what is named, so that no other package can come from it."""
+
+    name: str
+    url: str
+    only: tuple[str, ...]
+    """Normalised project names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Python:
+    """What is installed by wheels, and what may be said about resolving it."""
+
+    requires: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    """Pins stronger than a package's own requirements."""
+    exclude_newer: str | None = None
+    """Files uploaded later than this date or time do not exist."""
+    indexes: tuple[Index, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a build's source comes from: an sdist of an index, or a folder beside the stack file."""
+
+    sdist: str | None = None
+    """`NAME==VERSION`."""
+    path: str | None = None
+    """Folder below the stack's folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSpec:
+    """A package compiled in the sandbox into a wheel."""
+
+    name: str
+    version: str
+    source: Source
+    needs: tuple[str, ...] = ()
+    """Packages of the runtime lock that the build imports or links: the very same bytes."""
+    build_requires: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    """Run-time requirements, said here so that resolving runs no setup.py."""
+    environment: str = ""
+    """Builds that name the same one share one lock of build requirements."""
+    env: tuple[tuple[str, str], ...] = ()
+    expects: tuple[str, ...] = ()
+    """Patterns of files that the wheel must hold: `mmcv/_ext*.so`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """How the image is run."""
+
+    user: str = "lockbuild"
+    workdir: str = "/workspace"
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ("python3",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A declared environment."""
+
+    name: str
+    summary: str
+    target: Target
+    base: Base
+    interpreter: str
+    """Debian package that brings Python: `python3`."""
+    apt: Apt = field(default_factory=Apt)
+    python: Python = field(default_factory=Python)
+    builds: tuple[BuildSpec, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    """Environment variables of the image, sorted by name."""
+    imports: tuple[str, ...] = ()
+    """Modules that must import in the image."""
+    checks: tuple[str, ...] = ()
+    """Python programs that must run in the image without an error."""
+    image: Image = field(default_factory=Image)
+
+    def build(self, name: str) -> BuildSpec:
+        """Return the build called *name*.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for spec in self.builds:
+            if spec.name == name:
+                return spec
+        raise KeyError(name)
+
+    def build_environments(self) -> tuple[str, ...]:
+        """Return the names of the build environments, sorted.
+
+        The unnamed one, the empty string, is always among them: it brings what installs wheels.
+        """
+        return tuple(sorted({"", *(spec.environment for spec in self.builds)}))
+
+
+def from_document(document: Mapping[str, Any]) -> Stack:
+    """Return the stack that an accepted *document* describes."""
+    python = document.get("python", {})
+    preflight = document.get("preflight", {})
+    return Stack(
+        name=document["name"],
+        summary=document.get("summary", ""),
+        target=_make(Target, document["target"]),
+        base=Base(debian=_make(DebianBase, document["base"]["debian"])),
+        interpreter=document["interpreter"]["apt"],
+        apt=_make(Apt, document.get("apt", {})),
+        python=Python(
+            requires=tuple(python.get("requires", ())),
+            constraints=tuple(python.get("constraints", ())),
+            overrides=tuple(python.get("overrides", ())),
+            exclude_newer=python.get("exclude-newer"),
+            indexes=tuple(_make(Index, table) for table in python.get("index", ())),
+        ),
+        builds=tuple(
+            _make(BuildSpec, {**table, "source": _make(Source, table["source"])})
+            for table in document.get("build", ())
+        ),
+        env=_pairs(document.get("env", {})),
+        imports=tuple(preflight.get("imports", ())),
+        checks=tuple(preflight.get("checks", ())),
+        image=_make(Image, document.get("image", {})),
+    )
+
+
+_T = TypeVar("_T")
+
+
+def _make(kind: type[_T], table: Mapping[str, Any]) -> _T:
+    """Return a *kind* from a table whose keys are its field names with dashes."""
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, list):
+            values[key.replace("-", "_")] = tuple(value)
+        elif isinstance(value, dict):
+            values[key.replace("-", "_")] = _pairs(value)
+        else:
+            values[key.replace("-", "_")] = value
+    return kind(**values)
+
+
+def _pairs(table: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(table.items()))
+
+
+def inputs_of(document: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, str]:
+    """Return key path -> short digest of everything in a stack that a lock follows from.
+
+    A lock keeps this table, so that a stale one can say which key moved. Tables with a `name` are
+    addressed by it (`build.pycocotools.env.FOO`), lists as a whole.
+
+    Args:
+        document: The stack file, parsed.
+        files: Path below the stack's folder -> sha256, of what lies beside the stack file and is used.
+    """
+    values = {key: sha256_of(canonical_json(value))[:16] for key, value in _flatten(document, "")}
+    return values | {f"file {path}": digest[:16] for path, digest in sorted(files.items())}
+
+
+def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, JsonValue]]:
+    for key, value in sorted(table.items()):
+        path = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{path}.")
+        elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            for item in value:
+                yield from _flatten(item, f"{path}.{item.get('name', '?')}.")
+        else:
+            yield path, _plain(value)
+
+
+def _plain(value: Any) -> JsonValue:  # noqa: ANN401 - any TOML value
+    """Return *value* in canonical JSON's types: a file edited since it was checked may hold a float or a date."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return value if isinstance(value, str | int) else f"{type(value).__name__} {value}"

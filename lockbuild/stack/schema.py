@@ -1,0 +1,414 @@
+"""The stack file as people write it: every fault at once, and a JSON Schema for editors. Pure.
+
+The pydantic models here only accept or refuse; values and defaults are those of `lockbuild.stack`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from datetime import date, time
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from lockbuild.errors import StackError
+from lockbuild.target import MACHINES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic_core import ErrorDetails
+
+__all__ = ["StackDocument", "json_schema", "parse_stack_text"]
+
+
+# ---- words: strings that must have a certain form -------------------------------------------------
+
+
+def _fault(expected: str) -> PydanticCustomError:
+    return PydanticCustomError("lockbuild", "{expected}", {"expected": expected})
+
+
+def _matching(pattern: str, expected: str) -> Callable[[str], str]:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise _fault(expected)
+        return text
+
+    return check
+
+
+def _requirement(text: str) -> str:
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise _fault(f"a requirement such as `numpy>=1.26,<2` ({str(error).splitlines()[0]})") from error
+    if requirement.url:
+        raise _fault("a requirement without an address: a file from elsewhere is a `[[build]]` or an index")
+    return text
+
+
+def _sdist(text: str) -> str:
+    name, _, version = text.partition("==")
+    try:
+        canonicalize_name(name, validate=True)
+    except ValueError as error:
+        raise _fault("an sdist as `NAME==VERSION`") from error
+    if not _is_version(version):
+        raise _fault("an sdist as `NAME==VERSION`")
+    return text
+
+
+def _version(text: str) -> str:
+    if not _is_version(text):
+        raise _fault("a version such as `2.0.10`")
+    return text
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except ValueError:
+        return False
+    # `packaging` overlooks spaces around a version; file names and shell commands would not.
+    return text == text.strip()
+
+
+def _project(text: str) -> str:
+    if canonicalize_name(text) != text or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", text):
+        raise _fault(f"a normalised project name: `{canonicalize_name(text)}`")
+    return text
+
+
+def _inside(text: str) -> str:
+    parts = [part for part in text.split("/") if part not in {"", "."}]
+    if text.startswith("/") or ".." in parts or "\\" in text or not parts:
+        raise _fault("a path below the stack's folder, with forward slashes")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_matching(r"[a-z0-9][a-z0-9._-]{0,62}", "lower-case letters, digits, `.`, `_`, `-`"))]
+Project = Annotated[str, AfterValidator(_project)]
+PackageVersion = Annotated[str, AfterValidator(_version)]
+RequirementText = Annotated[str, AfterValidator(_requirement)]
+VersionPair = Annotated[str, AfterValidator(_matching(r"\d+\.\d+", "`MAJOR.MINOR`, such as `3.11`"))]
+PythonVersion = Annotated[str, AfterValidator(_matching(r"3\.\d+", "a Python as `3.MINOR`, such as `3.11`"))]
+Capability = Annotated[str, AfterValidator(_matching(r"\d+\.\d+a?(\+PTX)?", "a compute capability such as `8.6` or `8.6+PTX`"))]
+DebianPackage = Annotated[str, AfterValidator(_matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name, without version"))]
+Suite = Annotated[str, AfterValidator(_matching(r"[a-z]+", "a release suite such as `bookworm` (its updates and security suites are not used)"))]
+Snapshot = Annotated[str, AfterValidator(_matching(r"\d{8}T\d{6}Z", "a time stamp such as `20250601T000000Z`"))]
+Moment = Annotated[str, AfterValidator(_matching(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?", "a date such as `2025-06-01` or `2025-06-01T00:00:00Z`"))]
+Address = Annotated[str, AfterValidator(_matching(r"(https?|file)://\S+", "an address that begins with `https://`"))]
+Variable = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name"))]
+Value = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*", "one line of text"))]
+Module = Annotated[str, AfterValidator(_matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a module's name such as `mmcv.ops`"))]
+Inside = Annotated[str, AfterValidator(_inside)]
+User = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,31}", "a user's name such as `lockbuild`"))]
+Absolute = Annotated[str, AfterValidator(_matching(r"/[A-Za-z0-9._/-]*", "an absolute path in the image"))]
+
+
+def _not_default(text: str) -> str:
+    if text == "pypi":
+        raise _fault("another name: `pypi` is the default index as configured on the machine")
+    return text
+
+
+def _unique(tables: list[Any]) -> list[Any]:
+    names = [table.name for table in tables]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _fault(f"each name once; twice: {', '.join(f'`{name}`' for name in twice)}")
+    return tables
+
+
+# ---- tables ---------------------------------------------------------------------------------------
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        title=None,
+    )
+
+
+class TargetTable(_Table):
+    """The machine that the stack is made for."""
+
+    python: PythonVersion
+    platform: Literal["linux_x86_64"]
+    glibc: VersionPair
+    """C library of the image; decides which manylinux wheels fit."""
+    cuda: VersionPair | None = None
+    cuda_architectures: list[Capability] = []
+
+
+class DebianTable(_Table):
+    """Root file systems made from locked .debs."""
+
+    suite: Suite
+    vendor: Literal["debian", "ubuntu"] = "debian"
+    components: list[Literal["main", "contrib", "non-free", "non-free-firmware", "universe"]] = ["main"]
+    snapshot: Snapshot | None = None
+
+
+class BaseTable(_Table):
+    """What toolchain and runtime stand on."""
+
+    debian: DebianTable
+
+
+class InterpreterTable(_Table):
+    """Where Python comes from."""
+
+    apt: DebianPackage
+
+
+class AptTable(_Table):
+    """Debian packages beside the essential ones and the interpreter."""
+
+    toolchain: list[DebianPackage] = []
+    runtime: list[DebianPackage] = []
+
+
+class IndexTable(_Table):
+    """A package index that serves only what is named."""
+
+    name: Annotated[Name, AfterValidator(_not_default)]
+    url: Address
+    only: Annotated[list[Project], Field(min_length=1)]
+
+
+class PythonTable(_Table):
+    """Packages installed from wheels."""
+
+    requires: list[RequirementText] = []
+    constraints: list[RequirementText] = []
+    overrides: list[RequirementText] = []
+    exclude_newer: Moment | None = None
+    index: Annotated[list[IndexTable], AfterValidator(_unique)] = []
+
+
+class SourceTable(_Table):
+    """Where a build's source comes from."""
+
+    sdist: Annotated[str, AfterValidator(_sdist)] | None = None
+    path: Inside | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> SourceTable:
+        if (self.sdist is None) == (self.path is None):
+            raise _fault("exactly one of `sdist` and `path`")
+        return self
+
+
+class BuildTable(_Table):
+    """A package compiled in the sandbox."""
+
+    name: Project
+    version: PackageVersion
+    source: SourceTable
+    needs: list[Project] = []
+    build_requires: list[RequirementText] = []
+    requires: list[RequirementText] = []
+    environment: Annotated[str, AfterValidator(_matching(r"[a-z0-9-]*", "lower-case letters, digits and `-`"))] = ""
+    env: dict[Variable, Value] = {}
+    expects: list[Inside] = []
+
+    @model_validator(mode="after")
+    def _own_sdist(self) -> BuildTable:
+        name, _, version = (self.source.sdist or f"{self.name}=={self.version}").partition("==")
+        if canonicalize_name(name) != self.name or Version(version) != Version(self.version):
+            raise _fault(f"`source.sdist` to be `{self.name}=={self.version}`, not `{self.source.sdist}`")
+        return self
+
+
+class PreflightTable(_Table):
+    """What must hold in the image."""
+
+    imports: list[Module] = []
+    checks: list[str] = []
+
+
+class ImageTable(_Table):
+    """How the image is run."""
+
+    user: User = "lockbuild"
+    workdir: Absolute = "/workspace"
+    entrypoint: list[Value] = []
+    command: list[Value] = ["python3"]
+
+
+class StackDocument(_Table):
+    """A stack file."""
+
+    name: Name
+    summary: Value = ""
+    target: TargetTable
+    base: BaseTable
+    interpreter: InterpreterTable
+    apt: AptTable = AptTable()
+    python: PythonTable = PythonTable()
+    build: Annotated[list[BuildTable], AfterValidator(_unique)] = []
+    env: dict[Variable, Value] = {}
+    preflight: PreflightTable = PreflightTable()
+    image: ImageTable = ImageTable()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a stack file, for editors."""
+    schema = StackDocument.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "lockbuild stack"}
+
+
+# ---- faults ---------------------------------------------------------------------------------------
+
+
+def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
+    """Return the document in *text* once nothing is wrong with it.
+
+    Args:
+        file: How the stack file is called in messages.
+
+    Raises:
+        StackError: With one line per fault: key path, found, expected, nearest name.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StackError(f"{file} is not TOML: {error}") from error
+    try:
+        StackDocument.model_validate(document)
+    except ValidationError as error:
+        faults = tuple(sorted({_describe(fault, document) for fault in error.errors(include_url=False)}))
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise StackError(
+            f"{file}: {count}", details=faults, hint="`lockbuild schema` prints every key that a stack may have"
+        ) from error
+    return document
+
+
+_EXPECTED = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "too_short": "at least one entry",
+}
+
+
+def _describe(fault: ErrorDetails, document: dict[str, Any]) -> str:
+    # The last part of a dictionary key's fault is the marker "[key]".
+    of_key = fault["loc"][-1] == "[key]"
+    location = fault["loc"][:-1] if of_key else fault["loc"]
+    path = _key_path(location, document)
+    kind = fault["type"]
+    if kind == "missing":
+        return f"`{path}`: missing, expected {_wanted(location)}"
+    if kind == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        nearest = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        suggestion = f"; did you mean `{nearest[0]}`?" if nearest else f"; known keys: {', '.join(known)}"
+        return f"`{path}`: unknown key{suggestion}"
+    found = _shown(location[-1] if of_key else fault["input"])
+    if kind == "literal_error":
+        return f"`{path}`: found {found}, expected {_choices(location, fault)}"
+    expected = fault["msg"] if kind == "lockbuild" else _EXPECTED.get(kind, fault["msg"])
+    return f"`{path}`: found {found}, expected {expected}"
+
+
+def _choices(location: tuple[int | str, ...], fault: ErrorDetails) -> str:
+    field = _field_at(location)
+    choices = [str(choice) for choice in _literals(field)] or [fault["ctx"]["expected"]]
+    if location[-1] == "platform":
+        choices = sorted(MACHINES)
+    nearest = difflib.get_close_matches(str(fault["input"]), choices, n=1, cutoff=0.5)
+    listed = "one of " + ", ".join(f"`{choice}`" for choice in choices) if len(choices) > 1 else f"`{choices[0]}`"
+    return listed + (f"; did you mean `{nearest[0]}`?" if nearest and len(choices) > 1 else "")
+
+
+def _literals(annotation: Any) -> list[Any]:  # noqa: ANN401 - a typing form
+    if getattr(annotation, "__origin__", None) is Literal:
+        return list(get_args(annotation))
+    return [found for argument in get_args(annotation) for found in _literals(argument)]
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - whatever the file holds
+    if isinstance(value, dict):
+        return "a table" if value else "an empty table"
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        return "a list of tables"
+    # JSON writes strings, numbers, booleans and lists as TOML does; times are not quoted in TOML.
+    moment = isinstance(value, date | time)
+    text = str(value) if moment else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - what fits on a line
+
+
+def _key_path(location: tuple[int | str, ...], document: dict[str, Any]) -> str:
+    """Return `build[pycocotools].env.FOO` for a location, naming tables by their `name` where they have one."""
+    path, here = "", document
+    for part in location:
+        here = _step(here, part)
+        if isinstance(part, int):
+            label = here.get("name") if isinstance(here, dict) and isinstance(here.get("name"), str) else part
+            path += f"[{label}]"
+        else:
+            path += f".{part}" if path else str(part)
+    return path
+
+
+def _step(value: Any, part: int | str) -> Any:  # noqa: ANN401 - whatever the file holds
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = StackDocument
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = next((f for f in model.model_fields.values() if f.alias == part), None) if model else None
+        model = _model_in(field.annotation) if field else None
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a typing form
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _model_in(argument))), None)
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    model = _model_at(location)
+    return sorted(field.alias or name for name, field in model.model_fields.items()) if model else []
+
+
+def _field_at(location: tuple[int | str, ...]) -> Any:  # noqa: ANN401 - a typing form
+    names = [part for part in location if isinstance(part, str)]
+    model = _model_at(tuple(names[:-1]))
+    fields = model.model_fields.values() if model else ()
+    return next((field.annotation for field in fields if field.alias == names[-1]), None)
+
+
+def _wanted(location: tuple[int | str, ...]) -> str:
+    annotation = _field_at(location)
+    if _model_in(annotation) is not None:
+        return f"a table with {', '.join(f'`{key}`' for key in _keys_at(location))}"
+    choices = _literals(annotation)
+    if choices:
+        return f"`{choices[0]}`"
+    return "a list" if get_origin(annotation) is list else "a string"

@@ -1,0 +1,128 @@
+"""The texts a store keeps beside its objects: records, listings, roots, and its own marker. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from lockbuild.derivation import PathInfo
+from lockbuild.digest import StorePath, canonical_json, parse_sha256
+from lockbuild.documents import json_text
+from lockbuild.store.trees import Entry, EntryKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "SCHEMA",
+    "marker_text",
+    "parse_listing",
+    "parse_marker",
+    "parse_record",
+    "parse_root",
+    "record_text",
+    "root_text",
+]
+
+SCHEMA = 1
+"""Raised whenever a store of the former layout could be misread."""
+
+
+def marker_text() -> str:
+    """Return the text of the file that makes a folder a store."""
+    return json_text({"schema": SCHEMA})
+
+
+def parse_marker(text: str) -> int:
+    """Return the schema of the store whose marker has this text.
+
+    Raises:
+        ValueError: It is no marker.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        msg = "no `schema`"
+        raise ValueError(msg)  # noqa: TRY004 - the text is wrong, not the caller
+    return cast("int", document["schema"])
+
+
+def record_text(info: PathInfo) -> str:
+    """Return the text of an object's record: the same for equal objects, on every machine."""
+    return json_text(
+        {
+            "schema": SCHEMA,
+            "path": info.path,
+            "sha256": info.sha256,
+            "size": info.size,
+            "kind": info.kind,
+            "references": sorted(info.references),
+            "outputs": [list(output) for output in sorted(info.outputs)],
+        }
+    )
+
+
+def parse_record(text: str, path: StorePath) -> PathInfo:
+    """Return what the record of *path* says.
+
+    Raises:
+        ValueError: It is not as `record_text` writes it, byte by byte.
+    """
+    document: Any = json.loads(text)
+    try:
+        info = PathInfo(
+            path=StorePath(document["path"]),
+            sha256=parse_sha256(document["sha256"]),
+            size=int(document["size"]),
+            references=tuple(StorePath(reference) for reference in document["references"]),
+            kind=document["kind"],
+            outputs=tuple(
+                (str(name), parse_sha256(digest), int(size))
+                for name, digest, size in document["outputs"]
+            ),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = f"a field is absent or not as expected: {error}"
+        raise ValueError(msg) from error
+    if info.path != path:
+        msg = f"it is the record of `{info.path}`"
+        raise ValueError(msg)
+    if info.kind not in ("file", "folder") or record_text(info) != text:
+        msg = "it is not as it was written"
+        raise ValueError(msg)
+    return info
+
+
+def parse_listing(text: bytes) -> tuple[Entry, ...]:
+    """Return the entries of a canonical listing; sizes are not in it.
+
+    Raises:
+        ValueError: It is no canonical listing.
+    """
+    document: Any = json.loads(text)
+    try:
+        tree, schema, rows = document
+        entries = tuple(
+            Entry(path=str(path), kind=kind, content=str(content)) for path, kind, content in rows
+        )
+    except TypeError as error:
+        msg = "not a listing"
+        raise ValueError(msg) from error
+    kinds = {entry.kind for entry in entries} <= set(get_args(EntryKind))
+    if (tree, schema) != ("tree", 1) or not kinds or canonical_json(document) != text:
+        msg = "not a canonical listing"
+        raise ValueError(msg)
+    return entries
+
+
+def root_text(paths: Iterable[StorePath]) -> str:
+    """Return the text of a root: one store path a line, sorted."""
+    return "".join(f"{path}\n" for path in sorted(set(paths)))
+
+
+def parse_root(text: str) -> tuple[StorePath, ...]:
+    """Return the store paths of a root.
+
+    Raises:
+        ValueError: A line is no store path.
+    """
+    return tuple(StorePath(line) for line in text.splitlines())

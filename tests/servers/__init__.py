@@ -1,0 +1,1 @@
+"""Servers on loopback that tests start and that end with them."""
