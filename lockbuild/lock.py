@@ -8,11 +8,12 @@ file is named before anything follows from it.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lockbuild.digest import Sha256, StorePath, canonical_json, sha256_of
+from lockbuild.digest import Sha256, StorePath, canonical_json, parse_sha256, sha256_of
 from lockbuild.documents import toml_text
 from lockbuild.errors import LockError
 
@@ -39,6 +40,7 @@ LOCK_FILE = "lockbuild.lock"
 _LOCK_VERSION = 1
 _RUNTIME_LOCK = "pylock.toml"
 _REQUIREMENTS = "requirements.txt"
+_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!~:%-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +335,14 @@ def parse_lock(texts: Mapping[str, str]) -> Lock:
     for file, expected in main["files"].items():
         _check_file(file, texts.get(file), expected)
     runtime = _toml(_RUNTIME_LOCK, texts[_RUNTIME_LOCK])
-    return _assemble(main, runtime, texts)
+    try:
+        return _assemble(main, runtime, texts)
+    except (KeyError, TypeError, ValueError) as error:
+        # Its digests are right, so whoever wrote it wanted it so: it is no lock of ours.
+        raise LockError(
+            f"{LOCK_FILE} and its files do not make a lock: {error!r}",
+            hint="restore them from version control, or resolve again",
+        ) from error
 
 
 def _assemble(main: Mapping[str, Any], runtime: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
@@ -402,20 +411,19 @@ def _parse_package(table: Mapping[str, Any]) -> LockedPackage:
     if extras.get("built"):
         return package
     wheel = table["wheels"][0]
-    return replace(
-        package,
-        wheel=LockedFile(
-            filename=wheel["name"],
-            sha256=Sha256(wheel["hashes"]["sha256"]),
-            size=wheel.get("size"),
-        ),
-    )
+    return replace(package, wheel=_locked_file(wheel["name"], wheel["hashes"]["sha256"], wheel))
 
 
 def _parse_file(table: Mapping[str, Any]) -> LockedFile:
-    return LockedFile(
-        filename=table["filename"], sha256=Sha256(table["sha256"]), size=table.get("size")
-    )
+    return _locked_file(table["filename"], table["sha256"], table)
+
+
+def _locked_file(filename: str, sha256: str, table: Mapping[str, Any]) -> LockedFile:
+    """Return the file, once its name cannot lead out of the folder it is put into."""
+    if not _FILENAME.fullmatch(filename):
+        msg = f"not a file name: {filename!r}"
+        raise ValueError(msg)
+    return LockedFile(filename=filename, sha256=parse_sha256(sha256), size=table.get("size"))
 
 
 def _parse_source(table: Mapping[str, Any]) -> LockedSource:
@@ -440,7 +448,7 @@ def _parse_deb(table: Mapping[str, Any]) -> LockedDeb:
         version=table["version"],
         architecture=table["architecture"],
         path=table["path"],
-        sha256=Sha256(table["sha256"]),
+        sha256=parse_sha256(table["sha256"]),
         size=table["size"],
         source=table["source"],
         roots=tuple(table["roots"]),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockbuild import sources, wheels
 from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, FolderArchive
+from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError
 from lockbuild.folders import archive_folder
 from lockbuild.plan import EPOCH, missing
@@ -69,6 +71,7 @@ class Realiser:
         Raises:
             FetchError: Some could not be had; all others are in the store.
         """
+        self._keep()
         everything = {fetch.path: fetch for fetch in self.plan.fetches()}
         valid = self.store.valid(self.plan.derivations)
         wanted = (
@@ -91,10 +94,18 @@ class Realiser:
             )
         return wanted
 
+    def _keep(self) -> None:
+        """Keep what the plan needs from garbage collection, for this checkout of the stack."""
+        place = sha256_of(str(self.stack_folder).encode())[:12]
+        name, paths = f"{self.stack.name}-{place}", tuple(sorted(self.plan.derivations))
+        if self.store.roots().get(name) != paths:
+            self.store.set_root(name, paths)
+
     def _download(self, fetches: Sequence[Fetch]) -> list[FetchError]:
         if not fetches:
             return []
         failures = []
+        shared = Counter(fetch.sha256 for fetch in fetches)
         for fetched in sources.fetch(
             fetches,
             into=self.store.downloads,
@@ -105,12 +116,21 @@ class Realiser:
             if fetched.error or fetched.file is None:
                 failures.append(fetched.error or FetchError(f"`{fetched.fetch.filename}` did not arrive"))
                 continue
-            with self.store.lock(fetched.fetch.path):
-                if self.store.info(fetched.fetch.path) is None:
-                    self.store.add_file(
-                        fetched.fetch.path, fetched.file, sha256=fetched.fetch.sha256, trusted_hash=True
-                    )
+            shared[fetched.fetch.sha256] -= 1
+            self._add_fetched(fetched.fetch, fetched.file, last=not shared[fetched.fetch.sha256])
         return failures
+
+    def _add_fetched(self, fetch: Fetch, file: Path, *, last: bool) -> None:
+        """Put a downloaded file into the store; the same bytes may be wanted under another name too."""
+        with self.store.lock(fetch.path):
+            if self.store.info(fetch.path):
+                return
+            if last:
+                self.store.add_file(fetch.path, file, sha256=fetch.sha256, trusted_hash=True)
+                return
+            with self.store.scratch("copy") as scratch:
+                copy = Path(shutil.copyfile(file, scratch / fetch.sha256))
+                self.store.add_file(fetch.path, copy, sha256=fetch.sha256)
 
     def _pack(self, fetch: Fetch) -> None:
         """Make the archive of a folder beside the stack file and put it into the store."""
@@ -201,7 +221,13 @@ class Realiser:
                 return replace(outcome, output=None)
 
     def _run(self, build: Build, scratch: Path, log: Path, cores: int) -> BuildOutcome:
-        """Run the builder and judge what it gave; the output is in *scratch*."""
+        """Run the builder and judge what it gave; the output is in *scratch*.
+
+        Raises:
+            StoreError: An input is not what it was when it came into the store.
+        """
+        for _, path in build.inputs:
+            self.store.check(path)
         rootfs = self.store.unpacked(build.toolchain, _ROOTFS_TAR) if build.toolchain else None
         task = BuildTask(
             name=build.name,

@@ -7,6 +7,9 @@ import copy
 import hashlib
 import json
 import pickle
+from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,7 +38,7 @@ def test_canonical_json_is_sorted_dense_and_utf8() -> None:
 
 @pytest.mark.property
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), json_values), st.randoms())
-def test_canonical_json_does_not_depend_on_order(value, random) -> None:
+def test_canonical_json_does_not_depend_on_order(value: dict[str, Any], random: Random) -> None:
     keys = list(value)
     random.shuffle(keys)
     assert canonical_json({key: value[key] for key in keys}) == canonical_json(value)
@@ -43,7 +46,7 @@ def test_canonical_json_does_not_depend_on_order(value, random) -> None:
 
 @pytest.mark.property
 @given(json_values)
-def test_canonical_json_keeps_the_value(value) -> None:
+def test_canonical_json_keeps_the_value(value: Any) -> None:
     assert json.loads(canonical_json(value)) == value
 
 
@@ -116,7 +119,7 @@ def test_store_path_cannot_be_given_more() -> None:
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda path: pickle.loads(pickle.dumps(path))])
-def test_store_path_stays_one_when_copied(again) -> None:
+def test_store_path_stays_one_when_copied(again: Callable[[StorePath], StorePath]) -> None:
     copied = again(StorePath(f"{DIGEST}-a"))
     assert type(copied) is StorePath
     assert copied == f"{DIGEST}-a"
@@ -124,14 +127,14 @@ def test_store_path_stays_one_when_copied(again) -> None:
 
 @pytest.mark.property
 @given(st.lists(json_values), st.text())
-def test_every_identity_and_name_gives_a_store_path(identity, name) -> None:
+def test_every_identity_and_name_gives_a_store_path(identity: list[Any], name: str) -> None:
     path = store_path(identity, name)
     assert StorePath(str(path)) == path
 
 
 @pytest.mark.property
 @given(st.lists(json_values))
-def test_digest_is_160_bits_of_sha256_in_nix_letters(identity) -> None:
+def test_digest_is_160_bits_of_sha256_in_nix_letters(identity: list[Any]) -> None:
     bits = hashlib.sha256(canonical_json(identity)).digest()[:20]
     expected = base64.b32encode(bits).decode().translate(str.maketrans(RFC_4648, NIX))
     assert store_path(identity, "a").digest == expected

@@ -93,7 +93,7 @@ def instructions(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", ".dockerignore", "docker-bake.json", "wheels.txt"])
-def test_rendered_file_is_the_golden_one(file: str, accept: bool) -> None:
+def test_rendered_file_is_the_golden_one(file: str, *, accept: bool) -> None:
     golden = DATA / "dockerfile" / file.lstrip(".")
     text = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS)[file]
     if accept:

@@ -190,7 +190,8 @@ def test_label_of_the_caller_joins_those_of_the_dockerfile(
     assert facts.label("org.opencontainers.image.description") == 'says "$HOME" \\'
 
 
-def test_no_layer_holds_a_wheel_or_a_package_file(small: Small, engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small")
+def test_no_layer_holds_a_wheel_or_a_package_file(engine: Engine, tmp_path: Path) -> None:
     save("small:1", tmp_path / "image.tar", engine=engine)
     names = []
     with tarfile.open(tmp_path / "image.tar") as image:
@@ -422,8 +423,10 @@ def test_clients_that_cannot_build_are_named_with_the_reason(engine: Engine, tmp
     ):
         pass
     assert caught.value.details == (
-        f"{tmp_path}/docker: version 28.2.2 has no BuildKit of its own"
-        " and the plug-in `buildx` is absent",
+        (
+            f"{tmp_path}/docker: version 28.2.2 has no BuildKit of its own"
+            " and the plug-in `buildx` is absent"
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from urllib3.exceptions import NameResolutionError
 
 from lockbuild.derivation import PoolFile
 from lockbuild.errors import UsageError
+from lockbuild.process import run
 from lockbuild.sources import Limits
 from lockbuild.sources.http import Client, _check_redirect, _fault, redact
 from lockbuild.sources.http import Fault as Unavailable
@@ -30,6 +32,7 @@ from tests.fetching import (
     served_folder,
     wanted,
 )
+from tests.needs import need
 from tests.servers.faulty import Fault, faulty_server
 
 if TYPE_CHECKING:
@@ -292,3 +295,72 @@ def test_certificate_bundle_that_is_not_there_is_named(
     monkeypatch.setenv("SSL_CERT_FILE", str(into / "absent.pem"))
     with pytest.raises(UsageError, match=r"SSL_CERT_FILE: .*absent\.pem"):
         get(wanted(), into, archives("https://127.0.0.1:9"))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a PEM file with a key and a certificate for 127.0.0.1 that nobody has signed."""
+    need("openssl")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    made = run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=loopback",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(cert),
+        ]
+    )
+    assert made.returncode == 0, made.stderr
+    both = tmp_path / "both.pem"
+    both.write_bytes(key.read_bytes() + cert.read_bytes())
+    return both
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_certificate_that_the_user_names_is_trusted(
+    root: Path, into: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(variable, str(certificate.with_name("cert.pem")))
+    with faulty_server(root, certificate=certificate) as server:
+        assert has_data(get(wanted(), into, archives(server.url)))
+
+
+def test_certificate_that_nobody_signed_is_refused_at_once(
+    root: Path, into: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with faulty_server(root, certificate=certificate) as server:
+        error = failure(wanted(), into, archives(server.url))
+        assert server.requests == []
+    assert "certificate verify failed" in error.details[0]
+    assert error.details[0].endswith("SSL_CERT_FILE names the certificates to trust")
+
+
+def test_local_mirror_with_wrong_bytes_tells_both_hashes(root: Path, into: Path) -> None:
+    (root / PATH.lstrip("/")).write_bytes(b"x" * SIZE)
+    error = failure(wanted(), into, archives(root.as_uri()))
+    assert error.details[1:] == (
+        f"  expected sha256 {wanted().sha256}",
+        f"  found    sha256 {hashlib.sha256(b'x' * SIZE).hexdigest()}",
+    )
+    assert list(into.iterdir()) == []
+
+
+def test_local_mirror_without_the_file_is_told(root: Path, into: Path) -> None:
+    (root / PATH.lstrip("/")).unlink()
+    error = failure(wanted(), into, archives(root.as_uri()))
+    assert "there is no file" in error.details[0]

@@ -15,10 +15,12 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tarfile import TarError
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from debian.debfile import DebError, DebFile
+from debian.arfile import ArError
+from debian.debfile import DebFile
 
 from lockbuild.derivation import BuildOutcome
 from lockbuild.digest import sha256_of
@@ -199,7 +201,7 @@ def _write_repository(task: BuildTask, recipe: _Recipe) -> list[str]:
     for number, (name, path) in enumerate(sorted(task.inputs)):
         try:
             record = _record(path)
-        except (DebError, OSError, ValueError) as error:
+        except (ArError, TarError, OSError, ValueError) as error:
             faults.append(f"`{name}` is not a Debian package: {error}")
             continue
         # The names in an archive may hold characters that apt would decode.
@@ -271,6 +273,8 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
         *(*_namespaces(), "sh", "-c", _SUPERVISE, "sh"),
         *(str(root), str(_output(task).resolve() / "rootfs.tar"), str(normalise)),
         *("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory", "--verbose"),
+        # The index is lockbuild's own, and no keyring of the host is asked about it.
+        "--skip=check/signed-by",
         f"--architectures={recipe.architecture}",
         f"--include={','.join(sorted(recipe.packages))}",
         # The scratch folder may be one that the user `_apt` cannot enter.
@@ -285,7 +289,9 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
 def _environment(task: BuildTask) -> dict[str, str]:
     # The order in which Python and Perl walk their tables reaches compiled files and debconf's database.
     settled = {"PYTHONHASHSEED": "0", "PERL_HASH_SEED": "0", "PERL_PERTURB_KEYS": "0"}
-    return {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **settled, **dict(task.env)}
+    # What a killed mmdebstrap leaves behind goes with the scratch folder.
+    fixed = {"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "TMPDIR": str(task.scratch.resolve())}
+    return {**fixed, **settled, **dict(task.env)}
 
 
 def _run(task: BuildTask, command: Sequence[str]) -> tuple[BuildStatus, str]:

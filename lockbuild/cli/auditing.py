@@ -98,23 +98,15 @@ def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | N
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console as RichConsole  # noqa: PLC0415 - only a table needs it
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in ("check", "result", "subject", "found"):
-        table.add_column(column, overflow="fold")
-    found = {finding.check for finding in report.findings}
     for check in report.passed:
-        table.add_row(check, "ok")
+        click.echo(f"ok           {check}")
     for check, reason in report.skipped:
-        table.add_row(check, "not checked", "", reason)
+        click.echo(f"not checked  {check}: {reason}")
     for finding in report.findings:
-        table.add_row(finding.check, finding.level, finding.subject, finding.message)
-    RichConsole(highlight=False, markup=False, soft_wrap=False).print(table)
-    for check in sorted(found):
-        mend = next(finding.mend for finding in report.findings if finding.check == check)
-        click.echo(f"{check}: {mend}")
+        colour = "red" if finding.level == "error" else "yellow"
+        click.echo(f"{click.style(f'{finding.level:<11}', fg=colour)}  {finding.check}: {finding.subject}: {finding.message}")
+    for check, mend in dict.fromkeys((finding.check, finding.mend) for finding in report.findings):
+        click.echo(f"mend         {check}: {mend}")
 
 
 @click.command()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 _TAIL = 20
+_LINE = 100
 _STEP = re.compile(r"#(\d+) (\[.*?\d+/\d+\] .*)")
 _DONE = re.compile(r"#(\d+) (DONE [\d.]+s|CACHED)")
 _FAILED = re.compile(r" > (\[.*?\] .*?):?")
@@ -130,7 +131,7 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def _report(line: str, names: dict[str, str], phase: Phase) -> None:
     if step := _STEP.match(line):
-        names[step[1]] = step[2].strip()
+        names[step[1]] = " ".join(step[2].split())
     elif (done := _DONE.match(line)) and done[1] in names:
         phase.advance(1)
         phase.line(f"{names.pop(done[1])}: {done[2].lower()}")
@@ -172,7 +173,8 @@ def _said(tail: list[str], shown: str | None) -> list[str]:
 
 
 def _shortened(step: str) -> str:
-    words = step if len(step) <= 120 else f"{step[:119]}…"  # noqa: PLR2004 - what fits on a line
+    words = " ".join(step.split())
+    words = words if len(words) <= 120 else f"{words[:119]}…"  # noqa: PLR2004 - what fits on a line
     return f"`{words}`"
 
 
@@ -231,13 +233,16 @@ def _settle(docker: docker.DockerClient, image: str, engine: Engine, epoch: int)
 
 def _configuration(facts: Mapping[str, Any], epoch: int) -> dict[str, Any]:
     moment = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    names = ("Env", "Labels", "User", "WorkingDir", "Entrypoint", "Cmd")
+    # The classic builder's names of the container and image that a step ran in.
+    volatile = {"Hostname", "Image"}
     layers = facts["RootFS"]["Layers"]
     return {
         "architecture": facts["Architecture"],
         "os": facts["Os"],
         "created": moment,
-        "config": {name: facts["Config"][name] for name in names if facts["Config"].get(name)},
+        "config": {
+            name: value for name, value in facts["Config"].items() if value and name not in volatile
+        },
         "rootfs": {"type": "layers", "diff_ids": layers},
         "history": [{"created": moment, "created_by": "lockbuild"} for _ in layers],
     }

@@ -89,18 +89,21 @@ def _project(text: str) -> str:
     return text
 
 
-def _inside(text: str) -> str:
-    parts = [part for part in text.split("/") if part not in {"", "."}]
-    if text.startswith("/") or ".." in parts or "\\" in text or not parts:
-        raise _fault("a path below the stack's folder, with forward slashes")
-    return text
+def _inside(expected: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        parts = [part for part in text.split("/") if part not in {"", "."}]
+        if text.startswith("/") or ".." in parts or "\\" in text or not parts:
+            raise _fault(expected)
+        return text
+
+    return check
 
 
 Name = Annotated[str, AfterValidator(_matching(r"[a-z0-9][a-z0-9._-]{0,62}", "lower-case letters, digits, `.`, `_`, `-`"))]
 Project = Annotated[str, AfterValidator(_project)]
 PackageVersion = Annotated[str, AfterValidator(_version)]
 RequirementText = Annotated[str, AfterValidator(_requirement)]
-VersionPair = Annotated[str, AfterValidator(_matching(r"\d+\.\d+", "`MAJOR.MINOR`, such as `3.11`"))]
+VersionPair = Annotated[str, AfterValidator(_matching(r"\d+\.\d+", "`MAJOR.MINOR`, such as `2.36`"))]
 PythonVersion = Annotated[str, AfterValidator(_matching(r"3\.\d+", "a Python as `3.MINOR`, such as `3.11`"))]
 Capability = Annotated[str, AfterValidator(_matching(r"\d+\.\d+a?(\+PTX)?", "a compute capability such as `8.6` or `8.6+PTX`"))]
 DebianPackage = Annotated[str, AfterValidator(_matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name, without version"))]
@@ -111,7 +114,8 @@ Address = Annotated[str, AfterValidator(_matching(r"(https?|file)://\S+", "an ad
 Variable = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name"))]
 Value = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*", "one line of text"))]
 Module = Annotated[str, AfterValidator(_matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a module's name such as `mmcv.ops`"))]
-Inside = Annotated[str, AfterValidator(_inside)]
+Inside = Annotated[str, AfterValidator(_inside("a path below the stack's folder, with forward slashes"))]
+Pattern = Annotated[str, AfterValidator(_inside("a pattern of files in the wheel, such as `mmcv/_ext*.so`"))]
 User = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,31}", "a user's name such as `lockbuild`"))]
 Absolute = Annotated[str, AfterValidator(_matching(r"/[A-Za-z0-9._/-]*", "an absolute path in the image"))]
 
@@ -224,7 +228,7 @@ class BuildTable(_Table):
     requires: list[RequirementText] = []
     environment: Annotated[str, AfterValidator(_matching(r"[a-z0-9-]*", "lower-case letters, digits and `-`"))] = ""
     env: dict[Variable, Value] = {}
-    expects: list[Inside] = []
+    expects: list[Pattern] = []
 
     @model_validator(mode="after")
     def _own_sdist(self) -> BuildTable:
@@ -303,8 +307,6 @@ _EXPECTED = {
     "string_type": "a string",
     "list_type": "a list",
     "dict_type": "a table",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
     "too_short": "at least one entry",
 }
 
@@ -325,7 +327,7 @@ def _describe(fault: ErrorDetails, document: dict[str, Any]) -> str:
     found = _shown(location[-1] if of_key else fault["input"])
     if kind == "literal_error":
         return f"`{path}`: found {found}, expected {_choices(location, fault)}"
-    expected = fault["msg"] if kind == "lockbuild" else _EXPECTED.get(kind, fault["msg"])
+    expected = _wanted(location) if kind == "model_type" else _EXPECTED.get(kind, fault["msg"])
     return f"`{path}`: found {found}, expected {expected}"
 
 

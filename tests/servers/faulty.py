@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -91,15 +92,28 @@ class FaultyServer:
 
 @contextmanager
 def faulty_server(
-    root: Path, faults: Mapping[str, Fault | tuple[Fault, ...]] | None = None
+    root: Path,
+    faults: Mapping[str, Fault | tuple[Fault, ...]] | None = None,
+    *,
+    certificate: Path | None = None,
 ) -> Iterator[FaultyServer]:
-    """Serve *root* on loopback as long as the block runs."""
+    """Serve *root* on loopback as long as the block runs.
+
+    Args:
+        certificate: PEM file with certificate and key; with one the server speaks https.
+    """
     state = FaultyServer(root=root, faults=dict(faults or {}))
     handler = type("Handler", (_Handler,), {"state": state})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.block_on_close = False
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    state.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -1,0 +1,113 @@
+"""The documentation says what the code does: keys of the stack file, commands, and links that lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from lockbuild.cli import group
+from lockbuild.stack.schema import json_schema
+
+PROJECT = Path(__file__).parent.parent
+PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
+
+
+def test_stack_file_page_has_every_key_with_type_and_default() -> None:
+    page = (PROJECT / "docs" / "stack-file.md").read_text(encoding="utf-8")
+    assert _rows_of_page(page) == _rows_of_schema()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if target.startswith(("https://", "http://")):
+            continue
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in _anchors(found), target
+
+
+def test_readme_names_every_command() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in _commands() if f"`lockbuild {name}" not in readme] == []
+
+
+def test_architecture_stays_on_one_page() -> None:
+    lines = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+
+
+def _commands() -> list[str]:
+    with click.Context(group) as context:
+        return group.list_commands(context)
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of the page's headings, as the usual renderers make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _rows_of_page(page: str) -> dict[str, tuple[str, str]]:
+    rows: dict[str, tuple[str, str]] = {}
+    table = ""
+    for line in page.splitlines():
+        if line.startswith("## "):
+            table = "" if line == "## Top level" else f"{line.removeprefix('## ')}."
+        elif line.startswith("| `"):
+            key, value, default = (cell.strip() for cell in line.split("|")[1:4])
+            rows[table + key.strip("`")] = (value, default)
+    return rows
+
+
+def _rows_of_schema() -> dict[str, tuple[str, str]]:
+    schema = json_schema()
+    rows: dict[str, tuple[str, str]] = {}
+
+    def visit(table: dict[str, Any], prefix: str) -> None:
+        required = table.get("required", ())
+        for key, value in table["properties"].items():
+            inner = _table_in(value)
+            rows[prefix + key] = (_kind(value), "required" if key in required else _default(value))
+            if inner:
+                visit(schema["$defs"][inner], f"{prefix}{key}.")
+
+    visit(schema, "")
+    return rows
+
+
+def _table_in(value: dict[str, Any]) -> str | None:
+    reference = value.get("$ref") or value.get("items", {}).get("$ref")
+    return reference.rpartition("/")[2] if reference else None
+
+
+def _kind(value: dict[str, Any]) -> str:
+    if "$ref" in value:
+        return "table"
+    if "anyOf" in value:
+        return " or ".join(_kind(part) for part in value["anyOf"] if part != {"type": "null"})
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "enum" in value:
+        words = [f"`{word}`" for word in value["enum"]]
+        return f"{', '.join(words[:-1])} or {words[-1]}"
+    if value["type"] == "array":
+        inner = _kind(value["items"])
+        return (
+            "array of tables"
+            if inner == "table"
+            else f"list of {'strings' if inner == 'string' else inner}"
+        )
+    return "table of strings" if value["type"] == "object" else str(value["type"])
+
+
+def _default(value: dict[str, Any]) -> str:
+    default = value.get("default")
+    return "" if default is None or "$ref" in value else f"`{json.dumps(default)}`"
