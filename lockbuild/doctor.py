@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lockbuild.builders.rootfs import RootfsBuilder
 from lockbuild.builders.sandbox import SandboxBuilder
-from lockbuild.errors import LockbuildError
+from lockbuild.errors import LockbuildError, ToolMissing
 from lockbuild.image.clients import find_client
 from lockbuild.image.engine import find_engine
 from lockbuild.process import find_tool, install_hint, run
 from lockbuild.resolvers._configured import default_index, find_uv
 from lockbuild.resolvers.apt import configured_mirrors, default_keyring
+from lockbuild.sources.access import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,8 +48,8 @@ def examine(settings: Settings, *, vendor: str) -> Iterator[Diagnosis]:
         vendor: Whose archive the root file systems come from: `debian` or `ubuntu`.
     """
     yield _tried("uv", "resolves Python packages", lambda: _version(str(find_uv())))
-    yield _tried("default index", "serves Python packages", lambda: _redacted(default_index()))
-    yield _tried("apt-get", "solves Debian packages", lambda: _version("apt-get"))
+    yield _tried("default index", "serves Python packages", lambda: bare(default_index()))
+    yield _tool("apt-get", "solves Debian packages")
     yield _archive(settings, vendor)
     yield _tried("keyring", "checks the archive's signatures", lambda: str(default_keyring(vendor)))
     yield _tried("mmdebstrap", "makes root file systems", lambda: _probed(RootfsBuilder, "mmdebstrap"))
@@ -76,18 +78,20 @@ def _tool(name: str, purpose: str) -> Diagnosis:
 
 
 def _version(program: str) -> str:
-    said = run([program, "--version"], timeout_s=20)
-    return (said.stdout or said.stderr).strip().splitlines()[0]
+    try:
+        said = run([program, "--version"], timeout_s=20)
+    except subprocess.TimeoutExpired as error:
+        raise ToolMissing(f"`{program} --version` does not end", hint=install_hint(program)) from error
+    lines = (said.stdout or said.stderr).strip().splitlines()
+    if said.returncode or not lines:
+        detail = lines[0] if lines else f"exit code {said.returncode}"
+        raise ToolMissing(f"`{program} --version` does not work: {detail}", hint=install_hint(program))
+    return lines[0]
 
 
 def _probed(builder: type[RootfsBuilder | SandboxBuilder], program: str) -> str:
     builder().probe()
     return _version(program)
-
-
-def _redacted(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _engine() -> str:
@@ -108,7 +112,7 @@ def _archive(settings: Settings, vendor: str) -> Diagnosis:
             name=f"{vendor} archive",
             purpose="serves .debs",
             state="works",
-            detail=", ".join(_redacted(place) for place in places),
+            detail=", ".join(bare(place) for place in places),
         )
     return Diagnosis(
         name=f"{vendor} archive",

@@ -241,10 +241,16 @@ def _pylock_package(package: LockedPackage, lock: Lock, wheels: str | None) -> d
         path = f"{wheels}/{file.filename}" if wheels else file.filename
         table["wheels"] = [{**_file_table(file, name="name"), "path": path}]
     else:
-        source = lock.source(package.name)
-        table["sdist"] = {**_file_table(source.file, name="name"), "path": source.file.filename}
+        table |= _pylock_source(lock.source(package.name))
     table["tool"] = {"lockbuild": extras}
     return table
+
+
+def _pylock_source(source: LockedSource) -> dict[str, Any]:
+    file = source.file
+    table = {**_file_table(file, name="name"), "path": file.filename}
+    # PEP 751 knows an sdist by its file name; any other archive has only a place.
+    return {"archive": {k: v for k, v in table.items() if k != "name"}} if source.path else {"sdist": table}
 
 
 def _file_table(file: LockedFile, *, name: str) -> dict[str, Any]:
@@ -325,19 +331,12 @@ def parse_lock(texts: Mapping[str, str]) -> Lock:
             f"{LOCK_FILE}: `lock-version`: found {main.get('lock-version')!r}, expected {_LOCK_VERSION}",
             hint="it was written by another version of lockbuild: resolve again with this one",
         )
-    found = _content_digest(main)
-    if main.get("digest") != found:
-        raise LockError(
-            f"{LOCK_FILE} is not as it was written",
-            details=(f"`digest` says {main.get('digest')}", f"its content gives {found}"),
-            hint="restore it from version control, or resolve again",
-        )
-    for file, expected in main["files"].items():
-        _check_file(file, texts.get(file), expected)
-    runtime = _toml(_RUNTIME_LOCK, texts[_RUNTIME_LOCK])
     try:
-        return _assemble(main, runtime, texts)
-    except (KeyError, TypeError, ValueError) as error:
+        _check_digest(main)
+        for file, expected in main["files"].items():
+            _check_file(file, texts.get(file), expected)
+        return _assemble(main, texts)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         # Its digests are right, so whoever wrote it wanted it so: it is no lock of ours.
         raise LockError(
             f"{LOCK_FILE} and its files do not make a lock: {error!r}",
@@ -345,22 +344,34 @@ def parse_lock(texts: Mapping[str, str]) -> Lock:
         ) from error
 
 
-def _assemble(main: Mapping[str, Any], runtime: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
+def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
     prefix, suffix = "pylock.build", ".toml"
+    # Files that the main one does not list were not checked, and are no part of the lock.
+    listed = {file: _toml(file, texts[file]) for file in main["files"] if file != _REQUIREMENTS}
     build = {
-        file.removeprefix(prefix).removesuffix(suffix).removeprefix("-"): _toml(file, texts[file])
-        for file in main["files"]
+        file.removeprefix(prefix).removesuffix(suffix).removeprefix("-"): document
+        for file, document in listed.items()
         if file.startswith(prefix)
     }
     return Lock(
         inputs=tuple(sorted(main["inputs"].items())),
-        runtime=_packages(runtime),
+        runtime=_packages(listed[_RUNTIME_LOCK]),
         build=tuple((name, _packages(document)) for name, document in sorted(build.items())),
         sources=_each(main, "source", _parse_source),
         debs=_each(main, "deb", _parse_deb),
         pins=_each(main, "built", _parse_pin),
         digest=Sha256(main["digest"]),
     )
+
+
+def _check_digest(main: Mapping[str, Any]) -> None:
+    found = _content_digest(main)
+    if main.get("digest") != found:
+        raise LockError(
+            f"{LOCK_FILE} is not as it was written",
+            details=(f"`digest` says {main.get('digest')}", f"its content gives {found}"),
+            hint="restore it from version control, or resolve again",
+        )
 
 
 def _check_file(file: str, text: str | None, expected: str) -> None:

@@ -212,7 +212,7 @@ class _Resolver:
     def _ask(self, name: str, question: PythonQuestion) -> tuple[LockedPackage, ...]:
         chosen = self._options.engine
         asked = [chosen, *(e for e in ENGINES if e != chosen)] if self._options.cross_check else [chosen]
-        with self._progress.phase("resolving", total=len(asked), unit=f"engines for the {name}") as phase:
+        with self._progress.phase(f"resolving the {name}", total=len(asked), unit="engines") as phase:
             answers = []
             for engine in asked:
                 answers.append(self._engine(engine, question, name))
@@ -232,8 +232,7 @@ class _Resolver:
     def _engine(self, engine: str, question: PythonQuestion, name: str) -> PythonAnswer:
         work = self.scratch / f"{engine}-{name}".replace(" ", "-")
         work.mkdir()
-        module = uv if engine == "uv" else pip_tools
-        return module.resolve(question, work=work)
+        return uv.resolve(question, work=work) if engine == "uv" else pip_tools.resolve(question, work=work)
 
     def _sized(self, answer: PythonAnswer) -> tuple[LockedPackage, ...]:
         """Return the packages with the sizes of their wheels, asked of the index's host where it did not say."""
@@ -287,7 +286,7 @@ class _Resolver:
         work.mkdir()
         mirrors = self._mirrors()
         places = dict(mirrors.snapshots if base.snapshot else mirrors.archives)
-        with self._progress.phase("resolving", total=1, unit=f"suites ({base.suite})") as phase:
+        with self._progress.phase(f"resolving {base.suite}", total=1, unit="suites") as phase:
             found = apt.resolve(question, mirrors=places.get(base.vendor, ()), keyring=None, work=work)
             phase.advance(1)
             phase.line(f"{base.suite}: {len(found)} Debian packages")

@@ -149,11 +149,13 @@ class _Planner:
         self._lock = lock
         self._urls = {index.name: index.url for index in stack.python.indexes}
         self._waiting: list[str] = []
+        self._roots: dict[str, StorePath] = {}
         self._resolve_hint = f"lockbuild resolve {stack.name}"
 
     def _add(self, derivation: Derivation) -> StorePath:
-        self.derivations[derivation.path] = derivation
-        return derivation.path
+        path = derivation.path
+        self.derivations[path] = derivation
+        return path
 
     def _fetch(self, file: LockedFile, where: Where) -> Fetch:
         fetch = Fetch(filename=file.filename, sha256=file.sha256, size=file.size, where=where)
@@ -181,6 +183,11 @@ class _Planner:
         return self._fetch(file, where)
 
     def root(self, root: str) -> StorePath:
+        if root not in self._roots:
+            self._roots[root] = self._make_root(root)
+        return self._roots[root]
+
+    def _make_root(self, root: str) -> StorePath:
         debs = [deb for deb in self._lock.debs if root in deb.roots]
         return self._add(
             Build(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockbuild import sources, wheels
+from lockbuild import wheels
 from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, FolderArchive
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError
@@ -18,7 +19,7 @@ from lockbuild.plan import EPOCH, missing
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lockbuild.builders import Builder
     from lockbuild.digest import StorePath
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Realiser", "Verdict"]
 
 _ROOTFS_TAR = "rootfs.tar"
+_GOOD = ("built", "valid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +57,10 @@ class Realiser:
     store: Store
     mirrors: Callable[[], Mirrors]
     """Asked once something has to be fetched: finding out takes time."""
-    builder: Builder
-    """For wheels and environments."""
-    root_builder: Builder
-    """For root file systems."""
+    builder: Callable[[], Builder]
+    """Gives who makes wheels and environments, once there is something to build."""
+    root_builder: Callable[[], Builder]
+    """Gives who makes root file systems."""
     progress: Progress
     cores: int
     connections: int = 8
@@ -104,6 +106,8 @@ class Realiser:
     def _download(self, fetches: Sequence[Fetch]) -> list[FetchError]:
         if not fetches:
             return []
+        from lockbuild import sources  # noqa: PLC0415 - when nothing is missing, nothing that reaches out is loaded
+
         failures = []
         shared = Counter(fetch.sha256 for fetch in fetches)
         for fetched in sources.fetch(
@@ -167,7 +171,7 @@ class Realiser:
             return ()
         with self.progress.phase("building", total=len(to_build), unit="builds") as phase:
             outcomes = self._schedule(to_build, phase, keep_going=keep_going)
-        failed = [outcome for outcome in outcomes if outcome.status not in ("built", "valid")]
+        failed = [outcome for outcome in outcomes if outcome.status not in _GOOD]
         if failed:
             raise _failure(failed)
         return outcomes
@@ -178,15 +182,15 @@ class Realiser:
         waiting = {build.path: build for build in to_build}
         running: dict[Future[BuildOutcome], StorePath] = {}
         outcomes: dict[StorePath, BuildOutcome] = {}
-        done: set[StorePath] = set()
-        width = max(1, min(self.cores, len(to_build)))
-        stop = False
-        with ThreadPoolExecutor(max_workers=width) as pool:
-            while waiting or running:
-                pending = set(waiting) | set(running.values()) | (outcomes.keys() - done)
-                ready = [b for b in waiting.values() if not pending.intersection(b.references)]
-                for build in ready[: max(0, width - len(running))] if not stop else []:
-                    share = max(1, self.cores // max(1, min(width, len(ready) + len(running))))
+        failed: dict[StorePath, str] = {}
+        width = min(self.cores, len(to_build))
+        with _workers(width) as pool:
+            while True:
+                absent = {*waiting, *running.values(), *failed}
+                ready = [b for b in waiting.values() if not absent.intersection(b.references)]
+                starting = ready[: width - len(running)] if keep_going or not failed else []
+                share = self.cores // max(1, len(running) + len(starting))
+                for build in starting:
                     del waiting[build.path]
                     running[pool.submit(self._realise, build, share, phase)] = build.path
                 if not running:
@@ -194,15 +198,17 @@ class Realiser:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     path = running.pop(future)
                     outcomes[path] = future.result()
-                    if outcomes[path].status in ("built", "valid"):
-                        done.add(path)
-                    else:
-                        stop = stop or not keep_going
+                    if outcomes[path].status not in _GOOD:
+                        failed[path] = outcomes[path].name
                     phase.advance(1)
+        # In buildable order: what a build needs is judged before it. The others were not begun.
         for path, build in waiting.items():
-            outcomes[path] = BuildOutcome(
-                name=build.name, status="dependency-failed", message="something it needs failed before it"
-            )
+            culprit = next((failed[need] for need in build.references if need in failed), None)
+            if culprit:
+                failed[path] = build.name
+                outcomes[path] = BuildOutcome(
+                    name=build.name, status="dependency-failed", message=f"needs {culprit}"
+                )
         return tuple(outcomes.values())
 
     def _realise(self, build: Build, cores: int, phase: Phase) -> BuildOutcome:
@@ -241,7 +247,7 @@ class Realiser:
             log=log,
             cores=cores,
         )
-        builder = self.root_builder if build.kind == "rootfs" else self.builder
+        builder = self.root_builder() if build.kind == "rootfs" else self.builder()
         outcome = builder.build(task)
         if outcome.status == "built" and build.kind == "wheel":
             return self._finish_wheel(build, outcome)
@@ -254,14 +260,16 @@ class Realiser:
         if len(found) != 1:
             names = ", ".join(sorted(path.name for path in output.iterdir())) or "nothing"
             return _rejected(outcome, f"expected one wheel, found {names}")
-        raw = found[0].rename(output.parent / f"raw-{found[0].name}")
         wheel = output / found[0].name
-        wheels.normalise_wheel(raw, wheel, epoch=EPOCH)
-        raw.unlink()
-        faults = self.faults_of(wheel, build)
+        raw = wheel.rename(output.parent / f"raw-{wheel.name}")
+        try:
+            wheels.normalise_wheel(raw, wheel, epoch=EPOCH)
+            faults = self._faults(wheel, build)
+        except BuildError as error:
+            faults = (error.message, *error.details)
         return _rejected(outcome, *faults) if faults else outcome
 
-    def faults_of(self, wheel: Path, build: Build) -> tuple[str, ...]:
+    def _faults(self, wheel: Path, build: Build) -> tuple[str, ...]:
         """Return what is wrong with the *wheel* that *build* gave."""
         spec = next(s for s in self.stack.builds if (s.name, build.path) in self.plan.builds)
         faults = list(wheels.check_wheel(wheel, expects=spec.expects))
@@ -307,7 +315,7 @@ class Realiser:
         self.build([reference for build in builds for reference in build.references])
         with self.progress.phase("checking", total=len(builds), unit="builds") as phase:
             width = max(1, min(self.cores, len(builds)))
-            with ThreadPoolExecutor(max_workers=width) as pool:
+            with _workers(width) as pool:
                 return tuple(pool.map(lambda build: self._compare(build, self.cores // width, phase), builds))
 
     def _compare(self, build: Build, cores: int, phase: Phase) -> Verdict:
@@ -321,6 +329,18 @@ class Realiser:
         phase.advance(1)
         phase.line(f"{build.name}: {'identical' if not differences else 'different'}")
         return Verdict(name=build.name, identical=not differences, differences=differences)
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads. An interrupt does not wait for them: what they run ends with the process."""
+    pool = ThreadPoolExecutor(max_workers=count)
+    try:
+        yield pool
+    except BaseException as error:
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _differences(first: Path, again: Path) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import email.policy
 import functools
 import hashlib
 import io
@@ -132,8 +131,8 @@ def inspect_wheel(path: Path) -> WheelFacts:
 
 
 def _headers(data: bytes) -> dict[str, list[str]]:
-    # compat32 does not touch what is not ASCII, nor unfold what is long.
-    message = BytesParser(policy=email.policy.compat32).parsebytes(data, headersonly=True)
+    # The default policy, compat32, does not touch what is not ASCII, nor unfold what is long.
+    message = BytesParser().parsebytes(data, headersonly=True)
     found: dict[str, list[str]] = {}
     for name, value in message.items():
         found.setdefault(name, []).append(str(value).strip())

@@ -233,9 +233,7 @@ def test_device_nodes_are_not(members: dict[str, tarfile.TarInfo]) -> None:
     assert kinds == set()
 
 
-def test_every_package_keeps_its_licence(
-    members: dict[str, tarfile.TarInfo], essential: Debs
-) -> None:
+def test_every_package_keeps_its_licence(members: dict[str, tarfile.TarInfo], essential: Debs) -> None:
     def has_licence(package: str) -> bool:
         folder = f"/usr/share/doc/{package}"
         # Packages of one source may share a folder by a link.
@@ -278,7 +276,7 @@ def test_root_can_be_unpacked_and_run(built: BuildOutcome, tmp_path: Path) -> No
     need("bwrap")
     with tarfile.open(tar_of(built)) as tar:
         tar.extractall(tmp_path, filter="tar")
-    words = ["bwrap", "--ro-bind", str(tmp_path), "/", "--unshare-all", "--dev", "/dev", "--proc", "/proc"]
+    words = ["bwrap", "--ro-bind", str(tmp_path), "/", "--unshare-all", "--dev", "/dev"]
     inside = subprocess.run(
         [*words, "dpkg", "--audit"], capture_output=True, text=True, check=True, timeout=60
     )

@@ -131,18 +131,14 @@ def test_each_package_says_which_roots_hold_it(solve: partial[AptAnswer]) -> Non
     }
 
 
-def test_record_is_that_of_the_bytes_in_the_pool(
-    solve: partial[AptAnswer], published: Archive
-) -> None:
+def test_record_is_that_of_the_bytes_in_the_pool(solve: partial[AptAnswer], published: Archive) -> None:
     deb = next(deb for deb in solve(runtime=()) if deb.package == "runtime-lib")
     data = (published.root / deb.path).read_bytes()
     assert (deb.version, deb.architecture, deb.size) == ("2:1.2-3", "amd64", len(data))
     assert deb.sha256 == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("package", "source"), [("runtime-lib", "runtime 2:1.2"), ("base", "base 1.0")]
-)
+@pytest.mark.parametrize(("package", "source"), [("runtime-lib", "runtime 2:1.2"), ("base", "base 1.0")])
 def test_source_package_is_recorded_with_its_version(
     solve: partial[AptAnswer], package: str, source: str
 ) -> None:
@@ -154,9 +150,7 @@ def test_same_question_has_the_same_answer_with_warm_and_with_new_indexes(
 ) -> None:
     wanted = ("extra", "tool")
     works = (tmp_path / "one", tmp_path / "one", tmp_path / "two")
-    answers = [
-        ask(published.address, keyring=key.keyring, work=work, runtime=wanted) for work in works
-    ]
+    answers = [ask(published.address, keyring=key.keyring, work=work, runtime=wanted) for work in works]
     assert answers[0] == answers[1] == answers[2]
 
 
@@ -186,9 +180,7 @@ def test_unknown_packages_are_all_named_with_the_nearest_ones(solve: partial[Apt
 
 
 @pytest.mark.parametrize("word", ["tool-", "eng.*", "?all", "tool/harmony", "-o"])
-def test_what_apt_would_not_read_as_a_name_is_refused(
-    solve: partial[AptAnswer], word: str
-) -> None:
+def test_what_apt_would_not_read_as_a_name_is_refused(solve: partial[AptAnswer], word: str) -> None:
     with pytest.raises(ResolveError, match="no such package"):
         solve(runtime=(word,))
 

@@ -177,9 +177,7 @@ def _reason(lines: Sequence[str]) -> str:
 
 
 def _read_command(command: Sequence[str]) -> _Recipe:
-    options = dict(
-        word.removeprefix("--").split("=", 1) for word in command if word.startswith("--")
-    )
+    options = dict(word.removeprefix("--").split("=", 1) for word in command if word.startswith("--"))
     pins = (word.partition("=") for word in command if not word.startswith("--"))
     return _Recipe(
         suite=options["suite"],

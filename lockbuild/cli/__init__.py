@@ -6,6 +6,7 @@ Commands are imported when they run, so that `lockbuild --help` imports little m
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from typing import Any
@@ -60,7 +61,7 @@ class _Lazy(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and results.")
 @click.option("-v", "--verbose", is_flag=True, help="Say every step, also on a terminal.")
 @click.pass_context
-def group(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - click's values
+def group(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Resolve, build, image and audit CUDA and PyTorch research systems, reproducibly.
 
     STACK is a folder that holds a stack.toml (stacks/cpu), or its name (cpu).
@@ -75,20 +76,19 @@ def group(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - click's
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     try:
-        group.main(standalone_mode=False)
+        group.main(standalone_mode=False, color=_colour())
         code = 0
-    except click.exceptions.Exit as ended:
-        code = ended.exit_code
+    except SystemExit:
+        # Click's, once whoever read our output has gone: `lockbuild … | head`.
+        code = 0
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         click.echo("interrupted: run the same command again, it goes on from there", err=True)
-        code = _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone: `lockbuild … | head`.
-        sys.stderr.close()
-        code = 0
+        # Threads that wait for builds are not waited for; the builds end with this process.
+        sys.stdout.flush()
+        os._exit(_INTERRUPTED)
     except LockbuildError as error:
         _show(error)
         code = error.exit_code
@@ -99,9 +99,18 @@ def main() -> None:
     sys.exit(code)
 
 
+def _colour() -> bool | None:
+    """Return false where NO_COLOR is set, which click does not know; else none: terminals have colour."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def _show(error: LockbuildError) -> None:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    _say(f"{click.style('error:', fg='red', bold=True)} {error.message}")
     for line in error.details:
-        click.echo(f"  {line}", err=True)
+        _say(f"  {line}")
     if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {error.hint}", err=True)
+        _say(f"{click.style('hint:', fg='cyan', bold=True)} {error.hint}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True, color=_colour())

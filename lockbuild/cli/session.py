@@ -112,14 +112,20 @@ def builder_of(settings: Settings) -> Builder:
     return SandboxBuilder()
 
 
+def root_builder() -> Builder:
+    """Return the builder of root file systems."""
+    from lockbuild.builders.rootfs import RootfsBuilder  # noqa: PLC0415 - imports python-debian
+
+    return RootfsBuilder()
+
+
 def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> Realiser:
     """Return the stack in *folder* with a plan, ready to be realised.
 
     Raises:
         LockError: The lock is missing, damaged or stale.
     """
-    from lockbuild.builders.rootfs import RootfsBuilder  # noqa: PLC0415 - not needed for --help
-    from lockbuild.plan import make_plan  # noqa: PLC0415
+    from lockbuild.plan import make_plan  # noqa: PLC0415 - not needed for --help
     from lockbuild.realise import Realiser  # noqa: PLC0415
 
     settings = settings_of(ctx)
@@ -132,8 +138,8 @@ def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> 
         stack_folder=folder.path,
         store=open_store(settings),
         mirrors=cache(lambda: mirrors_of(settings)),
-        builder=builder_of(settings),
-        root_builder=RootfsBuilder(),
+        builder=cache(lambda: builder_of(settings)),
+        root_builder=root_builder,
         progress=console,
         cores=settings.cores,
         connections=settings.connections,

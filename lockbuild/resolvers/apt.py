@@ -231,9 +231,7 @@ def _network_settings() -> str:
     """Return how this machine's apt reaches the network: proxies, certificates, credentials."""
     words = ("apt-config", "dump", "--format", '%F "%v";%n', "Acquire::http", "Acquire::https")
     settings = run(words).stdout if find_tool("apt-config") else ""
-    return (
-        f'{settings}Dir::Etc::netrc "/etc/apt/auth.conf";\nDir::Etc::netrcparts "/etc/apt/auth.conf.d";\n'
-    )
+    return f'{settings}Dir::Etc::netrc "/etc/apt/auth.conf";\nDir::Etc::netrcparts "/etc/apt/auth.conf.d";\n'
 
 
 def _update(apt: _Apt, address: str, keyring: Path) -> list[str]:
@@ -275,7 +273,9 @@ def _lines(text: str, *prefixes: str) -> list[str]:
 
 
 def _solve(apt: _Apt, question: AptQuestion) -> AptAnswer:
-    names = frozenset(apt.run("apt-cache", "pkgnames", "-o", "APT::Cache::AllNames=false").stdout.split())
+    names = frozenset(
+        apt.run("apt-cache", "pkgnames", "-o", "APT::Cache::AllNames=false").stdout.split()
+    )
     roots: dict[tuple[str, str], set[str]] = {}
     for root, wanted in question.roots:
         for pin in _closure(apt, question, wanted, names):

@@ -1,0 +1,539 @@
+"""Realising the small stack: real store, real downloads from loopback, builds as the tests script them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lockbuild.digest import sha256_of
+from lockbuild.errors import BuildError, FetchError, LockError, StoreError
+from lockbuild.lock import BuiltPin, LockedFile
+from tests.fakes import NATIVE, Failure, RecordingProgress, ScriptedBuilder, failing, giving, wheel_files
+from tests.values import stack_document
+from tests.wheels import make_wheel
+from tests.worlds import World, make_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lockbuild.derivation import BuildTask
+    from tests.fakes import Recipe
+
+GAMMA = ("gamma", "2.0", NATIVE, wheel_files("gamma"))
+WAIT_S = 20
+"""How long a build waits for another before its test fails; a good run never waits."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with make_world(tmp_path) as made:
+        yield made
+
+
+def build(world: World, *names: str, keep_going: bool = False, cores: int = 2, **recipes: Recipe) -> ScriptedBuilder:
+    """Build what is called *names*, or all; a recipe's `_` stands for the `-` of its build's name."""
+    builder = ScriptedBuilder({_build_name(name): recipe for name, recipe in recipes.items()})
+    realiser = world.realiser(builder, cores=cores)
+    targets = [world.built(name) for name in names] or realiser.plan.targets
+    realiser.build(targets, keep_going=keep_going)
+    return builder
+
+
+def _build_name(name: str) -> str:
+    versions = {"gamma": "gamma-2.0", "delta": "delta-0.1"}
+    return versions.get(name, name.replace("_", "-"))
+
+
+def failure(world: World, *names: str, keep_going: bool = False, **recipes: Recipe) -> str:
+    """Build, and return all that the failure says."""
+    with pytest.raises(BuildError) as caught:
+        build(world, *names, keep_going=keep_going, **recipes)
+    return "\n".join((caught.value.message, *caught.value.details))
+
+
+# ---- fetching --------------------------------------------------------------------------------------
+
+
+def test_fetch_brings_everything_that_the_plan_needs(world: World) -> None:
+    fetched = world.realiser().fetch()
+    assert {fetch.path for fetch in fetched} == {fetch.path for fetch in world.plan.fetches()}
+    assert world.store.valid(fetch.path for fetch in fetched) == {fetch.path for fetch in fetched}
+
+
+def test_a_fetched_file_has_the_bytes_that_were_served(world: World) -> None:
+    world.realiser().fetch()
+    served = (world.files / "alpha-1.2-py3-none-any.whl").read_bytes()
+    assert world.store.locate(world.fetched("alpha-1.2-py3-none-any.whl")).read_bytes() == served
+
+
+def test_a_second_fetch_asks_nobody(world: World) -> None:
+    world.realiser().fetch()
+    world.index.requests.clear()
+    assert world.realiser().fetch() == ()
+    assert world.index.requests == []
+
+
+def test_mirrors_are_not_looked_up_when_nothing_is_missing(world: World) -> None:
+    world.realiser().fetch()
+
+    def mirrors() -> None:
+        pytest.fail("somebody asked for mirrors")
+
+    assert replace(world.realiser(), mirrors=mirrors).fetch() == ()
+
+
+def test_fetch_of_targets_brings_only_what_they_need(world: World) -> None:
+    fetched = world.realiser().fetch([world.fetched("alpha-1.2-py3-none-any.whl")])
+    assert [fetch.filename for fetch in fetched] == ["alpha-1.2-py3-none-any.whl"]
+
+
+def test_a_failed_fetch_names_every_artifact_that_could_not_be_had(world: World) -> None:
+    world.index.faults.status["alpha-1.2-py3-none-any.whl"] = 404
+    world.index.faults.flip.add("beta-0.9-py3-none-any.whl")
+    with pytest.raises(FetchError) as caught:
+        world.realiser().fetch()
+    assert caught.value.message.startswith("2 artifacts of 10 could not be fetched")
+    details = "\n".join(caught.value.details)
+    assert "alpha-1.2-py3-none-any.whl" in details
+    assert "beta-0.9-py3-none-any.whl" in details
+
+
+def test_a_failed_fetch_keeps_all_others(world: World) -> None:
+    world.index.faults.status["alpha-1.2-py3-none-any.whl"] = 404
+    with pytest.raises(FetchError, match="1 artifact of 10"):
+        world.realiser().fetch()
+    world.index.faults.status.clear()
+    assert [fetch.filename for fetch in world.realiser().fetch()] == ["alpha-1.2-py3-none-any.whl"]
+
+
+def test_the_same_bytes_under_two_names_are_two_objects(world: World) -> None:
+    lock = world.lock
+    twin = next(deb for deb in lock.debs if deb.package == "tzdata")
+    (world.archive / "pool/copy").mkdir()
+    (world.archive / "pool/copy/zoneinfo_1_all.deb").write_bytes(b"tzdata_2025b-0+deb12u1_all.deb")
+    copy = replace(twin, package="zoneinfo", version="1", path="pool/copy/zoneinfo_1_all.deb")
+    world.relock(replace(lock, debs=(*lock.debs, copy)))
+    world.realiser().fetch()
+    data = {world.store.locate(world.fetched(name)).read_bytes() for name in (twin.filename, copy.filename)}
+    assert data == {b"tzdata_2025b-0+deb12u1_all.deb"}
+
+
+def test_nothing_stays_among_the_downloads(world: World) -> None:
+    world.realiser().fetch()
+    assert list(world.store.downloads.glob("[0-9a-f]*")) == []
+
+
+def test_a_changed_source_folder_is_not_fetched(world: World) -> None:
+    realiser = world.realiser()
+    (world.folder.path / "extension/delta.c").write_text("int changed;\n")
+    with pytest.raises(LockError, match="`extension` is not what was locked"):
+        realiser.fetch()
+
+
+def test_what_the_plan_needs_is_kept_from_garbage_collection(world: World) -> None:
+    world.realise()
+    before = world.store.paths()
+    world.store.collect()
+    assert world.store.paths() == before
+
+
+def test_what_a_former_plan_needed_is_collected(world: World) -> None:
+    world.realise()
+    old = world.built("delta")
+    (world.folder.path / "extension/delta.c").write_text("int later;\n")
+    lock = world.lock
+    later = replace(lock.sources[1], file=replace(lock.sources[1].file, sha256=sha256_of(b"later")))
+    world.relock(replace(lock, sources=(lock.sources[0], later)))
+    with pytest.raises(LockError):
+        world.realiser().fetch()
+    assert old in world.store.collect().paths
+
+
+# ---- order and width -------------------------------------------------------------------------------
+
+
+def test_builds_come_after_what_they_need(world: World) -> None:
+    names = build(world, cores=1).names
+    order = ["small-toolchain", "gamma-environment", "gamma-2.0", "delta-environment", "delta-0.1"]
+    assert [name for name in names if name in order] == order
+
+
+def test_independent_builds_run_side_by_side(world: World) -> None:
+    together = threading.Barrier(2)
+
+    def meet(task: BuildTask, out: Path) -> None:
+        together.wait(WAIT_S)
+        ScriptedBuilder().build(replace(task, scratch=out.parent / "inner"))
+        for file in (out.parent / "inner/out").iterdir():
+            file.rename(out / file.name)
+
+    build(world, "runtime", "toolchain", small_runtime=meet, small_toolchain=meet)
+
+
+def test_no_more_builds_run_at_once_than_there_are_cores(world: World) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    class Counting(ScriptedBuilder):
+        def build(self, task: BuildTask) -> object:  # type: ignore[override]
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            try:
+                return ScriptedBuilder.build(self, task)
+            finally:
+                with lock:
+                    running -= 1
+
+    realiser = world.realiser(Counting(), cores=1)
+    realiser.build(realiser.plan.targets)
+    assert most == 1
+
+
+def test_builds_side_by_side_share_the_cores(world: World) -> None:
+    builder = build(world, "runtime", "toolchain", cores=8)
+    assert [task.cores for task in builder.tasks] == [4, 4]
+
+
+def test_a_build_alone_has_all_cores(world: World) -> None:
+    builder = build(world, "gamma", cores=8)
+    assert {task.name: task.cores for task in builder.tasks}["gamma-2.0"] == 8
+
+
+def test_every_build_has_at_least_one_core(world: World) -> None:
+    assert {task.cores for task in build(world, cores=1).tasks} == {1}
+
+
+def test_a_builder_sees_inputs_by_the_names_of_the_derivation(world: World) -> None:
+    seen: dict[str, bool] = {}
+
+    def look(task: BuildTask, out: Path) -> None:
+        seen.update({name: path.exists() for name, path in task.inputs})
+        giving(GAMMA)(task, out)
+
+    build(world, "gamma", gamma=look)
+    assert seen == {"environment": True, "source/gamma-2.0.tar.gz": True}
+
+
+def test_a_toolchain_is_unpacked_for_the_builder(world: World) -> None:
+    texts: list[str] = []
+
+    def look(task: BuildTask, out: Path) -> None:
+        assert task.rootfs is not None
+        texts.append((task.rootfs / "etc/hostname").read_text())
+        giving(GAMMA)(task, out)
+
+    build(world, "gamma", gamma=look)
+    assert texts == ["small-toolchain"]
+
+
+def test_progress_counts_every_build(world: World) -> None:
+    progress = RecordingProgress()
+    realiser = world.realiser(progress=progress)
+    realiser.fetch()
+    progress.done = 0
+    realiser.build(realiser.plan.targets)
+    assert progress.phases[-1] == ("building", 6, "builds")
+    assert progress.done == 6
+    assert "gamma-2.0: started" in progress.lines
+
+
+# ---- what is there already -------------------------------------------------------------------------
+
+
+def test_nothing_is_built_twice(world: World) -> None:
+    world.realise()
+    assert build(world).names == []
+
+
+def test_a_valid_output_hides_its_inputs(world: World) -> None:
+    world.realise()
+    plan = world.plan
+    hidden = [world.fetched("gamma-2.0.tar.gz"), *(path for path in plan.derivations if "environment" in path)]
+    for path in hidden:
+        world.store.remove(path)
+    world.index.requests.clear()
+    assert build(world).names == []
+    assert world.index.requests == []
+
+
+def test_a_build_that_another_process_finished_meanwhile_is_valid(world: World) -> None:
+    realiser = world.realiser()
+
+    def meanwhile(task: BuildTask, out: Path) -> None:
+        other = ScriptedBuilder()
+        path = world.built("toolchain")
+        with world.store.scratch("other") as scratch:
+            made = other.build(replace(task, name="small-toolchain", scratch=scratch))
+            assert made.output is not None
+            references = world.plan.derivations[path].references  # type: ignore[union-attr]
+            world.store.add_folder(path, made.output, references=references)
+        made = other.build(replace(task, scratch=out.parent / "inner"))
+        (out.parent / "inner/out/rootfs.tar").rename(out / "rootfs.tar")
+
+    builder = ScriptedBuilder({"small-runtime": meanwhile})
+    outcomes = replace(realiser, builder=builder, root_builder=builder, cores=1).build(
+        [world.built("runtime"), world.built("toolchain")]
+    )
+    assert [(outcome.name, outcome.status) for outcome in outcomes] == [
+        ("small-runtime", "built"),
+        ("small-toolchain", "valid"),
+    ]
+
+
+def test_a_damaged_input_is_refused(world: World) -> None:
+    build(world, "toolchain")
+    world.realiser().fetch()
+    source = world.store.locate(world.fetched("gamma-2.0.tar.gz"))
+    source.chmod(0o644)
+    source.write_bytes(b"source of gommo")
+    with pytest.raises(StoreError, match="is damaged"):
+        build(world, "gamma")
+
+
+# ---- failures --------------------------------------------------------------------------------------
+
+
+def test_a_failure_tells_its_message_last_lines_and_log(world: World) -> None:
+    said = failure(world, gamma=failing("exited with 7"))
+    assert said.startswith("1 build failed")
+    assert "gamma-2.0: failed: exited with 7" in said
+    assert "| it broke" in said
+    assert f"log: {world.store.log_file(world.built('gamma'))}" in said
+
+
+def test_the_log_of_a_failed_build_stays(world: World) -> None:
+    failure(world, "gamma", gamma=failing())
+    assert world.store.log_file(world.built("gamma")).read_text() == "building gamma-2.0\n"
+
+
+def test_what_needs_a_failed_build_is_told_apart(world: World) -> None:
+    said = failure(world, keep_going=True, gamma=failing())
+    assert "delta-environment: dependency-failed: needs gamma-2.0" in said
+    assert "delta-0.1: dependency-failed: needs delta-environment" in said
+
+
+def test_keep_going_builds_what_does_not_need_the_failed_one(world: World) -> None:
+    failure(world, keep_going=True, small_runtime=failing())
+    assert world.store.valid([world.built("delta")])
+
+
+def test_without_keep_going_nothing_is_begun_after_a_failure(world: World) -> None:
+    builder = ScriptedBuilder({"small-runtime": failing(), "small-toolchain": failing()})
+    realiser = world.realiser(builder, cores=1)
+    with pytest.raises(BuildError):
+        realiser.build(realiser.plan.targets)
+    assert len(builder.names) == 1
+
+
+def test_what_was_not_begun_is_not_called_failed(world: World) -> None:
+    builder = ScriptedBuilder({"small-runtime": failing()})
+    realiser = world.realiser(builder, cores=1)
+    with pytest.raises(BuildError) as caught:
+        realiser.build([world.built("runtime"), world.built("toolchain")])
+    assert "toolchain" not in "\n".join(caught.value.details)
+
+
+def test_what_was_running_beside_a_failure_is_kept(world: World) -> None:
+    begun, failed = threading.Event(), threading.Event()
+
+    def fail(_task: BuildTask, _out: Path) -> None:
+        assert begun.wait(WAIT_S)
+        failed.set()
+        raise Failure("exited with 1")
+
+    def finish(task: BuildTask, out: Path) -> None:
+        begun.set()
+        assert failed.wait(WAIT_S)
+        (out / "rootfs.tar").write_bytes(b"kept")
+
+    failure(world, "runtime", "toolchain", small_runtime=fail, small_toolchain=finish)
+    assert world.store.valid([world.built("toolchain")])
+
+
+def test_a_failed_build_leaves_no_scratch_folder(world: World) -> None:
+    failure(world, gamma=failing())
+    assert list((world.store.root / "scratch").iterdir()) == []
+
+
+def test_a_failed_build_is_tried_again(world: World) -> None:
+    failure(world, gamma=failing())
+    assert "gamma-2.0" in build(world).names
+
+
+# ---- outputs that are rejected ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wheels", "said"),
+    [
+        ((), "expected one wheel, found nothing"),
+        (
+            (GAMMA, ("other", "1.0", NATIVE, {})),
+            f"expected one wheel, found gamma-2.0-{NATIVE}.whl, other-1.0-{NATIVE}.whl",
+        ),
+        ((("gomma", *GAMMA[1:]),), "expected gamma 2.0, found gomma 2.0"),
+        ((("gamma", "2.1", *GAMMA[2:]),), "expected gamma 2.0, found gamma 2.1"),
+        (
+            (("gamma", "2.0", "cp312-cp312-linux_x86_64", GAMMA[3]),),
+            "does not fit Python 3.11 on linux_x86_64",
+        ),
+        ((("gamma", "2.0", NATIVE, {"gamma/__init__.py": b""}),), "expected `gamma/_ext*.so`"),
+        ((("gamma", "2.0", NATIVE, {"../escape.so": b""}),), "not a path below"),
+    ],
+    ids=["none", "two", "name", "version", "tag", "module", "hostile"],
+)
+def test_an_output_that_is_not_what_the_stack_says_is_rejected(
+    world: World, wheels: tuple[tuple[str, str, str, dict[str, bytes]], ...], said: str
+) -> None:
+    told = failure(world, "gamma", gamma=giving(*wheels))
+    assert "gamma-2.0: output-rejected" in told
+    assert said in told
+    assert not world.store.valid([world.built("gamma")])
+
+
+def test_an_output_that_is_no_zip_is_rejected(world: World) -> None:
+    def write(_task: BuildTask, out: Path) -> None:
+        (out / f"gamma-2.0-{NATIVE}.whl").write_bytes(b"not a zip")
+
+    assert "gamma-2.0: output-rejected" in failure(world, "gamma", gamma=write)
+
+
+def test_a_rejected_output_does_not_end_other_builds(world: World) -> None:
+    failure(world, keep_going=True, gamma=giving(("gamma", "2.0", NATIVE, {"../escape.so": b""})))
+    assert world.store.valid([world.built("runtime")])
+
+
+def test_a_built_wheel_is_normalised(world: World) -> None:
+    def compress(_task: BuildTask, out: Path) -> None:
+        make_wheel(out, "gamma", "2.0", tag=NATIVE, files={**wheel_files("gamma"), "gamma/__pycache__/x.pyc": b""})
+
+    build(world, "gamma", gamma=compress)
+    first = world.store.info(world.built("gamma"))
+    world.store.remove(world.built("gamma"))
+    build(world, "gamma")
+    second = world.store.info(world.built("gamma"))
+    assert first is not None
+    assert second is not None
+    assert first.outputs == second.outputs
+
+
+# ---- pins ------------------------------------------------------------------------------------------
+
+
+def pinned(world: World, sha256: str | None = None) -> None:
+    """Pin the wheel of gamma, with the bytes that it has or with others."""
+    build(world, "gamma")
+    info = world.store.info(world.built("gamma"))
+    assert info is not None
+    name, digest, size = info.outputs[0]
+    file = LockedFile(filename=name, sha256=sha256_of(b"others") if sha256 else digest, size=size)
+    world.relock(replace(world.lock, pins=(BuiltPin(name="gamma", derivation=info.path, wheel=file),)))
+    world.store.remove(info.path)
+
+
+def test_a_build_that_gives_the_pinned_bytes_is_taken(world: World) -> None:
+    pinned(world)
+    assert "gamma-2.0" in build(world, "gamma").names
+    assert world.store.valid([world.built("gamma")])
+
+
+def test_a_build_that_gives_other_bytes_than_pinned_is_rejected(world: World) -> None:
+    pinned(world)
+    told = failure(world, "gamma", gamma=giving(("gamma", "2.0", NATIVE, wheel_files("gamma", b"others"))))
+    assert "pinned sha256" in told
+    assert "`lockbuild resolve --repin gamma` forgets the pin" in told
+
+
+def test_a_pin_of_another_derivation_binds_nobody(world: World) -> None:
+    pinned(world, "others")
+    pin = world.lock.pins[0]
+    world.relock(replace(world.lock, pins=(replace(pin, derivation=world.built("delta")),)))
+    assert "gamma-2.0" in build(world, "gamma").names
+
+
+# ---- checking --------------------------------------------------------------------------------------
+
+
+def differing() -> Recipe:
+    """Return a recipe whose wheel has other bytes each time."""
+    count = iter(range(9))
+
+    def give(task: BuildTask, out: Path) -> None:
+        giving(("gamma", "2.0", NATIVE, wheel_files("gamma", b"build %d" % next(count))))(task, out)
+
+    return give
+
+
+def test_check_finds_equal_builds_identical(world: World) -> None:
+    verdicts = world.realiser().check()
+    assert {verdict.name: verdict.identical for verdict in verdicts} == {
+        "small-runtime": True,
+        "small-toolchain": True,
+        "gamma-2.0": True,
+        "delta-0.1": True,
+    }
+
+
+def test_check_names_the_member_that_differs(world: World) -> None:
+    (verdict,) = world.realiser(ScriptedBuilder({"gamma-2.0": differing()})).check(["gamma"])
+    assert not verdict.identical
+    assert any("gamma/_ext.so" in line for line in verdict.differences)
+
+
+def test_check_leaves_the_store_as_it_was(world: World) -> None:
+    realiser = world.realise(ScriptedBuilder({"gamma-2.0": differing()}))
+    before = world.store.info(world.built("gamma"))
+    realiser.check(["gamma"])
+    assert world.store.info(world.built("gamma")) == before
+
+
+def test_check_compares_what_a_pin_would_reject(world: World) -> None:
+    pinned(world)
+    builder = ScriptedBuilder()
+    realiser = world.realise(builder)
+    builder.recipes = {"gamma-2.0": differing()}
+    (verdict,) = realiser.check(["gamma"])
+    assert not verdict.identical
+
+
+def test_check_builds_first_what_is_not_there(world: World) -> None:
+    builder = ScriptedBuilder()
+    world.realiser(builder).check(["gamma"])
+    assert builder.names.count("gamma-2.0") == 2
+
+
+def test_check_brings_back_inputs_that_a_valid_output_hid(world: World) -> None:
+    world.realise()
+    world.store.remove(world.fetched("gamma-2.0.tar.gz"))
+    (verdict,) = world.realiser().check(["gamma"])
+    assert verdict.identical
+
+
+def test_check_raises_when_a_build_fails_the_second_time(world: World) -> None:
+    builder = ScriptedBuilder()
+    realiser = world.realise(builder)
+    builder.recipes = {"gamma-2.0": failing("exited with 3")}
+    with pytest.raises(BuildError) as caught:
+        realiser.check(["gamma"])
+    assert "exited with 3" in caught.value.details[0]
+
+
+def test_check_of_an_unknown_name_says_which_there_are(world: World) -> None:
+    with pytest.raises(BuildError, match="`gomma`") as caught:
+        world.realiser().check(["gomma"])
+    assert caught.value.hint == "there are: runtime, toolchain, delta, gamma"
+
+
+def test_a_stack_without_builds_is_realised(tmp_path: Path) -> None:
+    document = stack_document()
+    del document["build"]
+    with make_world(tmp_path, document=document) as world:
+        lock = world.lock
+        packages = tuple(package for package in lock.runtime if package.wheel)
+        world.relock(replace(lock, runtime=packages, sources=(), build=lock.build[:1]))
+        assert build(world).names == ["small-runtime", "small-toolchain"]
