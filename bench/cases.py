@@ -39,7 +39,7 @@ class Options:
     """An empty folder."""
     pairs: int
     slow_pairs: int
-    """Pairs where the peer takes minutes."""
+    """Pairs where the peer may take minutes."""
     limit_s: float
     """After which a command is stopped."""
     megabytes: int
@@ -70,7 +70,7 @@ def resolve_pip_tools(options: Options) -> Result:
         peer=lambda folder, stack: _compile(folder, stack, _pip_compile()),
         goal=0.05,
         pairs=options.slow_pairs,
-        note="fewer pairs, since the peer takes minutes; it resolves for the Python that runs it, not for the target",
+        note="the peer resolves for the Python that runs it, not for the target",
     )
 
 

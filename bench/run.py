@@ -23,7 +23,7 @@ from bench.pairs import Absent, Result, table
 @click.argument("names", metavar="[CASE]...", nargs=-1, type=click.Choice(list(CASES)))
 @click.option("--pairs", default=7, show_default=True, help="Pairs of runs per case.")
 @click.option(
-    "--slow-pairs", default=2, show_default=True, help="Pairs of runs where the peer takes minutes."
+    "--slow-pairs", default=7, show_default=True, help="Pairs of runs where the peer may take minutes."
 )
 @click.option(
     "--limit",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.version import Version
 
 from lockbuild import sources
 from lockbuild.errors import LockError, ResolveError
@@ -236,19 +237,26 @@ class _Resolver:
 
     def _sized(self, answer: PythonAnswer) -> tuple[LockedPackage, ...]:
         """Return the packages with the sizes of their wheels, asked of the index's host where it did not say."""
+        former = self._former_sizes()
         urls = dict(answer.urls)
         unknown = {
             p.wheel.filename: urls[p.wheel.filename]
             for p in answer.packages
-            if p.wheel and p.wheel.size is None and p.wheel.filename in urls
+            if p.wheel and p.wheel.size is None and p.wheel.sha256 not in former and p.wheel.filename in urls
         }
-        sizes = sources.sizes(tuple(unknown.values()), mirrors=self._mirrors()) if unknown else {}
-        return tuple(
-            replace(p, wheel=replace(p.wheel, size=sizes.get(unknown[p.wheel.filename])))
-            if p.wheel and p.wheel.filename in unknown
-            else p
-            for p in answer.packages
-        )
+        asked = sources.sizes(tuple(unknown.values()), mirrors=self._mirrors()) if unknown else {}
+
+        def sized(wheel: LockedFile) -> LockedFile:
+            size = former.get(wheel.sha256) or asked.get(unknown.get(wheel.filename, ""))
+            return wheel if wheel.size is not None else replace(wheel, size=size)
+
+        return tuple(replace(p, wheel=sized(p.wheel)) if p.wheel else p for p in answer.packages)
+
+    def _former_sizes(self) -> dict[str, int]:
+        """Return sha256 -> bytes of every wheel that was locked before: content does not change its size."""
+        locks = [self._former.runtime, *(packages for _, packages in self._former.build)] if self._former else []
+        wheels = [package.wheel for packages in locks for package in packages if package.wheel]
+        return {wheel.sha256: wheel.size for wheel in wheels if wheel.size is not None}
 
     def _source(self, spec: BuildSpec) -> LockedSource:
         former = next((s for s in self._former.sources if s.name == spec.name), None) if self._former else None
@@ -263,7 +271,8 @@ class _Resolver:
         project = str(canonicalize_name(project))
         index = next((i for i in self._stack.python.indexes if project in i.only), None)
         name = index.name if index else "pypi"
-        if former and former.index == name and former.version == spec.version and not self._options.upgrade:
+        if former and former.index == name and _is_sdist(former.file.filename, project, version):
+            # A released file never changes, so there is nothing to ask, also when everything may move.
             return former
         url = index.url if index else None
         file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self._mirrors())
@@ -291,6 +300,13 @@ class _Resolver:
             phase.advance(1)
             phase.line(f"{base.suite}: {len(found)} Debian packages")
         return found
+
+
+def _is_sdist(filename: str, project: str, version: str) -> bool:
+    try:
+        return parse_sdist_filename(filename) == (project, Version(version))
+    except InvalidSdistFilename:
+        return False
 
 
 def _check_needs(stack: Stack, runtime: Sequence[LockedPackage], file: str) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Realiser", "Verdict"]
 
 _ROOTFS_TAR = "rootfs.tar"
+_FLUSHING = 4
 _GOOD = ("built", "valid")
 
 
@@ -110,18 +111,26 @@ class Realiser:
 
         failures = []
         shared = Counter(fetch.sha256 for fetch in fetches)
-        for fetched in sources.fetch(
-            fetches,
-            into=self.store.downloads,
-            mirrors=self.mirrors(),
-            progress=self.progress,
-            connections=self.connections,
-        ):
-            if fetched.error or fetched.file is None:
-                failures.append(fetched.error or FetchError(f"`{fetched.fetch.filename}` did not arrive"))
-                continue
-            shared[fetched.fetch.sha256] -= 1
-            self._add_fetched(fetched.fetch, fetched.file, last=not shared[fetched.fetch.sha256])
+        # Objects are flushed to the disk while the next ones arrive.
+        with ThreadPoolExecutor(max_workers=_FLUSHING) as pool:
+            adding = []
+            for fetched in sources.fetch(
+                fetches,
+                into=self.store.downloads,
+                mirrors=self.mirrors(),
+                progress=self.progress,
+                connections=self.connections,
+            ):
+                if fetched.error or fetched.file is None:
+                    failures.append(fetched.error or FetchError(f"`{fetched.fetch.filename}` did not arrive"))
+                    continue
+                shared[fetched.fetch.sha256] -= 1
+                if shared[fetched.fetch.sha256]:
+                    self._add_fetched(fetched.fetch, fetched.file, last=False)
+                else:
+                    adding.append(pool.submit(self._add_fetched, fetched.fetch, fetched.file, last=True))
+            for added in adding:
+                added.result()
         return failures
 
     def _add_fetched(self, fetch: Fetch, file: Path, *, last: bool) -> None:
@@ -368,6 +377,7 @@ def _failure(failed: Sequence[BuildOutcome]) -> BuildError:
         details += [f"  | {line}" for line in outcome.tail]
         if outcome.log:
             details.append(f"  log: {outcome.log}")
-    count = "1 build" if len(failed) == 1 else f"{len(failed)} builds"
+    culprits = sum(outcome.status != "dependency-failed" for outcome in failed)
+    count = "1 build" if culprits == 1 else f"{culprits} builds"
     return BuildError(f"{count} failed", details=tuple(details))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lockbuild.digest import sha256_of
-from lockbuild.folders import STACK_FILE, StackFolder, archive_folder
 from lockbuild.documents import toml_text
+from lockbuild.folders import STACK_FILE, StackFolder, archive_folder
 from lockbuild.lock import LockedFile, lock_texts
 from lockbuild.plan import make_plan
 from lockbuild.progress import Silent
@@ -67,7 +68,7 @@ class World:
     def mirrors(self) -> Mirrors:
         """Where everything is."""
         return Mirrors(
-            indexes=(("extra", (self.index.url,)), ("pypi", (self.index.url,))),
+            indexes=(("pypi", (self.index.url,)),),
             archives=(("debian", (self.archive.as_uri(),)),),
         )
 
@@ -106,7 +107,7 @@ class World:
 
     def relock(self, lock: Lock) -> None:
         """Write *lock* as the stack's, for the inputs that the stack has now."""
-        document = self.folder.read_locked()[0]
+        document = tomllib.loads(self.folder.read_stack_text())
         _write_lock(self.folder, document, lock)
 
 
@@ -114,15 +115,18 @@ class World:
 def make_world(parent: Path, *, document: Mapping[str, Any] | None = None) -> Iterator[World]:
     """Make a world below *parent*; its servers stop when the block ends."""
     files, archive = parent / "index", parent / "archive"
+    files.mkdir()
     folder = StackFolder(path=parent / "stacks" / "small")
-    content = dict(document or values.stack_document())
-    folder.path.mkdir(parents=True)
-    (folder.path / STACK_FILE).write_text(toml_text(content), encoding="utf-8")
-    for path, text in values.FILES.items():
-        (folder.path / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder.path / path).write_text(text, encoding="utf-8")
-    _write_lock(folder, content, _real_lock(folder.path, files, archive))
     with serve_index(files) as index, Store(parent / "store") as store:
+        content = dict(document or values.stack_document())
+        named = [{**table, "url": index.url} for table in content["python"]["index"]]
+        content["python"] = {**content["python"], "index": named}
+        folder.path.mkdir(parents=True)
+        (folder.path / STACK_FILE).write_text(toml_text(content), encoding="utf-8")
+        for path, text in values.FILES.items():
+            (folder.path / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder.path / path).write_text(text, encoding="utf-8")
+        _write_lock(folder, content, _real_lock(folder.path, files, archive))
         yield World(folder=folder, files=files, archive=archive, index=index, store=store)
 
 
@@ -145,7 +149,6 @@ def _real_lock(stack: Path, files: Path, archive: Path) -> Lock:
 
     lock = values.small_lock()
     sdist = files / "gamma-2.0.tar.gz"
-    files.mkdir(parents=True, exist_ok=True)
     sdist.write_bytes(b"source of gamma")
     packed = archive.parent / "delta-0.1.tar"
     archive_folder(stack / "extension", packed)
