@@ -12,7 +12,7 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from packaging.version import Version
 
 from lockbuild import sources
-from lockbuild.errors import LockError, ResolveError
+from lockbuild.errors import LockError, ResolveError, UsageError
 from lockbuild.folders import archive_folder
 from lockbuild.lock import BuiltPin, Lock, LockedFile, LockedPackage, LockedSource, lock_texts
 from lockbuild.plan import INSTALLER, ROOTS, make_plan
@@ -70,7 +70,7 @@ def resolve(
     folder: StackFolder,
     *,
     options: ResolveOptions,
-    mirrors: Callable[[], Mirrors],
+    mirrors: Callable[[frozenset[str]], Mirrors],
     store: Store,
     progress: Progress,
 ) -> Resolved:
@@ -78,12 +78,14 @@ def resolve(
 
     Raises:
         StackError: The stack file is wrong.
+        UsageError: The options name a package or a build that there is not.
         ResolveError: Requirements cannot be met, or two engines disagree. No file is touched.
     """
     document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
     stack = from_document(document)
     inputs = tuple(sorted(inputs_of(document, folder.used_files(document)).items()))
     former = _former(folder)
+    _check_options(options, stack, former)
     resolver = _Resolver(folder, stack, options, mirrors, progress, former)
     with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
         resolver.scratch = Path(scratch)
@@ -110,6 +112,24 @@ def _former(folder: StackFolder) -> Lock | None:
         return None
 
 
+def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -> None:
+    """Refuse names that would be passed over in silence."""
+    builds = {spec.name for spec in stack.builds}
+    packages = set(builds)
+    if former:
+        packages |= {p.name for found in (former.runtime, *dict(former.build).values()) for p in found}
+    upgraded = options.upgrade_packages if former else frozenset[str]()
+    for what, wanted, known in (("build", options.repin, builds), ("package", upgraded, packages)):
+        for name in sorted(wanted - known):
+            raise UsageError(f"stack `{stack.name}` has no {what} called `{name}`", hint=_nearest(name, known))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    found = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean `{found[0]}`?" if found else None
+
+
+_PYPI = frozenset({"pypi"})
 _PYTHON_INPUTS = ("target.", "python.", "build.", "file ")
 _APT_INPUTS = ("target.platform", "base.", "apt.", "interpreter.")
 
@@ -122,7 +142,7 @@ class _Resolver:
         folder: StackFolder,
         stack: Stack,
         options: ResolveOptions,
-        mirrors: Callable[[], Mirrors],
+        mirrors: Callable[[frozenset[str]], Mirrors],
         progress: Progress,
         former: Lock | None,
     ) -> None:
@@ -244,7 +264,7 @@ class _Resolver:
             for p in answer.packages
             if p.wheel and p.wheel.size is None and p.wheel.sha256 not in former and p.wheel.filename in urls
         }
-        asked = sources.sizes(tuple(unknown.values()), mirrors=self._mirrors()) if unknown else {}
+        asked = sources.sizes(tuple(unknown.values()), mirrors=self._mirrors(_PYPI)) if unknown else {}
 
         def sized(wheel: LockedFile) -> LockedFile:
             size = former.get(wheel.sha256) or asked.get(unknown.get(wheel.filename, ""))
@@ -275,7 +295,7 @@ class _Resolver:
             # A released file never changes, so there is nothing to ask, also when everything may move.
             return former
         url = index.url if index else None
-        file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self._mirrors())
+        file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self._mirrors(_PYPI))
         return LockedSource(name=spec.name, version=spec.version, index=name, file=file)
 
     def debs(self, inputs: tuple[tuple[str, str], ...]) -> tuple[LockedDeb, ...]:
@@ -293,7 +313,7 @@ class _Resolver:
         )
         work = self.scratch / "apt"
         work.mkdir()
-        mirrors = self._mirrors()
+        mirrors = self._mirrors(frozenset({base.vendor}))
         places = dict(mirrors.snapshots if base.snapshot else mirrors.archives)
         with self._progress.phase(f"resolving {base.suite}", total=1, unit="suites") as phase:
             found = apt.resolve(question, mirrors=places.get(base.vendor, ()), keyring=None, work=work)
@@ -315,11 +335,8 @@ def _check_needs(stack: Stack, runtime: Sequence[LockedPackage], file: str) -> N
     for spec in stack.builds:
         for need in spec.needs:
             if need not in names:
-                nearest = difflib.get_close_matches(need, names, n=1)
-                suggestion = f"; did you mean `{nearest[0]}`?" if nearest else ""
-                faults.append(
-                    f"`build[{spec.name}].needs`: found `{need}`, expected a package of the runtime lock{suggestion}"
-                )
+                said = f"`build[{spec.name}].needs`: found `{need}`, expected a package of the runtime lock"
+                faults.append("; ".join(filter(None, (said, _nearest(need, names)))))
     if faults:
         raise ResolveError(f"{file}: builds need what is not installed", details=tuple(faults))
 

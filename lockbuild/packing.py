@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import hashlib
 import os
 import shutil
@@ -79,9 +80,7 @@ def write_wheelhouse(folder: Path, manifest: Manifest, store: Store) -> tuple[st
             stray.unlink()
             changes.append(stray.name)
     text = manifest_text(manifest)
-    target = folder / MANIFEST
-    if not target.is_file() or target.read_text(encoding="utf-8") != text:
-        write_text(target, text)
+    if _write_changed(folder / MANIFEST, text):
         changes.append(MANIFEST)
     return tuple(changes)
 
@@ -122,7 +121,15 @@ def fill_context(
         target.parent.mkdir(parents=True, exist_ok=True)
         _place(origin, target, None)
     for name, text in texts.items():
-        write_text(folder / name, text)
+        _write_changed(folder / name, text)
+
+
+def _write_changed(target: Path, text: str) -> bool:
+    """Write *text* unless it is what stands there, and return whether it was written."""
+    if target.is_file() and target.read_bytes() == text.encode():
+        return False
+    write_text(target, text)
+    return True
 
 
 def _object_file(store: Store, entry: WheelEntry) -> Path:
@@ -148,7 +155,8 @@ def _place(origin: Path, target: Path, sha256: Sha256 | None) -> bool:
     Raises:
         StoreError: The bytes are not those of *sha256*.
     """
-    if _unchanged(origin, target):
+    # Who names no hash has just hashed the origin; the same goes for its hard link, but for no copy.
+    if _unchanged(origin, target) and (sha256 is not None or _same_bytes(origin, target)):
         return False
     if sha256 is not None and (found := _sha256(origin)) != sha256:
         raise StoreError(
@@ -174,6 +182,10 @@ def _unchanged(origin: Path, target: Path) -> bool:
     return (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns) and (
         here.st_mtime == 1
     )
+
+
+def _same_bytes(origin: Path, target: Path) -> bool:
+    return target.samefile(origin) or filecmp.cmp(origin, target, shallow=False)
 
 
 def _share(origin: Path, target: Path) -> None:

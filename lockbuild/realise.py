@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockbuild import wheels
-from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, FolderArchive
+from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, FolderArchive, IndexFile, PoolFile
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError
 from lockbuild.folders import archive_folder
@@ -56,8 +56,8 @@ class Realiser:
     plan: Plan
     stack_folder: Path
     store: Store
-    mirrors: Callable[[], Mirrors]
-    """Asked once something has to be fetched: finding out takes time."""
+    mirrors: Callable[[frozenset[str]], Mirrors]
+    """Gives the mirrors of the indexes and archives that are named; finding out takes time."""
     builder: Callable[[], Builder]
     """Gives who makes wheels and environments, once there is something to build."""
     root_builder: Callable[[], Builder]
@@ -117,7 +117,7 @@ class Realiser:
             for fetched in sources.fetch(
                 fetches,
                 into=self.store.downloads,
-                mirrors=self.mirrors(),
+                mirrors=self.mirrors(_places(fetches)),
                 progress=self.progress,
                 connections=self.connections,
             ):
@@ -350,6 +350,16 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _places(fetches: Iterable[Fetch]) -> frozenset[str]:
+    """Return the names of the indexes and archives whose addresses only the machine knows."""
+    places = (fetch.where for fetch in fetches)
+    return frozenset(
+        where.vendor if isinstance(where, PoolFile) else where.index
+        for where in places
+        if isinstance(where, PoolFile) or (isinstance(where, IndexFile) and where.url is None)
+    )
 
 
 def _differences(first: Path, again: Path) -> tuple[str, ...]:

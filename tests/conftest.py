@@ -69,7 +69,7 @@ def accept(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def golden(accept: bool) -> Callable[[str, str], None]:
+def golden(*, accept: bool) -> Callable[[str, str], None]:
     """Return a function that compares a text with a file below tests/data, or renews the file."""
 
     def check(name: str, text: str) -> None:

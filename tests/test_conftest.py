@@ -33,9 +33,11 @@ def test_servers_listen_on_loopback_only() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_loopback_is_open(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection((host, server.getsockname()[1]), timeout=10) as client:
-            assert client.getpeername()[0] == "127.0.0.1"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection((host, server.getsockname()[1]), timeout=10) as client,
+    ):
+        assert client.getpeername()[0] == "127.0.0.1"
 
 
 def test_levels_below_3_open_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +46,7 @@ def test_levels_below_3_open_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         socket.socket()
 
 
-def test_golden_text_must_be_the_files_text(golden: Callable[[str, str], None], accept: bool) -> None:
+def test_golden_text_must_be_the_files_text(golden: Callable[[str, str], None], *, accept: bool) -> None:
     if accept:
         pytest.skip("golden files are being written")
     with pytest.raises(AssertionError, match="pytest --accept"):

@@ -149,7 +149,7 @@ def test_build_follows_from_nothing_else() -> None:
 @pytest.mark.parametrize("field", ["env", "inputs"])
 def test_unsorted_build_is_refused(field: str) -> None:
     backwards = tuple(reversed(getattr(any_build(), field)))
-    with pytest.raises(ValueError, match="`gamma-2.0` are not sorted"):
+    with pytest.raises(ValueError, match=r"`gamma-2.0` are not sorted"):
         any_build(**{field: backwards})
 
 

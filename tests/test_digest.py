@@ -7,15 +7,17 @@ import copy
 import hashlib
 import json
 import pickle
-from collections.abc import Callable
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lockbuild.digest import StorePath, canonical_json, parse_sha256, sha256_of, store_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
 
 RFC_4648 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 NIX = "0123456789abcdfghijklmnpqrsvwxyz"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from typing import Any
 
 from lockbuild.documents import json_text, toml_text
 
@@ -26,5 +27,9 @@ def test_toml_keeps_a_text_of_several_lines_on_one() -> None:
 
 
 def test_toml_is_read_back() -> None:
-    value = {"list": [{"name": "a"}, {"name": "b"}], 'odd "key".c': "\x7f\t\\", "none": []}
+    value: dict[str, Any] = {
+        "list": [{"name": "a"}, {"name": "b"}],
+        'odd "key".c': "\x7f\t\\",
+        "none": [],
+    }
     assert tomllib.loads(toml_text(value)) == value

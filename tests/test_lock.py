@@ -119,7 +119,8 @@ def test_no_address_and_no_host_is_written() -> None:
 
 def test_built_package_is_locked_by_its_source_until_it_is_pinned() -> None:
     packages = {
-        table["name"]: table for table in tomllib.loads(written(pinned_lock())["pylock.toml"])["packages"]
+        table["name"]: table
+        for table in tomllib.loads(written(pinned_lock())["pylock.toml"])["packages"]
     }
     assert packages["delta"]["archive"]["hashes"] == {"sha256": sha("delta")}
     assert packages["gamma"]["wheels"][0]["hashes"] == {"sha256": pin("gamma", "2.0").wheel.sha256}
@@ -299,18 +300,19 @@ def test_any_flipped_byte_is_refused_with_file_and_both_hashes(file: str) -> Non
 def test_any_flipped_byte_of_the_main_file_is_refused_or_says_the_same() -> None:
     texts = written(pinned_lock())
     lock = parse_lock(texts)
-    refused = 0
+    accepted = 0
     for position in range(len(texts[LOCK_FILE])):
+        changed = {**texts, LOCK_FILE: flipped(texts[LOCK_FILE], position)}
         try:
-            found = parse_lock({**texts, LOCK_FILE: flipped(texts[LOCK_FILE], position)})
+            found = parse_lock(changed)
         except LockError as error:
-            refused += 1
-            assert LOCK_FILE in error.message
-            assert error.hint is not None
+            named = LOCK_FILE in error.message and error.hint is not None
         else:
             # A space that became another kind of space, say.
-            assert found == lock
-    assert refused > len(texts[LOCK_FILE]) * 0.9
+            named = found == lock
+            accepted += 1
+        assert named, position
+    assert accepted < len(texts[LOCK_FILE]) / 10
 
 
 def test_edited_main_file_is_refused_with_both_digests() -> None:
@@ -360,7 +362,7 @@ def test_no_lock_at_all_is_said() -> None:
 @pytest.mark.parametrize("version", [2, "1", None])
 def test_lock_of_another_version_is_refused(version: object) -> None:
     document = {"lock-version": version} if version else {}
-    with pytest.raises(LockError, match="`lock-version`: found .*, expected 1") as caught:
+    with pytest.raises(LockError, match=r"`lock-version`: found .*, expected 1") as caught:
         parse_lock({LOCK_FILE: toml_text(document)})
     assert caught.value.hint is not None
     assert "resolve again" in caught.value.hint
@@ -449,7 +451,7 @@ def test_parts_are_found_by_name() -> None:
 
 
 def test_build_environment_that_is_not_locked_is_named_by_its_file() -> None:
-    with pytest.raises(LockError, match="names no pylock.build-cuda.toml"):
+    with pytest.raises(LockError, match=r"names no pylock.build-cuda.toml"):
         small_lock().build_environment("cuda")
 
 

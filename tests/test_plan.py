@@ -35,6 +35,10 @@ def build_of(plan: Plan, name: str) -> Build:
     return build
 
 
+def everything(found: Missing) -> set[StorePath]:
+    return {fetch.path for fetch in found.to_fetch} | {build.path for build in found.to_build}
+
+
 def fetch_of(plan: Plan, filename: str) -> Fetch:
     (fetch,) = (fetch for fetch in plan.fetches() if fetch.filename == filename)
     return fetch
@@ -339,7 +343,7 @@ def test_builds_in_a_circle_are_refused() -> None:
     delta = package("delta", "0.1", index="")
     environment = (alpha, beta, delta, gamma, pip, setuptools)
     builds = changed_build(0, needs=["delta"], environment="native")
-    with pytest.raises(StackError, match="in a circle: delta -> gamma -> delta$") as caught:
+    with pytest.raises(StackError, match=r"in a circle: delta -> gamma -> delta$") as caught:
         make_plan(
             small_stack(build=builds),
             replace(lock, build=(lock.build[0], ("native", environment))),
@@ -353,7 +357,7 @@ def test_builds_in_a_circle_are_refused() -> None:
 def test_everything_is_missing_at_first() -> None:
     plan = small_plan()
     found = missing(plan, plan.targets, valid=frozenset())
-    assert {d.path for d in (*found.to_fetch, *found.to_build)} == set(plan.derivations)
+    assert everything(found) == set(plan.derivations)
     assert not found.nothing
 
 
@@ -368,7 +372,11 @@ def test_one_target_needs_its_own_closure_only() -> None:
     plan = small_plan()
     found = missing(plan, [dict(plan.roots)["runtime"]], valid=frozenset())
     assert [build.name for build in found.to_build] == ["small-runtime"]
-    assert [fetch.filename.partition("_")[0] for fetch in found.to_fetch] == ["libc6", "python3", "tzdata"]
+    assert [fetch.filename.partition("_")[0] for fetch in found.to_fetch] == [
+        "libc6",
+        "python3",
+        "tzdata",
+    ]
 
 
 def test_valid_build_hides_its_inputs() -> None:
@@ -377,6 +385,8 @@ def test_valid_build_hides_its_inputs() -> None:
     found = missing(plan, [dict(plan.builds)["delta"]], valid=valid)
     assert [build.name for build in found.to_build] == ["delta-environment", "delta-0.1"]
     assert [fetch.filename for fetch in found.to_fetch] == [
+        "alpha-1.2-py3-none-any.whl",
+        "beta-0.9-py3-none-any.whl",
         "delta-0.1.tar",
         "pip-25.0-py3-none-any.whl",
         "setuptools-80.0-py3-none-any.whl",
@@ -388,7 +398,9 @@ def graphs(draw: st.DrawFn) -> tuple[dict[StorePath, Derivation], list[StorePath
     """Draw derivations each of which needs some earlier ones, targets among them, and valid ones."""
     derivations: dict[StorePath, Derivation] = {}
     for number in range(draw(st.integers(1, 12))):
-        references = sorted(draw(st.sets(st.sampled_from(list(derivations)), max_size=4))) if number else []
+        references = (
+            sorted(draw(st.sets(st.sampled_from(list(derivations)), max_size=4))) if number else []
+        )
         derivation: Derivation = (
             any_build(
                 name=f"build-{number}",
@@ -435,7 +447,7 @@ def test_missing_is_the_closure_and_nothing_more(
         if not further:
             break
         reached |= further
-    assert {d.path for d in (*found.to_fetch, *found.to_build)} == reached
+    assert everything(found) == reached
 
 
 @pytest.mark.property
@@ -446,5 +458,5 @@ def test_after_doing_what_is_missing_nothing_is(
     derivations, targets, valid = graph
     plan = replace(small_plan(), derivations=derivations)
     found = missing(plan, targets, valid=valid)
-    done = valid | {d.path for d in (*found.to_fetch, *found.to_build)}
+    done = valid | everything(found)
     assert missing(plan, targets, valid=done).nothing

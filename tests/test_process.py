@@ -84,7 +84,9 @@ def test_program_that_takes_too_long_is_killed() -> None:
 
 
 def test_absent_program_is_named_with_a_hint() -> None:
-    with pytest.raises(ToolMissing, match="`lockbuild-absent` cannot be started: No such file") as caught:
+    with pytest.raises(
+        ToolMissing, match="`lockbuild-absent` cannot be started: No such file"
+    ) as caught:
         run(["lockbuild-absent"])
     assert caught.value.hint is not None
     assert "lockbuild-absent" in caught.value.hint

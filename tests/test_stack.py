@@ -64,9 +64,7 @@ def test_preflight_and_image_are_read() -> None:
     image = {"user": "me", "workdir": "/data", "entrypoint": ["tini", "--"], "command": ["bash"]}
     stack = small_stack(image=image)
     assert (stack.imports, stack.checks) == (("gamma",), ("import delta",))
-    assert stack.image == Image(
-        user="me", workdir="/data", entrypoint=("tini", "--"), command=("bash",)
-    )
+    assert stack.image == Image(user="me", workdir="/data", entrypoint=("tini", "--"), command=("bash",))
 
 
 def test_defaults_are_those_that_the_model_shows_to_editors() -> None:

@@ -116,6 +116,6 @@ def test_marker_environment_names_all_that_markers_may_ask() -> None:
         ("extra == 'test'", False),
     ],
 )
-def test_markers_are_judged_for_the_target(marker: str, holds: bool) -> None:
+def test_markers_are_judged_for_the_target(marker: str, *, holds: bool) -> None:
     environment = TARGET.marker_environment()
     assert Marker(marker).evaluate(environment) is holds

@@ -1,9 +1,9 @@
 """A small stack and its lock: one index of its own, two builds of which one needs the other, four .debs.
 
-    small.alpha  wheel of the default index, asked for
-    small.beta   wheel of the index `extra`, required by alpha
-    small.gamma  built from an sdist, compiled against alpha
-    small.delta  built from a folder beside the stack file, compiled against gamma
+small.alpha  wheel of the default index, asked for
+small.beta   wheel of the index `extra`, required by alpha
+small.gamma  built from an sdist, compiled against alpha
+small.delta  built from a folder beside the stack file, compiled against gamma
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ def stack_document(**changes: Any) -> dict[str, Any]:
         "python": {
             "requires": ["alpha>=1"],
             "exclude-newer": "2025-06-01",
-            "index": [
-                {"name": "extra", "url": "https://packages.example.org/simple", "only": ["beta"]}
-            ],
+            "index": [{"name": "extra", "url": "https://packages.example.org/simple", "only": ["beta"]}],
         },
         "build": [
             {

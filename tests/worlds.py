@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    import pytest
+
     from lockbuild.digest import StorePath
     from lockbuild.lock import Lock, LockedPackage
     from lockbuild.plan import Plan
@@ -34,7 +38,25 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from tests.servers.index import IndexServer
 
-__all__ = ["World", "make_world"]
+__all__ = ["World", "make_world", "unconfigured"]
+
+
+def unconfigured(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Take away whatever lockbuild, uv and pip are configured to do on this machine."""
+    for name in [*os.environ]:
+        if re.match(r"(?i)LOCKBUILD_|UV_|PIP_|(all|https?|no)_proxy$|XDG_|NETRC$", name):
+            monkeypatch.delenv(name)
+    home.mkdir()
+    (home / "uv.toml").write_text("")
+    for name, value in {
+        "HOME": str(home),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_RETRIES": "0",
+        "UV_CONFIG_FILE": str(home / "uv.toml"),
+        "UV_HTTP_RETRIES": "0",
+        "XDG_CONFIG_DIRS": str(home / "etc"),
+    }.items():
+        monkeypatch.setenv(name, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +114,7 @@ class World:
             plan=self.plan,
             stack_folder=self.folder.path,
             store=self.store,
-            mirrors=lambda: self.mirrors,
+            mirrors=lambda _names: self.mirrors,
             builder=lambda: chosen,
             root_builder=lambda: chosen,
             progress=progress or Silent(),

@@ -57,7 +57,7 @@ def resolve(
             upgrade_packages=frozenset(canonicalize_name(name) for name in packages),
             repin=frozenset(canonicalize_name(name) for name in repin),
         ),
-        mirrors=lambda: mirrors_of(settings),
+        mirrors=lambda names: mirrors_of(settings, names),
         store=open_store(settings),
         progress=console,
     )

@@ -84,16 +84,22 @@ def open_store(settings: Settings) -> Store:
     return Store(settings.store)
 
 
-def mirrors_of(settings: Settings) -> Mirrors:
-    """Return where this machine looks for what."""
+def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
+    """Return where this machine looks for what.
+
+    Args:
+        names: Indexes and archives that will be asked: only those are looked up in other tools' settings.
+    """
     from lockbuild.resolvers import apt  # noqa: PLC0415 - only who fetches needs them
     from lockbuild.resolvers._configured import default_index  # noqa: PLC0415
     from lockbuild.sources import Mirrors  # noqa: PLC0415
 
-    indexes = dict(settings.indexes)
-    indexes["pypi"] = (*indexes.get("pypi", ()), default_index())
-    archives = {vendor: apt.configured_mirrors(vendor) for vendor in ("debian", "ubuntu")}
-    archives |= dict(settings.archives)
+    indexes, archives = dict(settings.indexes), dict(settings.archives)
+    if "pypi" in names:
+        indexes["pypi"] = (*indexes.get("pypi", ()), default_index())
+    for vendor in names & {"debian", "ubuntu"}:
+        if vendor not in archives:
+            archives[vendor] = apt.configured_mirrors(vendor)
     return Mirrors(
         indexes=tuple(sorted(indexes.items())),
         archives=tuple(sorted(archives.items())),
@@ -137,7 +143,7 @@ def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> 
         plan=make_plan(stack, lock),
         stack_folder=folder.path,
         store=open_store(settings),
-        mirrors=cache(lambda: mirrors_of(settings)),
+        mirrors=lambda names: mirrors_of(settings, names),
         builder=cache(lambda: builder_of(settings)),
         root_builder=root_builder,
         progress=console,

@@ -92,8 +92,14 @@ class Compilation:
     def lock(self, *options: str) -> Completed:
         """Resolve for the target; `packages` reads the answer when uv ends well."""
         stubs = {canonicalize_name(stub.name) for stub in self.question.stubs}
+        # A pin without its index is none to uv, where a package may come from one index alone.
+        served = {
+            canonicalize_name(name): {"index": index.url}
+            for index in self.question.indexes
+            for name in index.only
+        }
         known = [
-            {"name": name, "version": version}
+            {"name": name, "version": version, **served.get(canonicalize_name(name), {})}
             for name, version in self.question.preferences
             if name not in stubs
         ]

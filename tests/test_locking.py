@@ -1,0 +1,421 @@
+"""Resolving the small stack with the real uv against an index on loopback.
+
+The Debian part comes from the former lock, but where a test says otherwise.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lockbuild.documents import toml_text
+from lockbuild.errors import LockError, ResolveError, StackError, UsageError
+from lockbuild.folders import STACK_FILE
+from lockbuild.lock import LOCK_FILE
+from lockbuild.locking import ResolveOptions, Resolved, _check_same_bytes, resolve
+from lockbuild.resolvers import apt
+from lockbuild.sources import Mirrors
+from tests.debs import SUITE, Archive, SigningKey
+from tests.fakes import RecordingProgress
+from tests.needs import need
+from tests.values import package, sha, stack_document
+from tests.wheels import make_wheel
+from tests.worlds import World, make_world, unconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lockbuild.lock import Lock
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The small stack, resolved; its index has a later release of everything."""
+    unconfigured(monkeypatch, tmp_path / "home")
+    document = stack_document()
+    # What the index of the tests serves has no date.
+    del document["python"]["exclude-newer"]
+    # pip-compile resolves for the Python it runs under.
+    document["target"]["python"] = PYTHON
+    with make_world(tmp_path, document=document) as made:
+        for version in ("1.2", "1.3"):
+            make_wheel(made.files, "alpha", version, requires=["beta"])
+        monkeypatch.setenv("UV_DEFAULT_INDEX", made.index.url)
+        unlocked(made, "python.")
+        preferring(made)
+        for name in ("beta", "setuptools", "pip"):
+            make_wheel(made.files, name, "99.0")
+        yield made
+
+
+def preferring(world: World) -> None:
+    """Resolve once, so that hashes are those of the index."""
+    resolved = ask(world)
+    assert resolved.changed
+
+
+def ask(world: World, **options: Any) -> Resolved:
+    """Resolve with *options*."""
+    return resolve(
+        world.folder,
+        options=ResolveOptions(**options),
+        mirrors=lambda _names: world.mirrors,
+        store=world.store,
+        progress=RecordingProgress(),
+    )
+
+
+def edit(world: World, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the stack file."""
+    document = stack_file(world)
+    change(document)
+    (world.folder.path / STACK_FILE).write_text(toml_text(document), encoding="utf-8")
+
+
+def stack_file(world: World) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads(world.folder.read_stack_text())
+
+
+def unlocked(world: World, prefix: str) -> None:
+    """Make the lock one whose inputs below *prefix* were others."""
+    edit(world, lambda document: document["python"]["requires"].append("pip"))
+    assert any(key.startswith(prefix) for key, _ in world.lock.inputs)
+
+
+def versions(lock: Lock) -> dict[str, str]:
+    return {found.name: found.version for found in lock.runtime}
+
+
+def files_of(world: World) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in world.folder.path.iterdir() if path.is_file()}
+
+
+def said(error: ResolveError | UsageError) -> str:
+    return "\n".join((error.message, *error.details, error.hint or ""))
+
+
+# ---- what is kept ----------------------------------------------------------------------------------
+
+
+def test_a_lock_that_is_up_to_date_asks_nobody_and_stays(world: World) -> None:
+    world.index.requests.clear()
+    before = files_of(world)
+    resolved = ask(world)
+    assert (resolved.changed, resolved.moved, resolved.engines) == ((), (), ())
+    assert world.index.requests == []
+    assert files_of(world) == before
+
+
+def test_former_pins_are_kept_when_the_stack_changes(world: World) -> None:
+    make_wheel(world.files, "epsilon", "1.0")
+    before = versions(world.lock)
+    edit(world, lambda document: document["python"]["requires"].append("epsilon"))
+    assert versions(ask(world).lock) == {**before, "epsilon": "1.0"}
+
+
+def test_debian_packages_are_kept_when_the_python_part_changes(world: World) -> None:
+    before = world.lock.debs
+    edit(world, lambda document: document["python"]["requires"].append("beta"))
+    assert ask(world).lock.debs == before
+
+
+def test_python_packages_are_kept_when_nothing_of_them_changes(world: World) -> None:
+    edit(world, lambda document: document.update(summary="another"))
+    world.index.requests.clear()
+    resolved = ask(world)
+    assert LOCK_FILE in resolved.changed
+    assert world.index.requests == []
+
+
+def test_a_change_below_apt_asks_the_archive(world: World) -> None:
+    edit(world, lambda document: document["apt"]["runtime"].append("ffmpeg"))
+    with pytest.raises(ResolveError):
+        ask_without_archive(world)
+
+
+def ask_without_archive(world: World) -> Resolved:
+    return resolve(
+        world.folder,
+        options=ResolveOptions(),
+        mirrors=lambda _names: Mirrors(),
+        store=world.store,
+        progress=RecordingProgress(),
+    )
+
+
+def test_what_moved_is_told(world: World) -> None:
+    make_wheel(world.files, "epsilon", "1.0")
+    edit(world, lambda document: document["python"]["requires"].append("epsilon"))
+    assert ask(world).moved == ("epsilon: absent -> 1.0",)
+
+
+def test_the_answer_is_what_the_files_say(world: World) -> None:
+    edit(world, lambda document: document["python"]["requires"].append("beta"))
+    assert ask(world).lock == world.lock
+
+
+# ---- what moves ------------------------------------------------------------------------------------
+
+
+def test_an_upgraded_package_moves_alone(world: World) -> None:
+    lock = older(world)
+    moved = ask(world, upgrade_packages=frozenset({"alpha"})).lock
+    assert versions(moved) == {**versions(lock), "alpha": "1.3"}
+
+
+def older(world: World) -> Lock:
+    """Pin everything to the oldest release, as a former lock would."""
+    wheels = {"alpha": "1.2", "beta": "0.9", "pip": "25.0"}
+    edit(world, lambda document: document["python"].update(constraints=[f"{n}=={v}" for n, v in wheels.items()]))
+    ask(world)
+    edit(world, lambda document: document["python"].pop("constraints"))
+    lock = ask(world).lock
+    assert versions(lock) == {**versions(lock), **wheels}
+    return lock
+
+
+def test_an_upgraded_package_moves_in_build_environments_too(world: World) -> None:
+    older(world)
+    moved = ask(world, upgrade_packages=frozenset({"alpha"})).lock
+    build = {found.name: found.version for found in moved.build_environment("")}
+    assert build["alpha"] == "1.3"
+
+
+def test_an_unknown_upgraded_package_is_refused_with_the_nearest_name(world: World) -> None:
+    with pytest.raises(UsageError, match="no package called `alpa`") as caught:
+        ask(world, upgrade_packages=frozenset({"alpa"}))
+    assert caught.value.hint == "did you mean `alpha`?"
+
+
+def test_upgrade_asks_everybody_again(world: World) -> None:
+    older(world)
+    with pytest.raises(ResolveError, match="no archive of `debian`"):
+        resolve(
+            world.folder,
+            options=ResolveOptions(upgrade=True),
+            mirrors=lambda _names: replace(world.mirrors, archives=()),
+            store=world.store,
+            progress=RecordingProgress(),
+        )
+
+
+def test_a_changed_source_folder_is_locked_anew(world: World) -> None:
+    before = world.lock.source("delta").file
+    (world.folder.path / "extension/delta.c").write_text("int other;\n")
+    after = ask(world).lock.source("delta").file
+    assert after.filename == before.filename
+    assert after.sha256 != before.sha256
+
+
+def test_an_sdist_is_locked_by_the_hash_of_its_bytes(world: World) -> None:
+    assert world.lock.source("gamma").file.sha256 == sha("source of gamma")
+
+
+def test_a_build_environment_is_resolved_under_the_runtime_pins(world: World) -> None:
+    older(world)
+    runtime = {found.name: found.wheel for found in world.lock.runtime}
+    (alpha,) = (p for p in world.lock.build_environment("") if p.name == "alpha")
+    assert alpha.wheel == runtime["alpha"]
+
+
+def test_a_built_package_has_no_wheel_in_the_lock(world: World) -> None:
+    (gamma,) = (found for found in world.lock.runtime if found.name == "gamma")
+    assert (gamma.index, gamma.wheel) == ("", None)
+
+
+# ---- refusals --------------------------------------------------------------------------------------
+
+
+def test_a_need_that_is_not_installed_is_refused_with_the_nearest_name(world: World) -> None:
+    edit(world, lambda document: document["build"][0].update(needs=["alpa"]))
+    with pytest.raises(ResolveError) as caught:
+        ask(world)
+    assert "`build[gamma].needs`: found `alpa`" in said(caught.value)
+    assert "did you mean `alpha`?" in said(caught.value)
+
+
+def test_a_requirement_that_nobody_serves_touches_no_file(world: World) -> None:
+    edit(world, lambda document: document["python"]["requires"].append("nobody-serves-this"))
+    before = files_of(world)
+    with pytest.raises(ResolveError, match="nobody-serves-this"):
+        ask(world)
+    assert files_of(world) == before
+
+
+def test_a_wrong_stack_file_touches_no_file(world: World) -> None:
+    edit(world, lambda document: document.update(colour="green"))
+    before = files_of(world)
+    with pytest.raises(StackError):
+        ask(world)
+    assert files_of(world) == before
+
+
+def test_compiling_against_other_bytes_than_ship_is_refused() -> None:
+    ships = package("torch")
+    assert ships.wheel is not None
+    other = replace(ships, wheel=replace(ships.wheel, sha256=sha("other")))
+    with pytest.raises(ResolveError, match="another `torch` than ships"):
+        _check_same_bytes([ships], [other], "")
+
+
+# ---- two engines -----------------------------------------------------------------------------------
+
+
+def test_engines_that_agree_are_named(world: World) -> None:
+    assert ask(world, cross_check=True).engines == ("uv", "pip-tools")
+
+
+def test_engines_that_disagree_are_refused_with_a_table(world: World) -> None:
+    # An old release has a beta release of its own that pip takes and uv does not.
+    make_wheel(world.files, "zeta", "1.0", requires=["eta>=1.0a1"])
+    for version in ("1.0", "2.0a1"):
+        make_wheel(world.files, "eta", version)
+    edit(world, lambda document: document["python"]["requires"].append("zeta"))
+    before = files_of(world)
+    with pytest.raises(ResolveError) as caught:
+        ask(world, cross_check=True)
+    assert caught.value.exit_code == 4
+    assert caught.value.details == ("eta: uv 1.0, pip-tools 2.0a1",)
+    assert files_of(world) == before
+
+
+def test_the_other_engine_can_be_the_first(world: World) -> None:
+    edit(world, lambda document: document["python"]["requires"].append("beta"))
+    assert ask(world, engine="pip-tools").engines == ("pip-tools",)
+
+
+# ---- pins of built wheels --------------------------------------------------------------------------
+
+
+def test_a_wheel_that_nobody_built_is_not_pinned(world: World) -> None:
+    assert ask(world).unpinned == ("gamma", "delta")
+
+
+def test_a_built_wheel_is_pinned(world: World) -> None:
+    world.realise()
+    resolved = ask(world)
+    info = world.store.info(world.built("gamma"))
+    pin = resolved.lock.pin("gamma")
+    assert info is not None
+    assert pin is not None
+    assert (pin.wheel.filename, pin.wheel.sha256, pin.wheel.size) == info.outputs[0]
+    assert resolved.unpinned == ()
+
+
+def test_a_pin_stays_when_the_store_is_emptied(world: World) -> None:
+    world.realise()
+    pins = ask(world).lock.pins
+    world.store.remove(world.built("gamma"))
+    assert ask(world).lock.pins == pins
+
+
+def test_a_forgotten_pin_is_gone(world: World) -> None:
+    world.realise()
+    ask(world)
+    world.store.remove(world.built("gamma"))
+    resolved = ask(world, repin=frozenset({"gamma"}))
+    assert resolved.unpinned == ("gamma",)
+    assert resolved.lock.pin("delta")
+
+
+def test_an_unknown_forgotten_pin_is_refused_with_the_nearest_name(world: World) -> None:
+    with pytest.raises(UsageError, match="no build called `gama`") as caught:
+        ask(world, repin=frozenset({"gama"}))
+    assert caught.value.hint == "did you mean `gamma`?"
+
+
+def test_a_pin_is_dropped_when_its_build_becomes_another(world: World) -> None:
+    world.realise()
+    ask(world)
+    edit(world, lambda document: document["build"][0]["env"].update(FORCE_CUDA="0"))
+    assert "gamma" in ask(world).unpinned
+
+
+# ---- writing ---------------------------------------------------------------------------------------
+
+
+def test_resolving_twice_from_nothing_gives_the_same_files(world: World) -> None:
+    edit(world, lambda document: document["python"]["requires"].append("beta"))
+    ask(world)
+    first = files_of(world)
+    edit(world, lambda document: document["python"]["requires"].remove("beta"))
+    ask(world)
+    edit(world, lambda document: document["python"]["requires"].append("beta"))
+    ask(world)
+    assert files_of(world) == first
+
+
+def test_no_address_of_the_index_is_written(world: World) -> None:
+    address = world.index.url.encode()
+    locks = {name: data for name, data in files_of(world).items() if name != STACK_FILE}
+    assert [name for name, data in locks.items() if address in data] == []
+
+
+def test_an_interrupted_write_leaves_a_lock_that_is_refused(world: World) -> None:
+    edit(world, lambda document: document["python"]["requires"].append("beta"))
+    before = (world.folder.path / LOCK_FILE).read_bytes()
+    ask(world)
+    # What a run leaves that was killed before it wrote the last file.
+    (world.folder.path / LOCK_FILE).write_bytes(before)
+    with pytest.raises(LockError, match="is not as it was written"):
+        world.folder.read_lock()
+
+
+def test_the_file_that_vouches_for_the_others_is_written_last(world: World) -> None:
+    edit(world, lambda document: document["python"]["requires"].append("beta"))
+    before = files_of(world)
+    (world.folder.path / LOCK_FILE).unlink()
+    # Nothing can be renamed over a folder that is not empty.
+    (world.folder.path / LOCK_FILE / "in-the-way").mkdir(parents=True)
+    with pytest.raises((OSError, LockError)):
+        world.folder.write_texts({LOCK_FILE: "new", "pylock.toml": "new", "requirements.txt": "new"})
+    after = files_of(world)
+    assert (after["pylock.toml"], after["requirements.txt"]) == (b"new", b"new")
+    assert before["pylock.toml"] != b"new"
+
+
+def test_a_build_environment_that_is_no_more_loses_its_lock(world: World) -> None:
+    edit(world, lambda document: document["build"].pop())
+    resolved = ask(world)
+    assert "pylock.build-native.toml" in resolved.changed
+    assert not (world.folder.path / "pylock.build-native.toml").exists()
+
+
+# ---- Debian packages -------------------------------------------------------------------------------
+
+
+def test_debian_packages_are_asked_of_the_configured_archive(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("apt-get", "dpkg-deb", "gpg", "gpgv")
+    key = SigningKey(tmp_path / "gpg")
+    try:
+        archive = Archive(tmp_path / "debian", key)
+        archive.add("base", Essential="yes")
+        archive.add("python3", Depends="zlib")
+        archive.add("zlib")
+        archive.publish()
+    finally:
+        key.close()
+    (tmp_path / "keyrings").mkdir()
+    (tmp_path / "keyrings/debian-archive-keyring.gpg").write_bytes(key.keyring.read_bytes())
+    monkeypatch.setattr(apt, "_KEYRINGS", tmp_path / "keyrings")
+    edit(world, lambda document: document["base"]["debian"].update(suite=SUITE))
+    edit(world, lambda document: document["apt"].update(toolchain=[]))
+    mirrors = replace(world.mirrors, archives=(("debian", (archive.address,)),))
+    resolved = resolve(
+        world.folder,
+        options=ResolveOptions(),
+        mirrors=lambda _names: mirrors,
+        store=world.store,
+        progress=RecordingProgress(),
+    )
+    assert [deb.package for deb in resolved.lock.debs] == ["base", "python3", "zlib"]
