@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SANDBOX_VERSION",
+    "Addresses",
     "Build",
     "BuildOutcome",
     "BuildStatus",
@@ -63,6 +64,14 @@ class PoolFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """A file that the stack itself says where to find."""
+
+    urls: tuple[str, ...]
+    """Asked in order; any of them will do, as the content decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FolderArchive:
     """An archive that lockbuild makes of a folder beside the stack file."""
 
@@ -70,7 +79,7 @@ class FolderArchive:
     """Below the stack's folder."""
 
 
-Where = IndexFile | PoolFile | FolderArchive
+Where = Addresses | IndexFile | PoolFile | FolderArchive
 """Where a fetch may be looked for. Never part of a digest."""
 
 

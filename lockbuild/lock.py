@@ -61,7 +61,9 @@ class LockedPackage:
     """Normalised."""
     version: str
     index: str = "pypi"
-    """Name of the index that serves it; empty for a package that is built."""
+    """Name of the index that serves it; empty for a package that is built or has `urls`."""
+    urls: tuple[str, ...] = ()
+    """Where its wheel may be had, for one that the stack pins itself."""
     wheel: LockedFile | None = None
     """The best wheel for the target; none for a package that is built."""
     dependencies: tuple[str, ...] = ()
@@ -229,6 +231,8 @@ def _pylock(
 
 def _pylock_package(package: LockedPackage, lock: Lock, wheels: str | None) -> dict[str, Any]:
     extras: dict[str, Any] = {"index": package.index} if package.index else {"built": True}
+    if package.urls:
+        extras = {"urls": list(package.urls)}
     if package.requested:
         extras["requested"] = True
     table: dict[str, Any] = {"name": package.name, "version": package.version}
@@ -416,6 +420,7 @@ def _parse_package(table: Mapping[str, Any]) -> LockedPackage:
         name=table["name"],
         version=table["version"],
         index=extras.get("index", ""),
+        urls=tuple(extras.get("urls", ())),
         dependencies=tuple(entry["name"] for entry in table.get("dependencies", ())),
         requested=extras.get("requested", False),
     )

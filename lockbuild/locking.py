@@ -12,6 +12,7 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from packaging.version import Version
 
 from lockbuild import sources
+from lockbuild.digest import parse_sha256
 from lockbuild.errors import LockError, ResolveError, UsageError
 from lockbuild.folders import archive_folder
 from lockbuild.lock import BuiltPin, Lock, LockedFile, LockedPackage, LockedSource, lock_texts
@@ -19,6 +20,7 @@ from lockbuild.plan import INSTALLER, ROOTS, make_plan
 from lockbuild.resolvers import AptQuestion, PythonQuestion, Stub, apt, differences, pip_tools, uv
 from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import parse_stack_text
+from lockbuild.wheels import wheel_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -177,6 +179,7 @@ class _Resolver:
         stack = self._stack
         runtime = self._ask("runtime", self._runtime_question())
         _check_needs(stack, runtime, self._folder.stack_file)
+        _check_pinned_wheels(stack, runtime, self._folder.stack_file)
         build = tuple(
             (name, self._ask(f"build environment {name}".strip(), self._build_question(name, runtime)))
             for name in stack.build_environments() or ("",)
@@ -220,9 +223,8 @@ class _Resolver:
         )
 
     def _stubs(self) -> tuple[Stub, ...]:
-        return tuple(
-            Stub(name=spec.name, version=spec.version, requires=spec.requires) for spec in self._stack.builds
-        )
+        own = (*self._stack.builds, *self._stack.python.wheels)
+        return tuple(Stub(name=one.name, version=one.version, requires=one.requires) for one in own)
 
     def _preferences(self, former: Iterable[LockedPackage]) -> tuple[tuple[str, str], ...]:
         if self._options.upgrade:
@@ -248,7 +250,20 @@ class _Resolver:
                     hint="constrain these packages in `python.constraints` until both agree",
                 )
         self.engines = tuple(asked)
-        return self._sized(answers[0])
+        return self._with_pinned_wheels(self._sized(answers[0]))
+
+    def _with_pinned_wheels(self, packages: tuple[LockedPackage, ...]) -> tuple[LockedPackage, ...]:
+        """Return the packages, those that the stack pins by their bytes with their files."""
+        pinned = {wheel.name: wheel for wheel in self._stack.python.wheels}
+
+        def complete(package: LockedPackage) -> LockedPackage:
+            if package.name not in pinned:
+                return package
+            wheel = pinned[package.name]
+            file = LockedFile(filename=wheel.filename, sha256=parse_sha256(wheel.sha256), size=wheel.size)
+            return replace(package, wheel=file, urls=wheel.url)
+
+        return tuple(complete(package) for package in packages)
 
     def _engine(self, engine: str, question: PythonQuestion, name: str) -> PythonAnswer:
         work = self.scratch / f"{engine}-{name}".replace(" ", "-")
@@ -320,6 +335,26 @@ class _Resolver:
             phase.advance(1)
             phase.line(f"{base.suite}: {len(found)} Debian packages")
         return found
+
+
+def _check_pinned_wheels(stack: Stack, runtime: Iterable[LockedPackage], file: str) -> None:
+    """Refuse pinned wheels that do not fit the target, or that nothing asks for.
+
+    Raises:
+        ResolveError: With a line for each.
+    """
+    names = {package.name for package in runtime}
+    faults = []
+    for wheel in stack.python.wheels:
+        if not wheel_matches(wheel.filename, stack.target):
+            faults.append(
+                f"`python.wheel[{wheel.name}]`: `{wheel.filename}` does not fit Python {stack.target.python}, "
+                f"{stack.target.platform}, glibc {stack.target.glibc}"
+            )
+        elif wheel.name not in names:
+            faults.append(f"`python.wheel[{wheel.name}]`: nothing requires it; name it in `python.requires`")
+    if faults:
+        raise ResolveError(f"{file}: pinned wheels cannot be used", details=tuple(faults))
 
 
 def _is_sdist(filename: str, project: str, version: str) -> bool:

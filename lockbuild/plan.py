@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from lockbuild.derivation import (
+    Addresses,
     Build,
     Derivation,
     Fetch,
@@ -166,6 +167,8 @@ class _Planner:
         return IndexFile(index=index, project=project, url=self._urls.get(index))
 
     def wheel(self, package: LockedPackage, file: LockedFile) -> Fetch:
+        if package.urls:
+            return self._fetch(file, Addresses(urls=package.urls))
         return self._fetch(file, self._of_index(package.index, package.name))
 
     def installer(self, environment: str) -> Fetch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from lockbuild.derivation import Fetch, IndexFile, PoolFile
+from lockbuild.derivation import Addresses, Fetch, IndexFile, PoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,8 @@ def places(fetch: Fetch, mirrors: Mirrors) -> tuple[Place, ...]:
         return tuple(Place(kind="page", address=page_address(a, where.project)) for a in addresses)
     if isinstance(where, PoolFile):
         return tuple(Place(kind="file", address=address) for address in _pool(where, mirrors))
+    if isinstance(where, Addresses):
+        return tuple(Place(kind="file", address=address) for address in where.urls)
     return ()
 
 

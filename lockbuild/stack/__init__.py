@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.target import Target
@@ -22,6 +23,7 @@ __all__ = [
     "DebianBase",
     "Image",
     "Index",
+    "PinnedWheel",
     "Python",
     "Source",
     "Stack",
@@ -69,6 +71,22 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedWheel:
+    """A wheel known by its bytes, so that resolving needs no access to the index it comes from."""
+
+    name: str
+    version: str
+    """With its local label: `2.7.1+cu118`."""
+    filename: str
+    url: tuple[str, ...]
+    """Where it may be had, asked in order."""
+    sha256: str
+    size: int | None = None
+    requires: tuple[str, ...] = ()
+    """Its run-time requirements, as its own metadata says them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Python:
     """What is installed by wheels, and what may be said about resolving it."""
 
@@ -79,6 +97,7 @@ class Python:
     exclude_newer: str | None = None
     """Files uploaded later than this date or time do not exist."""
     indexes: tuple[Index, ...] = ()
+    wheels: tuple[PinnedWheel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +196,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
             overrides=tuple(python.get("overrides", ())),
             exclude_newer=python.get("exclude-newer"),
             indexes=tuple(_make(Index, table) for table in python.get("index", ())),
+            wheels=tuple(_pinned_wheel(table) for table in python.get("wheel", ())),
         ),
         builds=tuple(
             _make(BuildSpec, {**table, "source": _make(Source, table["source"])})
@@ -187,6 +207,12 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         checks=tuple(preflight.get("checks", ())),
         image=_make(Image, document.get("image", {})),
     )
+
+
+def _pinned_wheel(table: Mapping[str, Any]) -> PinnedWheel:
+    # What stands last in the address is the file's name, unless the stack says another.
+    filename = unquote(table["url"][0].partition("#")[0].rpartition("/")[2])
+    return _make(PinnedWheel, {"filename": filename, **table})
 
 
 _T = TypeVar("_T")

@@ -11,9 +11,10 @@ import re
 import tomllib
 from datetime import date, time
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -114,6 +115,8 @@ Address = Annotated[str, AfterValidator(_matching(r"(https?|file)://\S+", "an ad
 Variable = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name"))]
 Value = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*", "one line of text"))]
 Module = Annotated[str, AfterValidator(_matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a module's name such as `mmcv.ops`"))]
+Digest = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "a sha256: 64 hexadecimal digits"))]
+WheelName = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9._+!-]+\.whl", "a wheel's file name"))]
 Inside = Annotated[str, AfterValidator(_inside("a path below the stack's folder, with forward slashes"))]
 Pattern = Annotated[str, AfterValidator(_inside("a pattern of files in the wheel, such as `mmcv/_ext*.so`"))]
 User = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,31}", "a user's name such as `lockbuild`"))]
@@ -194,6 +197,32 @@ class IndexTable(_Table):
     only: Annotated[list[Project], Field(min_length=1)]
 
 
+class WheelTable(_Table):
+    """A wheel pinned by its bytes: resolving asks no index about it."""
+
+    name: Project
+    version: PackageVersion
+    url: Annotated[list[Address], Field(min_length=1)]
+    """Where it may be had, asked in order."""
+    filename: WheelName | None = None
+    """The wheel's name, where the address does not end in it."""
+    sha256: Digest
+    size: Annotated[int, Field(gt=0)] | None = None
+    requires: list[RequirementText] = []
+    """Its run-time requirements, as its own metadata says them."""
+
+    @model_validator(mode="after")
+    def _named(self) -> WheelTable:
+        name = self.filename or unquote(self.url[0].rpartition("/")[2])
+        try:
+            project, version, _, _ = parse_wheel_filename(name)
+        except InvalidWheelFilename as error:
+            raise _fault("an address that ends in a wheel's name, or `filename`") from error
+        if (project, version) != (self.name, Version(self.version)):
+            raise _fault(f"`name` and `version` of the wheel `{name}`")
+        return self
+
+
 class PythonTable(_Table):
     """Packages installed from wheels."""
 
@@ -202,6 +231,7 @@ class PythonTable(_Table):
     overrides: list[RequirementText] = []
     exclude_newer: Moment | None = None
     index: Annotated[list[IndexTable], AfterValidator(_unique)] = []
+    wheel: Annotated[list[WheelTable], AfterValidator(_unique)] = []
 
 
 class SourceTable(_Table):
@@ -307,6 +337,8 @@ _EXPECTED = {
     "string_type": "a string",
     "list_type": "a list",
     "dict_type": "a table",
+    "int_type": "a whole number",
+    "greater_than": "a number above 0",
     "too_short": "at least one entry",
 }
 
