@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import Version
 
-from lockbuild import sources
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import LockError, ResolveError, UsageError
 from lockbuild.folders import archive_folder
 from lockbuild.lock import BuiltPin, Lock, LockedFile, LockedPackage, LockedSource, lock_texts
 from lockbuild.plan import INSTALLER, ROOTS, make_plan
-from lockbuild.resolvers import AptQuestion, PythonQuestion, Stub, apt, differences, pip_tools, uv
+from lockbuild.resolvers import AptQuestion, PythonQuestion, Stub, differences, uv
 from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import parse_stack_text
 from lockbuild.wheels import wheel_matches
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
     from lockbuild.progress import Progress
     from lockbuild.resolvers import PythonAnswer
     from lockbuild.sources import Mirrors
-    from lockbuild.stack import BuildSpec, Stack
+    from lockbuild.stack import BuildSpec, PinnedWheel, Stack
     from lockbuild.store import Store
 
-__all__ = ["ENGINES", "Resolved", "ResolveOptions", "resolve"]
+__all__ = ["ENGINES", "ResolveOptions", "Resolved", "resolve"]
 
 ENGINES = ("uv", "pip-tools")
 
@@ -88,9 +87,16 @@ def resolve(
     inputs = tuple(sorted(inputs_of(document, folder.used_files(document)).items()))
     former = _former(folder)
     _check_options(options, stack, former)
-    resolver = _Resolver(folder, stack, options, mirrors, progress, former)
     with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
-        resolver.scratch = Path(scratch)
+        resolver = _Resolver(
+            folder=folder,
+            stack=stack,
+            options=options,
+            mirrors=mirrors,
+            progress=progress,
+            former=former,
+            scratch=Path(scratch),
+        )
         runtime, build, source = resolver.python(inputs)
         debs = resolver.debs(inputs)
     lock = Lock(inputs=inputs, runtime=runtime, build=build, sources=source, debs=debs)
@@ -136,30 +142,23 @@ _PYTHON_INPUTS = ("target.", "python.", "build.", "file ")
 _APT_INPUTS = ("target.platform", "base.", "apt.", "interpreter.")
 
 
+@dataclass(slots=True, kw_only=True)
 class _Resolver:
     """Asks the engines what has to be asked, and keeps what has not changed."""
 
-    def __init__(
-        self,
-        folder: StackFolder,
-        stack: Stack,
-        options: ResolveOptions,
-        mirrors: Callable[[frozenset[str]], Mirrors],
-        progress: Progress,
-        former: Lock | None,
-    ) -> None:
-        self.scratch = Path()
-        self.engines: tuple[str, ...] = ()
-        self._folder = folder
-        self._stack = stack
-        self._options = options
-        self._mirrors = mirrors
-        self._progress = progress
-        self._former = former
+    folder: StackFolder
+    stack: Stack
+    options: ResolveOptions
+    mirrors: Callable[[frozenset[str]], Mirrors]
+    progress: Progress
+    former: Lock | None
+    scratch: Path
+    engines: tuple[str, ...] = ()
+    """The engines that were asked and agreed."""
 
     def _kept(self, inputs: tuple[tuple[str, str], ...], prefixes: tuple[str, ...]) -> Lock | None:
         """Return the former lock when none of the inputs under *prefixes* has changed since."""
-        former, options = self._former, self._options
+        former, options = self.former, self.options
         if former is None or options.upgrade:
             return None
         before = [pair for pair in former.inputs if pair[0].startswith(prefixes)]
@@ -174,12 +173,12 @@ class _Resolver:
     ]:
         """Return the runtime lock, the build locks and the sources."""
         kept = self._kept(inputs, _PYTHON_INPUTS)
-        if kept and not self._options.cross_check and not self._options.upgrade_packages:
+        if kept and not self.options.cross_check and not self.options.upgrade_packages:
             return kept.runtime, kept.build, kept.sources
-        stack = self._stack
+        stack = self.stack
         runtime = self._ask("runtime", self._runtime_question())
-        _check_needs(stack, runtime, self._folder.stack_file)
-        _check_pinned_wheels(stack, runtime, self._folder.stack_file)
+        _check_needs(stack, runtime, self.folder.stack_file)
+        _check_pinned_wheels(stack, runtime, self.folder.stack_file)
         build = tuple(
             (name, self._ask(f"build environment {name}".strip(), self._build_question(name, runtime)))
             for name in stack.build_environments() or ("",)
@@ -189,7 +188,7 @@ class _Resolver:
         return runtime, build, tuple(self._source(spec) for spec in stack.builds)
 
     def _runtime_question(self) -> PythonQuestion:
-        stack = self._stack
+        stack = self.stack
         builds = tuple(f"{spec.name}=={spec.version}" for spec in stack.builds)
         return PythonQuestion(
             target=stack.target,
@@ -199,16 +198,16 @@ class _Resolver:
             stubs=self._stubs(),
             indexes=stack.python.indexes,
             exclude_newer=stack.python.exclude_newer,
-            preferences=self._preferences(self._former.runtime if self._former else ()),
+            preferences=self._preferences(self.former.runtime if self.former else ()),
         )
 
     def _build_question(
         self, environment: str, runtime: tuple[LockedPackage, ...]
     ) -> PythonQuestion:
-        stack = self._stack
+        stack = self.stack
         specs = [spec for spec in stack.builds if spec.environment == environment]
         wanted = {text for spec in specs for text in (*spec.build_requires, *spec.needs)} | {INSTALLER}
-        former = dict(self._former.build).get(environment, ()) if self._former else ()
+        former = dict(self.former.build).get(environment, ()) if self.former else ()
         pins = tuple(f"{package.name}=={package.version}" for package in runtime)
         return PythonQuestion(
             target=stack.target,
@@ -223,19 +222,19 @@ class _Resolver:
         )
 
     def _stubs(self) -> tuple[Stub, ...]:
-        own = (*self._stack.builds, *self._stack.python.wheels)
+        own: tuple[BuildSpec | PinnedWheel, ...] = (*self.stack.builds, *self.stack.python.wheels)
         return tuple(Stub(name=one.name, version=one.version, requires=one.requires) for one in own)
 
     def _preferences(self, former: Iterable[LockedPackage]) -> tuple[tuple[str, str], ...]:
-        if self._options.upgrade:
+        if self.options.upgrade:
             return ()
-        free = self._options.upgrade_packages
+        free = self.options.upgrade_packages
         return tuple((package.name, package.version) for package in former if package.name not in free)
 
     def _ask(self, name: str, question: PythonQuestion) -> tuple[LockedPackage, ...]:
-        chosen = self._options.engine
-        asked = [chosen, *(e for e in ENGINES if e != chosen)] if self._options.cross_check else [chosen]
-        with self._progress.phase(f"resolving the {name}", total=len(asked), unit="engines") as phase:
+        chosen = self.options.engine
+        asked = [chosen, *(e for e in ENGINES if e != chosen)] if self.options.cross_check else [chosen]
+        with self.progress.phase(f"resolving the {name}", total=len(asked), unit="engines") as phase:
             answers = []
             for engine in asked:
                 answers.append(self._engine(engine, question, name))
@@ -254,7 +253,7 @@ class _Resolver:
 
     def _with_pinned_wheels(self, packages: tuple[LockedPackage, ...]) -> tuple[LockedPackage, ...]:
         """Return the packages, those that the stack pins by their bytes with their files."""
-        pinned = {wheel.name: wheel for wheel in self._stack.python.wheels}
+        pinned = {wheel.name: wheel for wheel in self.stack.python.wheels}
 
         def complete(package: LockedPackage) -> LockedPackage:
             if package.name not in pinned:
@@ -268,7 +267,11 @@ class _Resolver:
     def _engine(self, engine: str, question: PythonQuestion, name: str) -> PythonAnswer:
         work = self.scratch / f"{engine}-{name}".replace(" ", "-")
         work.mkdir()
-        return uv.resolve(question, work=work) if engine == "uv" else pip_tools.resolve(question, work=work)
+        if engine == "uv":
+            return uv.resolve(question, work=work)
+        from lockbuild.resolvers import pip_tools  # noqa: PLC0415 - the second opinion is seldom asked
+
+        return pip_tools.resolve(question, work=work)
 
     def _sized(self, answer: PythonAnswer) -> tuple[LockedPackage, ...]:
         """Return the packages with the sizes of their wheels, asked of the index's host where it did not say."""
@@ -279,7 +282,7 @@ class _Resolver:
             for p in answer.packages
             if p.wheel and p.wheel.size is None and p.wheel.sha256 not in former and p.wheel.filename in urls
         }
-        asked = sources.sizes(tuple(unknown.values()), mirrors=self._mirrors(_PYPI)) if unknown else {}
+        asked = self._ask_sizes(tuple(unknown.values())) if unknown else {}
 
         def sized(wheel: LockedFile) -> LockedFile:
             size = former.get(wheel.sha256) or asked.get(unknown.get(wheel.filename, ""))
@@ -287,30 +290,37 @@ class _Resolver:
 
         return tuple(replace(p, wheel=sized(p.wheel)) if p.wheel else p for p in answer.packages)
 
+    def _ask_sizes(self, urls: tuple[str, ...]) -> dict[str, int]:
+        from lockbuild import sources  # noqa: PLC0415 - not loaded when the lock knows everything
+
+        return sources.sizes(urls, mirrors=self.mirrors(_PYPI))
+
     def _former_sizes(self) -> dict[str, int]:
         """Return sha256 -> bytes of every wheel that was locked before: content does not change its size."""
-        locks = [self._former.runtime, *(packages for _, packages in self._former.build)] if self._former else []
+        locks = [self.former.runtime, *(packages for _, packages in self.former.build)] if self.former else []
         wheels = [package.wheel for packages in locks for package in packages if package.wheel]
         return {wheel.sha256: wheel.size for wheel in wheels if wheel.size is not None}
 
     def _source(self, spec: BuildSpec) -> LockedSource:
-        former = next((s for s in self._former.sources if s.name == spec.name), None) if self._former else None
+        former = next((s for s in self.former.sources if s.name == spec.name), None) if self.former else None
         if spec.source.path:
             archive = self.scratch / f"{spec.name}-{spec.version}.tar"
-            sha256, size = archive_folder(self._folder.path / spec.source.path, archive)
+            sha256, size = archive_folder(self.folder.path / spec.source.path, archive)
             file = LockedFile(filename=archive.name, sha256=sha256, size=size)
             return LockedSource(
                 name=spec.name, version=spec.version, index="", file=file, path=spec.source.path
             )
         project, _, version = (spec.source.sdist or "").partition("==")
         project = str(canonicalize_name(project))
-        index = next((i for i in self._stack.python.indexes if project in i.only), None)
+        index = next((i for i in self.stack.python.indexes if project in i.only), None)
         name = index.name if index else "pypi"
         if former and former.index == name and _is_sdist(former.file.filename, project, version):
             # A released file never changes, so there is nothing to ask, also when everything may move.
             return former
         url = index.url if index else None
-        file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self._mirrors(_PYPI))
+        from lockbuild import sources  # noqa: PLC0415 - not loaded when the lock knows everything
+
+        file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self.mirrors(_PYPI))
         return LockedSource(name=spec.name, version=spec.version, index=name, file=file)
 
     def debs(self, inputs: tuple[tuple[str, str], ...]) -> tuple[LockedDeb, ...]:
@@ -318,7 +328,9 @@ class _Resolver:
         kept = self._kept(inputs, _APT_INPUTS)
         if kept:
             return kept.debs
-        stack = self._stack
+        from lockbuild.resolvers import apt  # noqa: PLC0415 - not loaded when the lock knows everything
+
+        stack = self.stack
         base = stack.base.debian
         wanted = {"runtime": stack.apt.runtime, "toolchain": stack.apt.toolchain}
         question = AptQuestion(
@@ -328,9 +340,9 @@ class _Resolver:
         )
         work = self.scratch / "apt"
         work.mkdir()
-        mirrors = self._mirrors(frozenset({base.vendor}))
+        mirrors = self.mirrors(frozenset({base.vendor}))
         places = dict(mirrors.snapshots if base.snapshot else mirrors.archives)
-        with self._progress.phase(f"resolving {base.suite}", total=1, unit="suites") as phase:
+        with self.progress.phase(f"resolving {base.suite}", total=1, unit="suites") as phase:
             found = apt.resolve(question, mirrors=places.get(base.vendor, ()), keyring=None, work=work)
             phase.advance(1)
             phase.line(f"{base.suite}: {len(found)} Debian packages")

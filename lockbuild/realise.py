@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockbuild import wheels
-from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, FolderArchive, IndexFile, PoolFile
+from lockbuild.derivation import (
+    Build,
+    BuildOutcome,
+    BuildTask,
+    Fetch,
+    FolderArchive,
+    IndexFile,
+    PoolFile,
+)
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError
 from lockbuild.folders import archive_folder
@@ -176,14 +184,28 @@ class Realiser:
         targets = tuple(targets)
         self.fetch(targets)
         to_build = missing(self.plan, targets, valid=self.store.valid(self.plan.derivations)).to_build
-        if not to_build:
-            return ()
-        with self.progress.phase("building", total=len(to_build), unit="builds") as phase:
-            outcomes = self._schedule(to_build, phase, keep_going=keep_going)
+        outcomes: tuple[BuildOutcome, ...] = ()
+        if to_build:
+            with self.progress.phase("building", total=len(to_build), unit="builds") as phase:
+                outcomes = self._schedule(to_build, phase, keep_going=keep_going)
         failed = [outcome for outcome in outcomes if outcome.status not in _GOOD]
         if failed:
             raise _failure(failed)
+        self._check_expected(targets)
         return outcomes
+
+    def _check_expected(self, targets: Iterable[StorePath]) -> None:
+        """Look again for the files that wheels must hold: `expects` may be younger than a wheel.
+
+        Raises:
+            BuildError: A wheel lacks one.
+        """
+        wanted = frozenset(targets)
+        for name, path in self.plan.builds:
+            expects = self.stack.build(name).expects if path in wanted else ()
+            for wheel in self.store.locate(path).glob("*.whl") if expects else ():
+                if faults := wheels.missing_members(wheel, expects):
+                    raise BuildError(f"{wheel.name} lacks what `build[{name}].expects` names", details=faults)
 
     def _schedule(
         self, to_build: Sequence[Build], phase: Phase, *, keep_going: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -66,14 +67,7 @@ class Target:
 
     def tags(self) -> tuple[Tag, ...]:
         """Return every wheel tag that the target can install, best first."""
-        platforms = tuple(self.platforms())
-        interpreter = f"cp{self.python.replace('.', '')}"
-        # Said outright: left to itself, `packaging` takes the ABI of the Python that runs lockbuild.
-        abi = interpreter + ("m" if self.python_version < (3, 8) else "")
-        return (
-            *cpython_tags(self.python_version, abis=[abi], platforms=platforms),
-            *compatible_tags(self.python_version, interpreter=interpreter, platforms=platforms),
-        )
+        return _tags(self)
 
     def marker_environment(self) -> dict[str, str]:
         """Return the environment in which markers are judged, as PEP 508 names it."""
@@ -91,3 +85,15 @@ class Target:
             "sys_platform": "linux",
             "extra": "",
         }
+
+
+@lru_cache(maxsize=16)
+def _tags(target: Target) -> tuple[Tag, ...]:
+    platforms = tuple(target.platforms())
+    interpreter = f"cp{target.python.replace('.', '')}"
+    # Said outright: left to itself, `packaging` takes the ABI of the Python that runs lockbuild.
+    abi = interpreter + ("m" if target.python_version < (3, 8) else "")
+    return (
+        *cpython_tags(target.python_version, abis=[abi], platforms=platforms),
+        *compatible_tags(target.python_version, interpreter=interpreter, platforms=platforms),
+    )

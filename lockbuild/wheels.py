@@ -48,6 +48,7 @@ __all__ = [
     "check_wheel",
     "difference_of_wheels",
     "inspect_wheel",
+    "missing_members",
     "normalise_wheel",
     "wheel_matches",
 ]
@@ -364,6 +365,14 @@ def _member_faults(archive: zipfile.ZipFile, name: str, digest: str, size: str) 
         yield f"`{name}`: RECORD says {algorithm} {expected}, its bytes give {found}"
     if size and size != str(archive.getinfo(name).file_size):
         yield f"`{name}`: RECORD says {size} bytes, it has {archive.getinfo(name).file_size}"
+
+
+def missing_members(path: Path, expects: Sequence[str]) -> tuple[str, ...]:
+    """Return a line for each pattern of *expects* that no file of the wheel at *path* fits."""
+    if not expects:
+        return ()
+    with zipfile.ZipFile(path) as archive:
+        return tuple(_expected_faults(archive.namelist(), expects))
 
 
 def _expected_faults(names: Sequence[str], expects: Sequence[str]) -> Iterator[str]:

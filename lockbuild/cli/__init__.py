@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from typing import Any
 
 import click
@@ -26,6 +25,7 @@ _COMMANDS = {
     "check": ("building", "Build again and compare with what the store has."),
     "render": ("imaging", "Write the Dockerfile and its build context."),
     "image": ("imaging", "Build the image, with networking off."),
+    "preflight": ("preflighting", "Say whether all is there that the image's command needs."),
     "audit": ("auditing", "Check that what is there is what was locked."),
     "doctor": ("auditing", "Try every tool that lockbuild needs."),
     "store": ("storing", "Look after the store."),
@@ -68,7 +68,7 @@ def group(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - clic
 
     Exit codes: 0 done, 1 a bug, 2 stack file or usage wrong, 3 lock missing or stale, 4 cannot be
     resolved, 5 cannot be fetched, 6 a build failed, 7 store damaged, 8 rendering or image failed,
-    9 audit found errors, 10 a needed tool is absent.
+    9 audit found errors, 10 a needed tool is absent, 78 the preflight found something missing.
     """
     ctx.obj = options
 
@@ -76,7 +76,7 @@ def group(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - clic
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     try:
-        group.main(standalone_mode=False, color=_colour())
+        group.main(prog_name="lockbuild", standalone_mode=False, color=_colour())
         code = 0
     except SystemExit:
         # Click's, once whoever read our output has gone: `lockbuild … | head`.
@@ -93,6 +93,8 @@ def main() -> None:
         _show(error)
         code = error.exit_code
     except Exception:  # noqa: BLE001 - the last place where a bug can be told from a fault
+        import traceback  # noqa: PLC0415 - costs a good part of `--help`
+
         traceback.print_exc()
         click.echo("error: this is a bug in lockbuild; please report it with the lines above", err=True)
         code = 1

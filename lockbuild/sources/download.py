@@ -346,7 +346,9 @@ def _nowhere(fetch: Fetch) -> FetchError:
             f"`{fetch.filename}` is made from the folder `{where.path}`, not fetched",
             hint="restore the folder to what was locked, or lock again with `lockbuild resolve`",
         )
-    key = f"indexes.{where.index}" if isinstance(where, IndexFile) else f"archives.{where.vendor}"
+    key = f"archives.{where.vendor}" if isinstance(where, PoolFile) else "indexes"
+    if isinstance(where, IndexFile):
+        key = f"indexes.{where.index}"
     return FetchError(
         f"`{fetch.filename}`: no address is known that could have it",
         hint=f"configure one (key `{key}`)",
@@ -382,4 +384,4 @@ def _keys(fetch: Fetch) -> str:
     where = fetch.where
     if isinstance(where, IndexFile):
         return f"key `indexes.{where.index}`"
-    return f"key `archives.{where.vendor}`" if isinstance(where, PoolFile) else ""
+    return f"key `archives.{where.vendor}`" if isinstance(where, PoolFile) else "another `url` in the stack"
