@@ -12,7 +12,7 @@ from lockbuild import wheels
 from lockbuild.derivation import Fetch
 from lockbuild.dockerfile import network_steps
 from lockbuild.errors import LockbuildError
-from lockbuild.packing import verify_wheelhouse
+from lockbuild.packing import strays, verify_wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -242,14 +242,12 @@ def _wheel_bytes(subject: Subject) -> Iterator[_Found]:
 
 
 def _wheel_extra(subject: Subject) -> Iterator[_Found]:
-    known = {entry.filename for entry in _manifest(subject).wheels}
     locked = {(package.name, package.version) for package in subject.lock.runtime}
     for entry in _manifest(subject).wheels:
         if (entry.name, entry.version) not in locked:
             yield entry.filename, "in the manifest, but not in the lock"
-    for path in sorted(subject.wheelhouse.glob("*.whl")):
-        if path.name not in known:
-            yield path.name, "not in the manifest"
+    for path in strays(subject.wheelhouse, _manifest(subject)):
+        yield path.name, "not in the manifest"
 
 
 def _wheel_record(subject: Subject) -> Iterator[_Found]:

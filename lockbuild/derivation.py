@@ -7,6 +7,7 @@ result. Job counts, timeouts, logs, mirrors and which engine ran stay out.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SANDBOX_VERSION",
     "Addresses",
+    "BesideFile",
     "Build",
     "BuildOutcome",
     "BuildStatus",
@@ -28,6 +30,7 @@ __all__ = [
     "Derivation",
     "Fetch",
     "FolderArchive",
+    "GitTree",
     "IndexFile",
     "PathInfo",
     "PoolFile",
@@ -79,16 +82,46 @@ class FolderArchive:
     """Below the stack's folder."""
 
 
-Where = Addresses | IndexFile | PoolFile | FolderArchive
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitTree:
+    """The tree of a commit, or a part of it; any repository that has the commit will do."""
+
+    url: str
+    commit: str
+    """40 lower-case hexadecimal digits."""
+    submodules: bool = False
+    """Whether submodules, and theirs, are part of the tree; else their folders are empty."""
+    include: tuple[str, ...] = ()
+    """Path patterns of what is wanted; none for everything. `*` and `?` stay within a name, `**` does
+    not; patterns begin at the top, and one that matches a folder selects all below it."""
+    exclude: tuple[str, ...] = ()
+    """Path patterns of what is not wanted; stronger than `include`."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{40}", self.commit):
+            msg = f"not a commit (40 lower-case hexadecimal digits): {self.commit!r}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BesideFile:
+    """A file beside the stack file."""
+
+    path: str
+    """Below the stack's folder."""
+
+
+Where = Addresses | BesideFile | FolderArchive | GitTree | IndexFile | PoolFile
 """Where a fetch may be looked for. Never part of a digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """A file known by its content: wherever it comes from, only these bytes will do."""
+    """A file or tree known by its content: wherever it comes from, only these bytes will do."""
 
     filename: str
     sha256: Sha256
+    """Of the file's bytes; of a tree's canonical listing."""
     size: int | None
     """Bytes, where known beforehand."""
     where: Where
@@ -104,8 +137,8 @@ class Build:
     """A computation without network whose result follows from what is listed here."""
 
     name: str
-    kind: Literal["environment", "rootfs", "wheel"]
-    """`wheel` and `environment` run a command in the toolchain; `rootfs` makes a toolchain from .debs."""
+    kind: Literal["environment", "rootfs", "source", "wheel"]
+    """`rootfs` makes a toolchain from .debs; the others run a command in one."""
     system: str
     toolchain: StorePath | None
     """Root file system in which the command runs; none for a `rootfs`."""
@@ -187,7 +220,7 @@ class BuildTask:
     """All that a builder may know. Paths are those of the machine; it never sees a store."""
 
     name: str
-    kind: Literal["environment", "rootfs", "wheel"]
+    kind: Literal["environment", "rootfs", "source", "wheel"]
     rootfs: Path | None
     """Unpacked toolchain, never written to; none when a root file system is what is built."""
     rootfs_name: str | None

@@ -18,6 +18,7 @@ from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
 from lockbuild.plan import EPOCH, INSTALLER
+from lockbuild.preflight import FOLDER, PROGRAMS, entrypoint, preflight_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
     from lockbuild.digest import JsonValue
     from lockbuild.lock import Lock
+    from lockbuild.preflight import Bundled
     from lockbuild.stack import Image, Stack
     from lockbuild.wheelhouse import Manifest
 
 __all__ = ["PREFIX", "TEMPLATES", "installer_wheel", "network_steps", "render"]
 
-TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2")
+TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
 """Names of the templates that `render` wants."""
 
 PREFIX = "/opt/venv"
@@ -78,12 +80,18 @@ def installer_wheel(lock: Lock) -> str:
 
 
 def render(
-    stack: Stack, lock: Lock, manifest: Manifest, *, templates: Mapping[str, str]
+    stack: Stack,
+    lock: Lock,
+    manifest: Manifest,
+    *,
+    templates: Mapping[str, str],
+    assets: Sequence[Bundled] = (),
 ) -> dict[str, str]:
     """Return file name -> text of what stands beside the wheels: the same text for the same values.
 
     Args:
         templates: Name -> text of each of `TEMPLATES`.
+        assets: Files that the image brings beside its packages, which its preflight is to look for.
 
     Raises:
         ImageError: A template is missing or wrong, or a value of the stack cannot be written down.
@@ -106,6 +114,7 @@ def render(
         "Dockerfile": dockerfile,
         "docker-bake.json": json_text(_bake(stack)),
         "wheels.txt": _wheels(manifest),
+        **preflight_texts(stack, templates=templates, assets=assets),
     }
 
 
@@ -140,11 +149,13 @@ def _values(stack: Stack, lock: Lock, manifest: Manifest) -> dict[str, object]:
     return {
         "account": account,
         "base_env": sorted(common.items()),
+        "entrypoint": entrypoint(stack.image.entrypoint),
         "env": _image_env(stack),
         "epoch": EPOCH,
         "installer": installer,
         "labels": _labels(stack, lock, manifest),
         "manifest": manifest,
+        "preflight": FOLDER,
         "prefix": PREFIX,
         "stack": stack,
         "toolchain_env": sorted((common | {"SOURCE_DATE_EPOCH": str(EPOCH)}).items()),

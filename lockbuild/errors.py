@@ -15,6 +15,7 @@ __all__ = [
     "ImageError",
     "LockError",
     "LockbuildError",
+    "PreflightError",
     "ResolveError",
     "StackError",
     "StoreError",
@@ -106,6 +107,12 @@ class AuditError(LockbuildError):
     """The audit found errors."""
 
     exit_code = 9
+
+
+class PreflightError(LockbuildError):
+    """Something that an image needs is missing where it was run: EX_CONFIG, as the image itself ends."""
+
+    exit_code = 78
 
 
 class ToolMissing(LockbuildError):

@@ -20,7 +20,7 @@ from lockbuild.lock import LOCK_FILE, Lock, parse_lock
 from lockbuild.stack import inputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["STACK_FILE", "StackFolder", "archive_folder", "find_stack", "moved_inputs", "write_text"]
 
@@ -134,11 +134,12 @@ class StackFolder:
         """Return path -> sha256 of each file beside the stack file that an accepted *document* uses.
 
         Raises:
-            StackError: A folder is not there.
+            StackError: A folder or a patch is not there.
         """
-        sources = [table["source"] for table in document.get("build", ())]
+        builds = document.get("build", ())
+        sources = [table["source"] for table in builds]
         paths = sorted({source["path"] for source in sources if "path" in source})
-        found: dict[str, str] = {}
+        found = self._used_patches([edit for table in builds for edit in table.get("edits", ())])
         for path in paths:
             folder = self.path / path
             if not folder.is_dir():
@@ -147,6 +148,16 @@ class StackFolder:
                 name = os.fsencode(file.relative_to(self.path)).decode(errors="backslashreplace")
                 content = os.fsencode(os.readlink(file)) if file.is_symlink() else file.read_bytes()
                 found[name] = hashlib.sha256(_kind(file) + content).hexdigest()
+        return found
+
+    def _used_patches(self, edits: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+        """Return path -> sha256 of each patch among *edits*."""
+        found: dict[str, str] = {}
+        for path in sorted({edit["patch"] for edit in edits if "patch" in edit}):
+            file = self.path / path
+            if not file.is_file():
+                raise StackError(f"{self.stack_file}: `{path}` is not a file", hint="an edit's patch is there")
+            found[path] = hashlib.sha256(b"-" + file.read_bytes()).hexdigest()
         return found
 
     def write_texts(self, texts: Mapping[str, str]) -> tuple[str, ...]:

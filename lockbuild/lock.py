@@ -74,16 +74,25 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedSource:
-    """The source of a build."""
+    """The source of a build, or a source that is not built itself."""
 
     name: str
-    """The build's name."""
+    """The build's name, or the source's own."""
     version: str
+    """Of the build; empty for a source that is not built."""
     index: str
+    """Name of the index that serves an sdist; empty for the others."""
     file: LockedFile
-    """An sdist, or the archive that lockbuild makes of a folder beside the stack file."""
+    """An sdist; the archive that lockbuild makes of a folder; for a commit, the tree, whose sha256 is that
+    of its canonical listing."""
     path: str | None = None
-    """Folder below the stack's folder; none for an sdist."""
+    """Folder below the stack's folder."""
+    commit: str | None = None
+    """For a tree of a repository."""
+    submodules: tuple[tuple[str, str, str], ...] = ()
+    """Path, address and commit of each submodule that is part of the tree."""
+    patches: tuple[tuple[str, LockedFile], ...] = ()
+    """Path below the stack's folder and content of each patch that edits it, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,8 +262,9 @@ def _pylock_package(package: LockedPackage, lock: Lock, wheels: str | None) -> d
 def _pylock_source(source: LockedSource) -> dict[str, Any]:
     file = source.file
     table = {**_file_table(file, name="name"), "path": file.filename}
-    # PEP 751 knows an sdist by its file name; any other archive has only a place.
-    return {"archive": {k: v for k, v in table.items() if k != "name"}} if source.path else {"sdist": table}
+    # PEP 751 knows an sdist by its file name; any other archive has only a place. A tree that no installer
+    # can fetch by its listing is said to be an archive too: nobody but lockbuild builds it.
+    return {"archive": {k: v for k, v in table.items() if k != "name"}} if not source.index else {"sdist": table}
 
 
 def _file_table(file: LockedFile, *, name: str) -> dict[str, Any]:
@@ -270,8 +280,19 @@ def _file_table(file: LockedFile, *, name: str) -> dict[str, Any]:
 
 def _source_table(source: LockedSource) -> dict[str, Any]:
     table: dict[str, Any] = {"name": source.name, "version": source.version}
-    table |= {"path": source.path} if source.path else {"index": source.index}
-    return table | _file_table(source.file, name="filename")
+    if source.index:
+        table["index"] = source.index
+    if source.path:
+        table["path"] = source.path
+    if source.commit:
+        table["commit"] = source.commit
+    table |= _file_table(source.file, name="filename")
+    if source.submodules:
+        keys = ("path", "url", "commit")
+        table["submodules"] = [dict(zip(keys, submodule, strict=True)) for submodule in source.submodules]
+    if source.patches:
+        table["patches"] = [{"path": path, **_file_table(file, name="filename")} for path, file in source.patches]
+    return table
 
 
 def _pin_table(pin: BuiltPin) -> dict[str, Any]:
@@ -449,6 +470,9 @@ def _parse_source(table: Mapping[str, Any]) -> LockedSource:
         index=table.get("index", ""),
         file=_parse_file(table),
         path=table.get("path"),
+        commit=table.get("commit"),
+        submodules=tuple((s["path"], s["url"], s["commit"]) for s in table.get("submodules", ())),
+        patches=tuple((patch["path"], _parse_file(patch)) for patch in table.get("patches", ())),
     )
 
 

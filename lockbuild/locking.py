@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
-from packaging.version import Version
 
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import LockError, ResolveError, UsageError
-from lockbuild.folders import archive_folder
-from lockbuild.lock import BuiltPin, Lock, LockedFile, LockedPackage, LockedSource, lock_texts
+from lockbuild.lock import BuiltPin, Lock, LockedFile, LockedPackage, lock_texts
 from lockbuild.plan import INSTALLER, ROOTS, make_plan
 from lockbuild.resolvers import AptQuestion, PythonQuestion, Stub, differences, uv
+from lockbuild.sourcing import SourcePinner
 from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import parse_stack_text
 from lockbuild.wheels import wheel_matches
@@ -97,9 +95,18 @@ def resolve(
             former=former,
             scratch=Path(scratch),
         )
-        runtime, build, source = resolver.python(inputs)
-        debs = resolver.debs(inputs)
-    lock = Lock(inputs=inputs, runtime=runtime, build=build, sources=source, debs=debs)
+        runtime, build = resolver.python(inputs)
+        pinner = SourcePinner(
+            stack=stack,
+            folder=folder,
+            former=former,
+            inputs=dict(inputs),
+            mirrors=mirrors,
+            store=store,
+            progress=progress,
+            scratch=Path(scratch),
+        )
+        lock = Lock(inputs=inputs, runtime=runtime, build=build, sources=pinner.pin(), debs=resolver.debs(inputs))
     lock = replace(lock, pins=_pins(stack, lock, former, store, options.repin))
     texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
     changed = folder.write_texts(texts)
@@ -166,15 +173,11 @@ class _Resolver:
 
     def python(
         self, inputs: tuple[tuple[str, str], ...]
-    ) -> tuple[
-        tuple[LockedPackage, ...],
-        tuple[tuple[str, tuple[LockedPackage, ...]], ...],
-        tuple[LockedSource, ...],
-    ]:
-        """Return the runtime lock, the build locks and the sources."""
+    ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
+        """Return the runtime lock and the build locks."""
         kept = self._kept(inputs, _PYTHON_INPUTS)
         if kept and not self.options.cross_check and not self.options.upgrade_packages:
-            return kept.runtime, kept.build, kept.sources
+            return kept.runtime, kept.build
         stack = self.stack
         runtime = self._ask("runtime", self._runtime_question())
         _check_needs(stack, runtime, self.folder.stack_file)
@@ -185,7 +188,7 @@ class _Resolver:
         )
         for name, packages in build:
             _check_same_bytes(runtime, packages, name)
-        return runtime, build, tuple(self._source(spec) for spec in stack.builds)
+        return runtime, build
 
     def _runtime_question(self) -> PythonQuestion:
         stack = self.stack
@@ -301,28 +304,6 @@ class _Resolver:
         wheels = [package.wheel for packages in locks for package in packages if package.wheel]
         return {wheel.sha256: wheel.size for wheel in wheels if wheel.size is not None}
 
-    def _source(self, spec: BuildSpec) -> LockedSource:
-        former = next((s for s in self.former.sources if s.name == spec.name), None) if self.former else None
-        if spec.source.path:
-            archive = self.scratch / f"{spec.name}-{spec.version}.tar"
-            sha256, size = archive_folder(self.folder.path / spec.source.path, archive)
-            file = LockedFile(filename=archive.name, sha256=sha256, size=size)
-            return LockedSource(
-                name=spec.name, version=spec.version, index="", file=file, path=spec.source.path
-            )
-        project, _, version = (spec.source.sdist or "").partition("==")
-        project = str(canonicalize_name(project))
-        index = next((i for i in self.stack.python.indexes if project in i.only), None)
-        name = index.name if index else "pypi"
-        if former and former.index == name and _is_sdist(former.file.filename, project, version):
-            # A released file never changes, so there is nothing to ask, also when everything may move.
-            return former
-        url = index.url if index else None
-        from lockbuild import sources  # noqa: PLC0415 - not loaded when the lock knows everything
-
-        file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self.mirrors(_PYPI))
-        return LockedSource(name=spec.name, version=spec.version, index=name, file=file)
-
     def debs(self, inputs: tuple[tuple[str, str], ...]) -> tuple[LockedDeb, ...]:
         """Return the closure of .debs for all root file systems."""
         kept = self._kept(inputs, _APT_INPUTS)
@@ -368,12 +349,6 @@ def _check_pinned_wheels(stack: Stack, runtime: Iterable[LockedPackage], file: s
     if faults:
         raise ResolveError(f"{file}: pinned wheels cannot be used", details=tuple(faults))
 
-
-def _is_sdist(filename: str, project: str, version: str) -> bool:
-    try:
-        return parse_sdist_filename(filename) == (project, Version(version))
-    except InvalidSdistFilename:
-        return False
 
 
 def _check_needs(stack: Stack, runtime: Sequence[LockedPackage], file: str) -> None:

@@ -8,7 +8,6 @@ import filecmp
 import hashlib
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockbuild.derivation import Fetch
@@ -19,15 +18,20 @@ from lockbuild.wheelhouse import MANIFEST, Manifest, WheelEntry, manifest_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from lockbuild.lock import Lock
     from lockbuild.plan import Plan
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["fill_context", "make_manifest", "verify_wheelhouse", "write_wheelhouse"]
+__all__ = ["fill_context", "make_manifest", "strays", "verify_wheelhouse", "write_wheelhouse"]
 
-_CHUNK = 1 << 20
+# What `pip install --find-links` looks at: https://pip.pypa.io/en/stable/cli/pip_install/
+_TAKEN = (
+    *(".whl", ".zip", ".tar", ".tar.bz2", ".tbz", ".tar.gz", ".tgz"),
+    *(".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma"),
+)
 # linux/fs.h: share the blocks of another file, so that writing to one never changes the other.
 _FICLONE = 0x40049409
 
@@ -74,15 +78,20 @@ def write_wheelhouse(folder: Path, manifest: Manifest, store: Store) -> tuple[st
         origin = _object_file(store, entry)
         if _place(origin, folder / entry.filename, entry.sha256):
             changes.append(entry.filename)
-    wanted = {entry.filename for entry in manifest.wheels}
-    for stray in sorted(folder.glob("*.whl")):
-        if stray.name not in wanted:
-            stray.unlink()
-            changes.append(stray.name)
+    for stray in strays(folder, manifest):
+        stray.unlink()
+        changes.append(stray.name)
     text = manifest_text(manifest)
     if _write_changed(folder / MANIFEST, text):
         changes.append(MANIFEST)
     return tuple(changes)
+
+
+def strays(folder: Path, manifest: Manifest) -> tuple[Path, ...]:
+    """Return the files in *folder* that pip would take and *manifest* does not name, sorted."""
+    known = {entry.filename for entry in manifest.wheels}
+    found = (path for path in folder.iterdir() if path.name.lower().endswith(_TAKEN))
+    return tuple(sorted(p for p in found if p.name not in known and (p.is_symlink() or not p.is_dir())))
 
 
 def verify_wheelhouse(folder: Path, manifest: Manifest) -> tuple[str, ...]:
@@ -95,7 +104,7 @@ def verify_wheelhouse(folder: Path, manifest: Manifest) -> tuple[str, ...]:
             continue
         found = _sha256(path)
         if found != entry.sha256:
-            faults += [f"{path.name}: expected sha256 {entry.sha256}", f"{path.name}: found    sha256 {found}"]
+            faults.append(f"{path.name}: expected sha256 {entry.sha256}, found {found}")
     return tuple(faults)
 
 

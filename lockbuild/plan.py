@@ -10,15 +10,18 @@ from packaging.utils import canonicalize_name
 
 from lockbuild.derivation import (
     Addresses,
+    BesideFile,
     Build,
     Derivation,
     Fetch,
     FolderArchive,
+    GitTree,
     IndexFile,
     PoolFile,
     Where,
     rootfs_command,
 )
+from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name, closure
 
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lockbuild.digest import StorePath
-    from lockbuild.lock import Lock, LockedDeb, LockedPackage, LockedSource
-    from lockbuild.stack import BuildSpec, Stack
+    from lockbuild.lock import Lock, LockedDeb, LockedPackage
+    from lockbuild.stack import BuildSpec, Source, Stack
     from lockbuild.target import Target
 
 __all__ = ["EPOCH", "INSTALLER", "ROOTS", "Missing", "Plan", "make_plan", "missing"]
@@ -43,6 +46,7 @@ ROOTS = ("runtime", "toolchain")
 
 _ENVIRONMENT = "environment"
 _INPUTS = "/build/inputs"
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +155,7 @@ class _Planner:
         self._urls = {index.name: index.url for index in stack.python.indexes}
         self._waiting: list[str] = []
         self._roots: dict[str, StorePath] = {}
+        self._sources = {source.name: source.source for source in stack.pinned_sources()}
         self._resolve_hint = f"lockbuild resolve {stack.name}"
 
     def _add(self, derivation: Derivation) -> StorePath:
@@ -194,7 +199,7 @@ class _Planner:
         debs = [deb for deb in self._lock.debs if root in deb.roots]
         return self._add(
             Build(
-                name=f"{self._stack.name}-{root}",
+                name=f"{self._stack.base.debian.suite}-{root}",
                 kind="rootfs",
                 system=self._stack.target.system,
                 toolchain=None,
@@ -204,10 +209,37 @@ class _Planner:
             )
         )
 
-    def _source(self, source: LockedSource) -> Fetch:
-        if source.path:
-            return self._fetch(source.file, FolderArchive(path=source.path))
-        return self._fetch(source.file, self._of_index(source.index, canonicalize_name(source.name)))
+    def _source(self, name: str) -> Fetch:
+        """Return the fetch of a pinned source: an archive, or a tree."""
+        locked = self._lock.source(name)
+        if locked.path:
+            return self._fetch(locked.file, FolderArchive(path=locked.path))
+        if locked.commit:
+            return self._fetch(locked.file, _git_tree(self._sources[name], locked.commit))
+        return self._fetch(locked.file, self._of_index(locked.index, canonicalize_name(name)))
+
+    def _edited(self, spec: BuildSpec) -> tuple[StorePath, str | None]:
+        """Return the source of *spec* as it is built, and its file name if it is an archive."""
+        fetch = self._source(spec.name)
+        if not spec.edits:
+            return fetch.path, None if isinstance(fetch.where, GitTree) else fetch.filename
+        patches = {
+            path: self._fetch(file, BesideFile(path=path)).path
+            for path, file in self._lock.source(spec.name).patches
+        }
+        grafts = {edit.source for edit in spec.edits if isinstance(edit, Graft)}
+        build = source_build(
+            f"{spec.name}-source",
+            system=self._stack.target.system,
+            toolchain=self.root("toolchain"),
+            tree=fetch.path,
+            edits=spec.edits,
+            patches=patches,
+            grafts={name: self._source(name).path for name in sorted(grafts)},
+            epoch=EPOCH,
+            path_env=_SYSTEM_PATH,
+        )
+        return self._add(build), None
 
     def _environment(self, spec: BuildSpec) -> StorePath:
         """Return the build environment of *spec*: only what it asks for and needs, with what that requires."""
@@ -247,12 +279,12 @@ class _Planner:
                 hint="take one of them out of the `needs` or `build-requires` of the next",
             )
         self._waiting.append(spec.name)
-        source = self._lock.source(spec.name)
+        source, archive = self._edited(spec)
         environment = self._environment(spec)
         self._waiting.pop()
         place = f"{_INPUTS}/{_ENVIRONMENT}"
         env = {
-            "PATH": f"{place}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{place}/bin:{_SYSTEM_PATH}",
             "PYTHONPATH": place,
             "SOURCE_DATE_EPOCH": str(EPOCH),
         }
@@ -264,13 +296,13 @@ class _Planner:
                 kind="wheel",
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
-                command=_wheel_command(source.file.filename),
+                command=_wheel_command(archive, spec.source.subdirectory),
                 env=tuple(sorted((env | dict(spec.env)).items())),
                 inputs=tuple(
                     sorted(
                         (
                             (_ENVIRONMENT, environment),
-                            (f"source/{source.file.filename}", self._source(source).path),
+                            (f"source/{archive}" if archive else "source", source),
                         )
                     )
                 ),
@@ -297,17 +329,34 @@ def _install_command(installer: str, *, built: bool) -> tuple[str, ...]:
     )
 
 
-def _wheel_command(source: str) -> tuple[str, ...]:
-    archive = shlex.quote(f"{_INPUTS}/source/{source}")
-    unpack = (
-        f"python3 -m zipfile -e {archive} /build/source"
-        if source.endswith(".zip")
-        else f"tar --extract --file {archive} --directory /build/source --no-same-owner"
+def _git_tree(source: Source, commit: str) -> GitTree:
+    return GitTree(
+        url=source.git or "",
+        commit=commit,
+        submodules=source.submodules,
+        include=source.include,
+        exclude=source.exclude,
     )
+
+
+def _unpack_command(archive: str | None) -> str:
+    """Return what puts the source into a folder of its own, and goes there."""
+    if archive is None:
+        # Inputs are read-only, and many a setup.py writes beside itself.
+        return f"mkdir tree; cp -R {_INPUTS}/source/. tree; chmod -R u+w tree; cd tree"
+    place = shlex.quote(f"{_INPUTS}/source/{archive}")
+    unpack = f"python3 -m zipfile -e {place} ." if archive.endswith(".zip") else f"tar --extract --file {place} --no-same-owner"
     # An sdist holds one folder, whose name is not always its file's.
+    return f"{unpack}; cd ./*/"
+
+
+def _wheel_command(archive: str | None, subdirectory: str | None) -> tuple[str, ...]:
+    enter = f"cd /build/source; {_unpack_command(archive)}"
+    if subdirectory:
+        enter += f"; cd {shlex.quote(subdirectory)}"
     return (
         "/bin/sh",
         "-euc",
-        f"{unpack}; cd /build/source/*/; python3 -m pip wheel --no-index --no-deps --no-build-isolation"
+        f"{enter}; python3 -m pip wheel --no-index --no-deps --no-build-isolation"
         " --no-cache-dir --disable-pip-version-check --verbose --wheel-dir /build/out .",
     )

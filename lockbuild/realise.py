@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,18 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockbuild import wheels
-from lockbuild.derivation import (
-    Build,
-    BuildOutcome,
-    BuildTask,
-    Fetch,
-    FolderArchive,
-    IndexFile,
-    PoolFile,
-)
+from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch
 from lockbuild.digest import sha256_of
-from lockbuild.errors import BuildError, FetchError, LockError
-from lockbuild.folders import archive_folder
+from lockbuild.errors import BuildError, FetchError
+from lockbuild.fetching import bring
 from lockbuild.plan import EPOCH, missing
 from lockbuild.store import trees
 
@@ -41,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Realiser", "Verdict"]
 
 _ROOTFS_TAR = "rootfs.tar"
-_FLUSHING = 4
 _GOOD = ("built", "valid")
 
 
@@ -92,10 +81,14 @@ class Realiser:
         )
         if not wanted:
             return ()
-        for fetch in wanted:
-            if isinstance(fetch.where, FolderArchive):
-                self._pack(fetch)
-        failures = self._download([f for f in wanted if not isinstance(f.where, FolderArchive)])
+        failures = bring(
+            wanted,
+            stack_folder=self.stack_folder,
+            store=self.store,
+            mirrors=self.mirrors,
+            progress=self.progress,
+            connections=self.connections,
+        )
         if failures:
             count = "1 artifact" if len(failures) == 1 else f"{len(failures)} artifacts"
             raise FetchError(
@@ -111,62 +104,6 @@ class Realiser:
         name, paths = f"{self.stack.name}-{place}", tuple(sorted(self.plan.derivations))
         if self.store.roots().get(name) != paths:
             self.store.set_root(name, paths)
-
-    def _download(self, fetches: Sequence[Fetch]) -> list[FetchError]:
-        if not fetches:
-            return []
-        from lockbuild import sources  # noqa: PLC0415 - when nothing is missing, nothing that reaches out is loaded
-
-        failures = []
-        shared = Counter(fetch.sha256 for fetch in fetches)
-        # Objects are flushed to the disk while the next ones arrive.
-        with ThreadPoolExecutor(max_workers=_FLUSHING) as pool:
-            adding = []
-            for fetched in sources.fetch(
-                fetches,
-                into=self.store.downloads,
-                mirrors=self.mirrors(_places(fetches)),
-                progress=self.progress,
-                connections=self.connections,
-            ):
-                if fetched.error or fetched.file is None:
-                    failures.append(fetched.error or FetchError(f"`{fetched.fetch.filename}` did not arrive"))
-                    continue
-                shared[fetched.fetch.sha256] -= 1
-                if shared[fetched.fetch.sha256]:
-                    self._add_fetched(fetched.fetch, fetched.file, last=False)
-                else:
-                    adding.append(pool.submit(self._add_fetched, fetched.fetch, fetched.file, last=True))
-            for added in adding:
-                added.result()
-        return failures
-
-    def _add_fetched(self, fetch: Fetch, file: Path, *, last: bool) -> None:
-        """Put a downloaded file into the store; the same bytes may be wanted under another name too."""
-        with self.store.lock(fetch.path):
-            if self.store.info(fetch.path):
-                return
-            if last:
-                self.store.add_file(fetch.path, file, sha256=fetch.sha256, trusted_hash=True)
-                return
-            with self.store.scratch("copy") as scratch:
-                copy = Path(shutil.copyfile(file, scratch / fetch.sha256))
-                self.store.add_file(fetch.path, copy, sha256=fetch.sha256)
-
-    def _pack(self, fetch: Fetch) -> None:
-        """Make the archive of a folder beside the stack file and put it into the store."""
-        if not isinstance(fetch.where, FolderArchive):
-            raise TypeError(fetch)
-        with self.store.scratch("pack") as scratch:
-            archive = scratch / fetch.filename
-            sha256, _ = archive_folder(self.stack_folder / fetch.where.path, archive)
-            if sha256 != fetch.sha256:
-                raise LockError(
-                    f"`{fetch.where.path}` is not what was locked",
-                    details=(f"locked sha256 {fetch.sha256}", f"found  sha256 {sha256}"),
-                    hint=f"lockbuild resolve {self.stack.name}",
-                )
-            self.store.add_file(fetch.path, archive, sha256=sha256, trusted_hash=True)
 
     # ---- building ------------------------------------------------------------------------------
 
@@ -372,16 +309,6 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
         raise
     pool.shutdown()
-
-
-def _places(fetches: Iterable[Fetch]) -> frozenset[str]:
-    """Return the names of the indexes and archives whose addresses only the machine knows."""
-    places = (fetch.where for fetch in fetches)
-    return frozenset(
-        where.vendor if isinstance(where, PoolFile) else where.index
-        for where in places
-        if isinstance(where, PoolFile) or (isinstance(where, IndexFile) and where.url is None)
-    )
 
 
 def _differences(first: Path, again: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pytest
 
 from lockbuild.derivation import (
     SANDBOX_VERSION,
+    Addresses,
     Build,
     BuildTask,
     Fetch,
@@ -92,6 +93,7 @@ def test_fetch_follows_from_name_and_content_alone() -> None:
         IndexFile(index="mirror", project="numpy", url="https://mirror.example.org/simple"),
         PoolFile(vendor="debian", path="pool/main/n/numpy", snapshot="20250601T000000Z"),
         FolderArchive(path="numpy"),
+        Addresses(urls=("https://files.example.org/numpy.whl",)),
     ],
 )
 def test_fetch_does_not_follow_from_where_it_is_looked_for(where: Any) -> None:

@@ -13,6 +13,7 @@ from lockbuild.digest import Sha256, StorePath
 from lockbuild.dockerfile import TEMPLATES, installer_wheel, network_steps, render
 from lockbuild.errors import ImageError
 from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage
+from lockbuild.preflight import ENTRYPOINT
 from lockbuild.stack import Image, Stack, from_document
 from lockbuild.wheelhouse import Manifest, WheelEntry
 
@@ -115,7 +116,7 @@ def test_rendered_dockerfile_needs_no_network() -> None:
 def test_rendered_dockerfile_names_every_file_that_the_ignore_file_lets_in() -> None:
     texts = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS)
     let_in = [line[1:] for line in texts[".dockerignore"].splitlines() if line.startswith("!")]
-    assert let_in == ["rootfs", "tools", "wheels", "wheels.txt"]
+    assert let_in == ["preflight", "rootfs", "tools", "wheels", "wheels.txt"]
     assert all(re.search(rf"(ADD |source=){name}\b", texts["Dockerfile"]) for name in let_in)
 
 
@@ -176,7 +177,7 @@ def test_entrypoint_and_command_are_vectors() -> None:
     text = dockerfile(replace(STACK, image=image))
     runtime = text.partition("AS runtime")[2]
     vectors = dict(re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", runtime, re.MULTILINE))
-    assert json.loads(vectors["ENTRYPOINT"]) == list(image.entrypoint)
+    assert json.loads(vectors["ENTRYPOINT"]) == [ENTRYPOINT, "--wrap=3", *image.entrypoint]
     assert json.loads(vectors["CMD"]) == list(image.command)
 
 
@@ -210,6 +211,12 @@ def test_template_with_unknown_name_is_named_with_its_place() -> None:
 def test_missing_template_is_named() -> None:
     with pytest.raises(ImageError, match=r"dockerignore\.j2"):
         render(STACK, LOCK, MANIFEST, templates={"Dockerfile.j2": "FROM scratch\n"})
+
+
+def test_missing_program_of_the_preflight_is_named() -> None:
+    less = {name: text for name, text in TEMPLATE_TEXTS.items() if name != "preflight/preflight.py"}
+    with pytest.raises(ImageError, match=r"`preflight/preflight\.py` is missing"):
+        render(STACK, LOCK, MANIFEST, templates=less)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def test_json_keeps_order_and_letters_and_ends_its_line() -> None:
 
 
 def test_json_is_read_back() -> None:
-    value = {"name": "line\nline", "more": [None, True, {}]}
+    value: dict[str, Any] = {"name": "line\nline", "more": [None, True, {}]}
     assert json.loads(json_text(value)) == value
 
 

@@ -61,6 +61,7 @@ def test_exit_codes_are_those_of_the_design() -> None:
         "StoreError": 7,
         "ImageError": 8,
         "AuditError": 9,
+        "PreflightError": 78,
         "ToolMissing": 10,
     }
 

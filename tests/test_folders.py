@@ -283,6 +283,19 @@ def test_link_is_told_from_a_file_that_says_the_same(stacks: Stacks) -> None:
     assert folder.used_files(stack_document())["extension/same"] != before["extension/same"]
 
 
+def test_patch_of_an_edit_is_a_used_file(stacks: Stacks) -> None:
+    folder = stacks("small", locked=False)
+    edits = [{"patch": "patches/a.patch", "reason": "needed"}]
+    document = stack_document(build=[{**stack_document()["build"][0], "edits": edits}])
+    with pytest.raises(StackError, match="`patches/a.patch` is not a file"):
+        folder.used_files(document)
+    (folder.path / "patches").mkdir()
+    (folder.path / "patches/a.patch").write_text("one", encoding="utf-8")
+    before = folder.used_files(document)
+    (folder.path / "patches/a.patch").write_text("two", encoding="utf-8")
+    assert folder.used_files(document)["patches/a.patch"] != before["patches/a.patch"]
+
+
 def test_file_name_that_is_not_utf8_can_be_written_to_a_lock(stacks: Stacks) -> None:
     folder = stacks("small", locked=False)
     Path(os.fsdecode(os.fsencode(folder.path / "extension") + b"/\xff.c")).write_bytes(b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 
 from lockbuild.digest import sha256_of
 from lockbuild.dockerfile import PREFIX, TEMPLATES, render
-from lockbuild.errors import ImageError, ToolMissing
+from lockbuild.errors import ImageError, ToolMissing, UsageError
 from lockbuild.image import BindMount, Engine, ImageFacts
 from lockbuild.image.building import build
 from lockbuild.image.clients import find_client
@@ -25,13 +26,16 @@ from lockbuild.image.containers import inspect, installed, load, run, save
 from lockbuild.image.engine import find_engine, own_engine
 from lockbuild.plan import EPOCH
 from lockbuild.process import run as run_program
+from lockbuild.stack import Image, Mount
 from tests.needs import missing, need
 from tests.test_dockerfile import LOCK, MANIFEST, STACK
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from lockbuild.folders import StackFolder
+    from lockbuild.process import Completed
     from lockbuild.stack import Stack
     from lockbuild.wheelhouse import Manifest
 
@@ -139,6 +143,7 @@ def make_context(
         for name in TEMPLATES
     }
     for name, text in render(stack, lock, manifest, templates=templates).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return manifest
 
@@ -362,8 +367,15 @@ def test_command_that_takes_too_long_is_ended(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_command_that_is_not_there_is_named(engine: Engine) -> None:
+    ended = run("small:1", ["no-such-program"], engine=engine)
+    assert ended.returncode == 127
+    assert "no-such-program: not found" in ended.stderr
+
+
+@pytest.mark.usefixtures("small")
+def test_entry_point_that_is_not_there_is_named(engine: Engine) -> None:
     with pytest.raises(ImageError, match="no-such-program"):
-        run("small:1", ["no-such-program"], engine=engine)
+        run("small:1", ["no-such-program"], engine=engine, entrypoint=())
 
 
 @pytest.mark.usefixtures("small")
@@ -393,6 +405,132 @@ def test_file_that_holds_no_image_is_refused(engine: Engine, tmp_path: Path) -> 
     (tmp_path / "x.tar").write_bytes(b"no tar")
     with pytest.raises(ImageError, match=r"x\.tar"):
         load(tmp_path / "x.tar", engine=engine)
+
+
+# ---- preflight ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def needy(
+    engine: Engine, rootfs: Path, installer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ImageFacts:
+    """Build an image that is of no use without a mount, with an entry point of its own."""
+    folder = tmp_path_factory.mktemp("needy")
+    (folder / "context").mkdir()
+    mount = Mount(path="/app/data/smpl", holds=("SMPL_*.pkl",), why="may not be passed on")
+    stack = replace(STACK, name="needy", mounts=(mount,), image=Image(entrypoint=("env", "A=1")))
+    make_context(folder / "context", stack, rootfs, installer)
+    return build(folder / "context", tag="needy:1", engine=engine, log=folder / "log", epoch=EPOCH)
+
+
+@pytest.fixture
+def smpl(tmp_path: Path) -> BindMount:
+    """Return the mount that `needy` needs."""
+    (tmp_path / "SMPL_NEUTRAL.pkl").write_bytes(b"x")
+    tmp_path.chmod(0o755)
+    return BindMount(source=tmp_path, target="/app/data/smpl")
+
+
+@pytest.mark.usefixtures("needy")
+def test_image_without_its_mount_names_the_flag_and_runs_nothing(engine: Engine) -> None:
+    ended = run("needy:1", ["echo", "hi"], engine=engine)
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert "not mounted; it must hold `SMPL_*.pkl` (may not be passed on)" in ended.stderr
+    assert "docker run -v /path/to/smpl:/app/data/smpl " in ended.stderr
+
+
+@pytest.mark.usefixtures("needy")
+def test_image_with_its_mount_runs_its_command(engine: Engine, smpl: BindMount) -> None:
+    ended = run("needy:1", ["sh", "-c", 'echo "$A $0"; exit 3', "a  b"], engine=engine, mounts=[smpl])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "1 a  b\n", "")
+
+
+@pytest.mark.usefixtures("needy")
+def test_preflight_only_tries_imports_and_checks_and_runs_nothing(
+    engine: Engine, smpl: BindMount
+) -> None:
+    ended = run("needy:1", ["--preflight-only"], engine=engine, mounts=[smpl])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [line.split(":")[0].split() for line in ended.stdout.splitlines()] == [
+        ["ok", "mount", "/app/data/smpl"],
+        ["ok", "import", "alpha"],
+        ["ok", "import", "beta.deep"],
+        ["ok", "check", "1"],
+    ]
+
+
+@pytest.mark.usefixtures("needy")
+def test_command_is_process_1_and_gets_its_signals(engine: Engine, smpl: BindMount) -> None:
+    program = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: (print('caught'), os._exit(9)))\n"
+        "os.kill(1, signal.SIGUSR1)\n"
+        "time.sleep(60)\n"
+    )
+    ended = run("needy:1", ["python3", "-uc", program], engine=engine, mounts=[smpl])
+    assert (ended.returncode, ended.stdout) == (9, "caught\n")
+
+
+def lockbuild(engine: Engine, *words: str | Path) -> Completed:
+    """Run a command of lockbuild's with the tests' own engine."""
+    env = os.environ | {"DOCKER_HOST": engine.host}
+    return run_program([sys.executable, "-m", "lockbuild", *words], env=env, timeout_s=120)
+
+
+@pytest.mark.usefixtures("needy")
+def test_preflight_command_passes_on_what_the_image_says(
+    engine: Engine, stacks: Callable[..., StackFolder]
+) -> None:
+    ended = lockbuild(engine, "preflight", stacks().path, "--image", "needy:1")
+    assert ended.returncode == 78
+    assert "ok    import alpha: can be imported" in ended.stdout
+    assert "mend: -v /path/to/smpl:/app/data/smpl" in ended.stderr
+    assert "error: image `needy:1` does not have all that it needs" in ended.stderr
+
+
+@pytest.mark.usefixtures("needy")
+def test_preflight_command_takes_the_flags_that_mend(
+    engine: Engine, stacks: Callable[..., StackFolder], smpl: BindMount
+) -> None:
+    volume = f"{smpl.source}:{smpl.target}"
+    folder = stacks().path
+    ended = lockbuild(
+        engine, "preflight", folder, "--image", "needy:1", "-v", volume, "--full", "--json"
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    found = json.loads(ended.stdout)
+    assert (found["name"], found["ok"]) == ("needy", True)
+    assert {finding["state"] for finding in found["findings"]} == {"ok"}
+
+
+@pytest.mark.usefixtures("small")
+def test_preflight_of_an_image_that_has_none_is_refused(
+    engine: Engine, stacks: Callable[..., StackFolder], tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        'FROM small:1 AS runtime\nENTRYPOINT []\nCMD ["true"]\n', encoding="utf-8"
+    )
+    build(tmp_path, tag="without:1", engine=engine, log=tmp_path / "log", epoch=EPOCH)
+    ended = lockbuild(engine, "preflight", stacks().path, "--image", "without:1")
+    assert (ended.returncode, ended.stdout) == (ImageError.exit_code, "")
+    assert "image `without:1` has no preflight" in ended.stderr
+
+
+@pytest.mark.parametrize("volume", ["/data", "/data:relative", ":/x", "/not/there:/x", "/tmp:/x:no"])
+def test_mount_of_the_preflight_command_that_is_none_is_refused(
+    engine: Engine, stacks: Callable[..., StackFolder], volume: str
+) -> None:
+    ended = lockbuild(engine, "preflight", stacks().path, "-v", volume)
+    assert ended.returncode == UsageError.exit_code
+    assert "error: `-v`: " in ended.stderr
+
+
+def test_engine_without_gpus_says_what_it_lacks(needy: ImageFacts, engine: Engine) -> None:
+    if shutil.which("nvidia-container-runtime-hook"):
+        missing("this machine's engines can give GPUs")
+    with pytest.raises(ImageError, match="gpu") as caught:
+        run(needy.id, ["true"], engine=engine, gpus=True)
+    assert "NVIDIA Container Toolkit" in str(caught.value.hint)
 
 
 # ---- engines and clients --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockbuild.derivation import Build, Fetch, FolderArchive, IndexFile, PoolFile
+from lockbuild.derivation import Addresses, Build, Fetch, FolderArchive, IndexFile, PoolFile
 from lockbuild.documents import json_text
 from lockbuild.errors import LockError, StackError
 from lockbuild.plan import Missing, Plan, make_plan, missing
@@ -129,6 +129,13 @@ def test_wheel_of_a_named_index_has_its_address() -> None:
     where = fetch_of(small_plan(), "beta-0.9-py3-none-any.whl").where
     address = "https://packages.example.org/simple"
     assert where == IndexFile(index="extra", project="beta", url=address)
+
+
+def test_pinned_wheel_is_looked_for_where_the_stack_says() -> None:
+    lock = small_lock()
+    pinned = replace(package("zeta", index=""), wheel=package("zeta").wheel, urls=("file:///zeta",))
+    plan = make_plan(small_stack(), replace(lock, runtime=(*lock.runtime, pinned)))
+    assert fetch_of(plan, "zeta-1.0-py3-none-any.whl").where == Addresses(urls=("file:///zeta",))
 
 
 def test_sdist_is_looked_for_in_its_index() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbuild.derivation import BuildTask
+    from lockbuild.sources import Mirrors
     from tests.fakes import Recipe
 
 GAMMA = ("gamma", "2.0", NATIVE, wheel_files("gamma"))
@@ -34,7 +35,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def build(world: World, *names: str, keep_going: bool = False, cores: int = 2, **recipes: Recipe) -> ScriptedBuilder:
+def build(
+    world: World, *names: str, keep_going: bool = False, cores: int = 2, **recipes: Recipe
+) -> ScriptedBuilder:
     """Build what is called *names*, or all; a recipe's `_` stands for the `-` of its build's name."""
     builder = ScriptedBuilder({_build_name(name): recipe for name, recipe in recipes.items()})
     realiser = world.realiser(builder, cores=cores)
@@ -51,7 +54,7 @@ def _build_name(name: str) -> str:
 def failure(world: World, *names: str, keep_going: bool = False, **recipes: Recipe) -> str:
     """Build, and return all that the failure says."""
     with pytest.raises(BuildError) as caught:
-        build(world, *names, keep_going=keep_going, **recipes)
+        build(world, *names, keep_going=keep_going, cores=2, **recipes)
     return "\n".join((caught.value.message, *caught.value.details))
 
 
@@ -80,10 +83,21 @@ def test_a_second_fetch_asks_nobody(world: World) -> None:
 def test_mirrors_are_not_looked_up_when_nothing_is_missing(world: World) -> None:
     world.realiser().fetch()
 
-    def mirrors() -> None:
+    def mirrors(_names: frozenset[str]) -> NoReturn:
         pytest.fail("somebody asked for mirrors")
 
     assert replace(world.realiser(), mirrors=mirrors).fetch() == ()
+
+
+def test_only_mirrors_of_what_is_missing_are_looked_up(world: World) -> None:
+    asked: list[frozenset[str]] = []
+
+    def mirrors(names: frozenset[str]) -> Mirrors:
+        asked.append(names)
+        return world.mirrors
+
+    replace(world.realiser(), mirrors=mirrors).fetch([world.fetched("alpha-1.2-py3-none-any.whl")])
+    assert asked == [frozenset({"pypi"})]
 
 
 def test_fetch_of_targets_brings_only_what_they_need(world: World) -> None:
@@ -118,7 +132,9 @@ def test_the_same_bytes_under_two_names_are_two_objects(world: World) -> None:
     copy = replace(twin, package="zoneinfo", version="1", path="pool/copy/zoneinfo_1_all.deb")
     world.relock(replace(lock, debs=(*lock.debs, copy)))
     world.realiser().fetch()
-    data = {world.store.locate(world.fetched(name)).read_bytes() for name in (twin.filename, copy.filename)}
+    data = {
+        world.store.locate(world.fetched(name)).read_bytes() for name in (twin.filename, copy.filename)
+    }
     assert data == {b"tzdata_2025b-0+deb12u1_all.deb"}
 
 
@@ -251,7 +267,10 @@ def test_nothing_is_built_twice(world: World) -> None:
 def test_a_valid_output_hides_its_inputs(world: World) -> None:
     world.realise()
     plan = world.plan
-    hidden = [world.fetched("gamma-2.0.tar.gz"), *(path for path in plan.derivations if "environment" in path)]
+    hidden = [
+        world.fetched("gamma-2.0.tar.gz"),
+        *(path for path in plan.derivations if "environment" in path),
+    ]
     for path in hidden:
         world.store.remove(path)
     world.index.requests.clear()
@@ -341,7 +360,7 @@ def test_what_was_running_beside_a_failure_is_kept(world: World) -> None:
         failed.set()
         raise Failure("exited with 1")
 
-    def finish(task: BuildTask, out: Path) -> None:
+    def finish(_task: BuildTask, out: Path) -> None:
         begun.set()
         assert failed.wait(WAIT_S)
         (out / "rootfs.tar").write_bytes(b"kept")
@@ -405,7 +424,13 @@ def test_a_rejected_output_does_not_end_other_builds(world: World) -> None:
 
 def test_a_built_wheel_is_normalised(world: World) -> None:
     def compress(_task: BuildTask, out: Path) -> None:
-        make_wheel(out, "gamma", "2.0", tag=NATIVE, files={**wheel_files("gamma"), "gamma/__pycache__/x.pyc": b""})
+        make_wheel(
+            out,
+            "gamma",
+            "2.0",
+            tag=NATIVE,
+            files={**wheel_files("gamma"), "gamma/__pycache__/x.pyc": b""},
+        )
 
     build(world, "gamma", gamma=compress)
     first = world.store.info(world.built("gamma"))
@@ -439,7 +464,9 @@ def test_a_build_that_gives_the_pinned_bytes_is_taken(world: World) -> None:
 
 def test_a_build_that_gives_other_bytes_than_pinned_is_rejected(world: World) -> None:
     pinned(world)
-    told = failure(world, "gamma", gamma=giving(("gamma", "2.0", NATIVE, wheel_files("gamma", b"others"))))
+    told = failure(
+        world, "gamma", gamma=giving(("gamma", "2.0", NATIVE, wheel_files("gamma", b"others")))
+    )
     assert "pinned sha256" in told
     assert "`lockbuild resolve --repin gamma` forgets the pin" in told
 

@@ -364,6 +364,15 @@ def test_two_processes_share_one_download(root: Path, into: Path) -> None:
     assert len(list(into.iterdir())) == 1
 
 
+def test_what_another_process_has_moved_on_is_not_asked_for(root: Path, into: Path) -> None:
+    with faulty_server(root) as server:
+        mirrors = archives(server.url)
+        (ended,) = fetch([wanted()], into=into, mirrors=mirrors, progress=Silent(), taken=lambda _: True)
+        assert (ended.file, ended.error) == (None, None)
+        assert server.requests == []
+    assert list(into.iterdir()) == []
+
+
 def test_many_runs_at_once_do_not_disturb_each_other(root: Path, into: Path) -> None:
     with faulty_server(root) as server, ThreadPoolExecutor(8) as pool:
         ended = list(pool.map(lambda _: get(wanted(), into, archives(server.url)), range(16)))

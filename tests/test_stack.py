@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockbuild.stack import Apt, Base, DebianBase, Image, Index, Python, Source, from_document, inputs_of
+from lockbuild.stack import (
+    Apt,
+    Base,
+    DebianBase,
+    Image,
+    Index,
+    Mount,
+    PinnedWheel,
+    Python,
+    Source,
+    file_name_of,
+    from_document,
+    inputs_of,
+)
 from lockbuild.stack.schema import StackDocument
 from lockbuild.target import Target
 from tests.values import minimal_document, small_stack, stack_document
@@ -45,6 +58,24 @@ def test_python_is_read() -> None:
     )
 
 
+def test_pinned_wheels_are_read() -> None:
+    url = ("https://a.example.org/torch-2.7.1%2Bcu118-cp311-cp311-linux_x86_64.whl", "file:///b")
+    table = {"name": "torch", "version": "2.7.1+cu118", "url": list(url), "sha256": "0" * 64}
+    (wheel,) = small_stack(python={"wheel": [table]}).python.wheels
+    filename = "torch-2.7.1+cu118-cp311-cp311-linux_x86_64.whl"
+    assert wheel == PinnedWheel(
+        name="torch", version="2.7.1+cu118", filename=filename, url=url, sha256="0" * 64
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.example.org/x/a%2Bb.whl", "file:///a+b.whl", "https://a.example.org/a+b.whl?q=/#h=/"],
+)
+def test_file_name_is_what_an_address_ends_in(url: str) -> None:
+    assert file_name_of(url) == "a+b.whl"
+
+
 def test_builds_are_read_in_their_order() -> None:
     gamma, delta = small_stack().builds
     assert (gamma.name, gamma.version, gamma.source) == ("gamma", "2.0", Source(sdist="gamma==2.0"))
@@ -64,7 +95,24 @@ def test_preflight_and_image_are_read() -> None:
     image = {"user": "me", "workdir": "/data", "entrypoint": ["tini", "--"], "command": ["bash"]}
     stack = small_stack(image=image)
     assert (stack.imports, stack.checks) == (("gamma",), ("import delta",))
+    assert (stack.mounts, stack.gpu) == ((), "none")
     assert stack.image == Image(user="me", workdir="/data", entrypoint=("tini", "--"), command=("bash",))
+
+
+def test_gpu_and_mounts_are_read() -> None:
+    table = {"path": "/data", "holds": ["a"], "why": "large", "optional": True}
+    stack = small_stack(mount=[table, {"path": "/other"}], preflight={"gpu": "required"})
+    assert stack.gpu == "required"
+    assert stack.mounts == (
+        Mount(path="/data", holds=("a",), why="large", optional=True),
+        Mount(path="/other"),
+    )
+
+
+def test_mounts_move_by_their_path() -> None:
+    mounts = [{"path": "/a", "why": "x"}, {"path": "/b", "why": "x"}]
+    changed = [mounts[0], {"path": "/b", "why": "y"}]
+    assert moved(stack_document(mount=mounts), stack_document(mount=changed)) == {"mount./b.why"}
 
 
 def test_defaults_are_those_that_the_model_shows_to_editors() -> None:

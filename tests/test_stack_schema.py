@@ -126,6 +126,19 @@ def changed(path: str, value: object) -> dict[str, Any]:
     return document
 
 
+def pinned(**changes: object) -> dict[str, Any]:
+    """Return the small stack with one wheel pinned by its bytes."""
+    wheel = {
+        "name": "torch",
+        "version": "2.7.1+cu118",
+        "url": ["https://files.example.org/torch-2.7.1%2Bcu118-cp311-cp311-linux_x86_64.whl"],
+        "sha256": "0" * 64,
+        "requires": ["numpy"],
+        **changes,
+    }
+    return changed("python.wheel", [wheel])
+
+
 # ---- what is accepted --------------------------------------------------------------------------------
 
 
@@ -154,12 +167,33 @@ def test_good_stack_is_returned_as_it_is(document: dict[str, Any]) -> None:
         ("build.0.version", "2.0.0"),
         ("build.0.env", {}),
         ("env", {"EMPTY": "", "_under": "a = b"}),
+        ("preflight.gpu", "required"),
+        ("mount", [{"path": "/app/data/smpl"}, {"path": "/x", "holds": ["**/*.npz"], "optional": True}]),
         ("preflight.imports", ["torch", "mmcv.ops", "simple_knn._C"]),
     ],
 )
 def test_is_accepted(path: str, value: object) -> None:
     document = changed(path, value)
     assert from_document(parse_stack_text(toml_text(document), file="stack.toml")).name == "small"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"size": 1},
+        {"url": ["https://files.example.org/torch-2.7.1+cu118-py3-none-any.whl?x=1#sha256=00"]},
+        {
+            "url": ["https://files.example.org/download/1"],
+            "filename": "torch-2.7.1+cu118-py3-none-any.whl",
+        },
+    ],
+)
+def test_pinned_wheel_is_accepted(changes: dict[str, object]) -> None:
+    document = parse_stack_text(toml_text(pinned(**changes)), file="stack.toml")
+    (wheel,) = from_document(document).python.wheels
+    assert wheel.filename.startswith("torch-2.7.1+cu118-")
+    assert wheel.filename.endswith(".whl")
 
 
 # ---- faults ------------------------------------------------------------------------------------------
@@ -228,12 +262,44 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
         ("env", {"A": True}, "`env.A`: found true, expected a string"),
         ("env", ["A=1"], '`env`: found ["A=1"], expected a table'),
         ("preflight.checks", ["a" * 100, 1], "`preflight.checks[1]`: found 1, expected a string"),
+        ("preflight.gpu", "require", "expected one of `none`, `optional`, `required`; did you mean"),
+        ("mount", [{"path": "/a/../b"}], "`mount[0].path`: found \"/a/../b\", expected an absolute path"),
+        ("mount", [{"path": "/a:ro"}], "expected an absolute path in the image"),
+        ("mount", [{"path": "/"}], "expected an absolute path in the image"),
+        ("mount", [{"path": "/a", "holds": ["../x"]}], "expected a path or pattern below the mount"),
+        ("mount", [{"path": "/a", "optional": "yes"}], "expected `true` or `false`"),
+        ("mount", [{"path": "/a"}, {"path": "/a"}], "expected each path once; twice: `/a`"),
         ("image.user", "me:root", "expected a user's name such as `lockbuild`"),
         ("python.requires", ["a" * 100 + " b"], "…, expected a requirement"),
     ],
 )
 def test_fault(path: str, value: object, fault: str) -> None:
     assert fault in fault_of(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"url": []}, "`python.wheel[torch].url`: found [], expected at least one entry"),
+        (
+            {"url": ["https://files.example.org/torch"]},
+            "expected an address that ends in a wheel's name",
+        ),
+        ({"url": ["https://files.example.org/..%2Fa-1-py3-none-any.whl"]}, "ends in a wheel's name"),
+        ({"filename": "torch.whl"}, "expected an address that ends in a wheel's name, or `filename`"),
+        (
+            {"filename": "../a.whl"},
+            '`python.wheel[torch].filename`: found "../a.whl", expected a wheel\'s',
+        ),
+        ({"version": "2.7.1"}, "expected `name` and `version` of the wheel `torch-2.7.1+cu118-cp311"),
+        ({"name": "torchvision"}, "expected `name` and `version` of the wheel `torch-2.7.1+cu118-cp311"),
+        ({"sha256": "ABCD"}, 'found "ABCD", expected a sha256: 64 hexadecimal digits'),
+        ({"size": 0}, "`python.wheel[torch].size`: found 0, expected a number above 0"),
+        ({"size": "10"}, '`python.wheel[torch].size`: found "10", expected a whole number'),
+    ],
+)
+def test_fault_of_a_pinned_wheel(changes: dict[str, object], fault: str) -> None:
+    assert fault in fault_of(pinned(**changes))
 
 
 @pytest.mark.parametrize(

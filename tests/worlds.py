@@ -155,9 +155,7 @@ def make_world(parent: Path, *, document: Mapping[str, Any] | None = None) -> It
 def _write_lock(folder: StackFolder, document: Mapping[str, Any], lock: Lock) -> None:
     locked = values.with_inputs(lock, inputs_of(document, folder.used_files(document)))
     target = from_document(document).target
-    folder.write_texts(
-        lock_texts(locked, name="small", target=target, wheels=folder.wheels_from_here)
-    )
+    folder.write_texts(lock_texts(locked, name="small", target=target, wheels=folder.wheels_from_here))
 
 
 def _real_lock(stack: Path, files: Path, archive: Path) -> Lock:

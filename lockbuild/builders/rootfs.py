@@ -131,8 +131,10 @@ class RootfsBuilder:
         """Make the root file system that *task* describes, into `scratch/out/rootfs.tar`.
 
         Raises:
-            ToolMissing: A tool is not on this machine.
+            ToolMissing: A tool is not on this machine, or the system grants no namespaces.
         """
+        # Takes a moment, and says more than the log of a build that ends where it begins.
+        self.probe()
         start = time.monotonic()
         status, message, tail = _make(task)
         return BuildOutcome(

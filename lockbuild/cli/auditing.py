@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, settings_of, stack_argument
+from lockbuild.cli.session import (
+    console_of,
+    json_option,
+    open_realiser,
+    print_json,
+    settings_of,
+    stack_argument,
+)
 from lockbuild.errors import AuditError, LockbuildError, ToolMissing
 from lockbuild.folders import find_stack
 

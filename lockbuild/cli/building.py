@@ -25,15 +25,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @stack_argument
+@json_option
 @click.pass_context
-def fetch(ctx: click.Context, folder: StackFolder) -> None:
+def fetch(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
     """Bring every wheel, source and .deb of STACK into the store.
 
     After it, nothing else needs a network.
     """
     console = console_of(ctx)
     fetched = open_realiser(ctx, folder, console).fetch()
-    if fetched:
+    if as_json:
+        print_json({"fetched": [str(one.path) for one in fetched]})
+    elif fetched:
         console.note(f"{folder.label}: fetched {len(fetched)} artifacts")
     else:
         console.note(f"{folder.label}: everything is fetched")
@@ -46,7 +49,7 @@ def fetch(ctx: click.Context, folder: StackFolder) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched and built, and do nothing.")
 @json_option
 @click.pass_context
-def build(
+def build(  # noqa: PLR0913 - the options, as keywords
     ctx: click.Context,
     folder: StackFolder,
     *,

@@ -10,7 +10,8 @@ import click
 
 from lockbuild.cli.building import fill_wheelhouse
 from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, stack_argument
-from lockbuild.dockerfile import TEMPLATES, render as render_texts
+from lockbuild.dockerfile import TEMPLATES
+from lockbuild.dockerfile import render as render_texts
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text
 from lockbuild.packing import fill_context, make_manifest, verify_wheelhouse

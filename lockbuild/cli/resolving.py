@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--repin", multiple=True, metavar="NAME", help="Forget the pinned bytes of this build; may be repeated.")
 @json_option
 @click.pass_context
-def resolve(
+def resolve(  # noqa: PLR0913 - the options, as keywords
     ctx: click.Context,
     folder: StackFolder,
     *,
@@ -45,7 +45,8 @@ def resolve(
 
     Only this command writes locks. What has not changed in the stack keeps its pins.
     """
-    from lockbuild.locking import ResolveOptions, resolve as resolve_stack  # noqa: PLC0415 - heavy
+    from lockbuild.locking import ResolveOptions  # noqa: PLC0415 - heavy
+    from lockbuild.locking import resolve as resolve_stack  # noqa: PLC0415
 
     settings, console = settings_of(ctx), console_of(ctx)
     resolved = resolve_stack(

@@ -58,25 +58,35 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
 
 
 @store.command()
+@json_option
 @click.pass_context
-def repair(ctx: click.Context) -> None:
+def repair(ctx: click.Context, *, as_json: bool) -> None:
     """Forget what is damaged or unfinished, so that it is fetched or built again when it is needed."""
     opened = open_store(settings_of(ctx))
     damages = tuple(opened.verify())
     for damage in damages:
         opened.remove(damage.path)
+    leftovers = opened.forget_invalid()
+    if as_json:
+        print_json({"forgotten": [str(damage.path) for damage in damages], "removed": list(leftovers)})
+        return
+    for damage in damages:
         click.echo(f"forgot {damage.path}: {damage.problem}")
-    for leftover in opened.forget_invalid():
+    for leftover in leftovers:
         click.echo(f"removed {leftover}")
     console_of(ctx).note(f"{len(damages)} damaged objects forgotten")
 
 
 @store.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go, and do nothing.")
+@json_option
 @click.pass_context
-def gc(ctx: click.Context, *, dry_run: bool) -> None:
+def gc(ctx: click.Context, *, dry_run: bool, as_json: bool) -> None:
     """Remove every object that no stack built here still needs."""
     collected = open_store(settings_of(ctx)).collect(dry_run=dry_run)
+    if as_json:
+        print_json({"removed": [str(gone) for gone in collected.paths], "size": collected.size})
+        return
     for gone in collected.paths:
         click.echo(str(gone))
     verb = "would be" if dry_run else "were"

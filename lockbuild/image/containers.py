@@ -12,7 +12,7 @@ from io import RawIOBase
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import Mount
+from docker.types import DeviceRequest, Mount
 from packaging.utils import canonicalize_name
 from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import RequestException, Timeout
@@ -86,7 +86,13 @@ def _session(engine: Engine, ref: str) -> Iterator[docker.DockerClient]:
                 hint="`lockbuild image` builds it",
             ) from error
         except APIError as error:
-            raise ImageError(f"image `{ref}`: {error.explanation or error}") from error
+            said = str(error.explanation or error)
+            # The engine's words where no NVIDIA runtime is registered with it.
+            no_gpu = "could not select device driver" in said and "gpu" in said
+            raise ImageError(
+                f"image `{ref}`: {said}",
+                hint="GPUs need the NVIDIA Container Toolkit on the engine's machine" if no_gpu else None,
+            ) from error
         except (DockerException, RequestException) as error:
             raise ImageError(f"image `{ref}`: the engine at {engine.host}: {error}") from error
 
@@ -112,6 +118,7 @@ def run(  # noqa: PLR0913 - each says another thing about the container
     mounts: Iterable[BindMount] = (),
     entrypoint: Sequence[str] | None = None,
     user: str | None = None,
+    gpus: bool = False,
     timeout_s: float | None = None,
 ) -> Completed:
     """Run a command in a new container of an image and return what it printed; failing is no exception.
@@ -121,6 +128,7 @@ def run(  # noqa: PLR0913 - each says another thing about the container
         network: Name of an engine's network; `none` for none at all.
         env: Variables beside the image's.
         entrypoint: In place of the image's own; an empty one runs *command* itself.
+        gpus: Whether the container gets all GPUs of the engine's machine.
 
     Raises:
         ImageError: There is no such image, the command cannot be started, or it takes too long.
@@ -140,6 +148,8 @@ def run(  # noqa: PLR0913 - each says another thing about the container
         options["entrypoint"] = list(entrypoint) or ""
     if user is not None:
         options["user"] = user
+    if gpus:
+        options["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
     with _session(engine, ref) as docker, _container(docker, ref, **options) as container:
         container.start()
         try:

@@ -23,7 +23,7 @@ from lockbuild.sources.places import Mirrors
 from lockbuild.sources.projects import project_files, sdist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from lockbuild.derivation import Fetch
@@ -50,7 +50,7 @@ class Fetched:
 
     fetch: Fetch
     file: Path | None = None
-    """The file with the locked bytes; none where `error` says why."""
+    """The file with the locked bytes; none where `error` says why, or where somebody else has taken it."""
     error: FetchError | None = None
 
 
@@ -62,6 +62,7 @@ def fetch(  # noqa: PLR0913 - as keywords
     progress: Progress,
     connections: int = 8,
     limits: Limits = Limits(),  # noqa: B008 - frozen
+    taken: Callable[[Fetch], bool] = lambda _: False,
 ) -> Iterator[Fetched]:
     """Download *fetches*, several at a time, and yield each as it ends.
 
@@ -72,6 +73,7 @@ def fetch(  # noqa: PLR0913 - as keywords
         into: Folder for `<sha256>` and, while it is not whole, `<sha256>.part`; the caller moves the
             files on, and copies the one that two fetches share.
         connections: Downloads side by side.
+        taken: Asked before each download whether another process has already moved the file on.
 
     Raises:
         FetchError: The folder is full or cannot be written to. Never for one artifact's fault.
@@ -89,7 +91,14 @@ def fetch(  # noqa: PLR0913 - as keywords
     total = sum(f.size or 0 for f in heads) or None
     stop = threading.Event()
     client = Client(limits=limits, connections=connections, stop=stop, addresses=_configured(mirrors))
-    downloader = Downloader(client=client, pages=Pages(client), mirrors=mirrors, into=into, stop=stop)
+    downloader = Downloader(
+        client=client,
+        pages=Pages(client),
+        mirrors=mirrors,
+        into=into,
+        stop=stop,
+        taken=lambda head: all(taken(wanted) for wanted in groups[head.sha256]),
+    )
     with progress.phase("fetching", total=total, unit="bytes") as phase:
         for ended in _Run(heads, downloader, phase, connections).results():
             for wanted in groups[ended.fetch.sha256]:
@@ -162,7 +171,10 @@ class _Run:
         except FetchError as error:
             self._phase.line(error.message)
             return Fetched(fetch=wanted, error=error)
-        self._phase.line(f"{wanted.filename} ({_human(file.stat().st_size)})")
+        if file is None:
+            advance(wanted.size or 0)
+            return Fetched(fetch=wanted)
+        self._phase.line(f"{wanted.filename} ({_human(wanted.size or file.stat().st_size)})")
         return Fetched(fetch=wanted, file=file)
 
     def _disk(self, error: OSError) -> FetchError:

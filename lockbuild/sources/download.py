@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -54,9 +54,11 @@ class Downloader:
     mirrors: Mirrors
     into: Path
     stop: threading.Event
+    taken: Callable[[Fetch], bool]
+    """Whether what it is asked for need not come any more."""
 
-    def get(self, fetch: Fetch, *, advance: Callable[[int], None]) -> Path:
-        """Return the file with exactly the bytes of *fetch*.
+    def get(self, fetch: Fetch, *, advance: Callable[[int], None]) -> Path | None:
+        """Return the file with exactly the bytes of *fetch*; none when it was taken meanwhile.
 
         Args:
             advance: Told the bytes that came, and negative ones when some must come again.
@@ -68,8 +70,12 @@ class Downloader:
         """
         final = self.into / fetch.sha256
         with _open_part(self.into / f"{fetch.sha256}.part", advance=advance, stop=self.stop) as part:
-            # What another process finished, or an earlier run left, is hashed again before it is used.
-            if final.exists():
+            # The process that held the part before this one may have finished it, and its caller may
+            # have taken the file already, or take it while it is hashed.
+            if self.taken(fetch):
+                return None
+            with suppress(FileNotFoundError):
+                # What another process finished, or an earlier run left, is hashed before it is used.
                 part.copy_state_of(final)
                 if part.matches(fetch):
                     part.remove()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from lockbuild.digest import JsonValue, canonical_json, sha256_of
+from lockbuild.edits import Edit, Graft, Patch, Substitute
 from lockbuild.target import Target
 
 if TYPE_CHECKING:
@@ -23,10 +24,13 @@ __all__ = [
     "DebianBase",
     "Image",
     "Index",
+    "Mount",
+    "NamedSource",
     "PinnedWheel",
     "Python",
     "Source",
     "Stack",
+    "file_name_of",
     "from_document",
     "inputs_of",
 ]
@@ -102,12 +106,30 @@ class Python:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a build's source comes from: an sdist of an index, or a folder beside the stack file."""
+    """Where a build's source comes from: an sdist, a folder beside the stack file, or a commit."""
 
     sdist: str | None = None
     """`NAME==VERSION`."""
     path: str | None = None
     """Folder below the stack's folder."""
+    git: str | None = None
+    """Address of a repository."""
+    commit: str | None = None
+    """40 hexadecimal digits; every commit's tree is one set of bytes, wherever it comes from."""
+    submodules: bool = False
+    include: tuple[str, ...] = ()
+    """Path patterns of what is wanted of the tree; none for everything."""
+    exclude: tuple[str, ...] = ()
+    subdirectory: str | None = None
+    """Folder of the tree that is built."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSource:
+    """A pinned source that is not built itself: builds may graft parts of it."""
+
+    name: str
+    source: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +139,8 @@ class BuildSpec:
     name: str
     version: str
     source: Source
+    edits: tuple[Edit, ...] = ()
+    """Changes to the source, in order."""
     needs: tuple[str, ...] = ()
     """Packages of the runtime lock that the build imports or links: the very same bytes."""
     build_requires: tuple[str, ...] = ()
@@ -127,6 +151,20 @@ class BuildSpec:
     env: tuple[tuple[str, str], ...] = ()
     expects: tuple[str, ...] = ()
     """Patterns of files that the wheel must hold: `mmcv/_ext*.so`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A folder or file that whoever runs the image brings along."""
+
+    path: str
+    """Where it is in the image."""
+    holds: tuple[str, ...] = ()
+    """Paths and patterns below it that must be there; none for a file."""
+    why: str = ""
+    """What it is, and why the image does not have it: said when it is missing."""
+    optional: bool = False
+    """Whether the image is of use without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +190,12 @@ class Stack:
     apt: Apt = field(default_factory=Apt)
     python: Python = field(default_factory=Python)
     builds: tuple[BuildSpec, ...] = ()
+    sources: tuple[NamedSource, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     """Environment variables of the image, sorted by name."""
+    mounts: tuple[Mount, ...] = ()
+    gpu: str = "none"
+    """Whether the image's command needs a GPU: `none`, `optional` or `required`."""
     imports: tuple[str, ...] = ()
     """Modules that must import in the image."""
     checks: tuple[str, ...] = ()
@@ -170,6 +212,11 @@ class Stack:
             if spec.name == name:
                 return spec
         raise KeyError(name)
+
+    def pinned_sources(self) -> tuple[NamedSource, ...]:
+        """Return what every build is made of and every further source, sorted by name."""
+        own = (NamedSource(name=spec.name, source=spec.source) for spec in self.builds)
+        return tuple(sorted((*own, *self.sources), key=lambda source: source.name))
 
     def build_environments(self) -> tuple[str, ...]:
         """Return the names of the build environments, sorted.
@@ -199,20 +246,44 @@ def from_document(document: Mapping[str, Any]) -> Stack:
             wheels=tuple(_pinned_wheel(table) for table in python.get("wheel", ())),
         ),
         builds=tuple(
-            _make(BuildSpec, {**table, "source": _make(Source, table["source"])})
+            _make(
+                BuildSpec,
+                {
+                    **table,
+                    "source": _make(Source, table["source"]),
+                    "edits": [_edit(edit) for edit in table.get("edits", ())],
+                },
+            )
             for table in document.get("build", ())
         ),
+        sources=tuple(
+            NamedSource(name=table["name"], source=_make(Source, {k: v for k, v in table.items() if k != "name"}))
+            for table in document.get("source", ())
+        ),
         env=_pairs(document.get("env", {})),
+        mounts=tuple(_make(Mount, table) for table in document.get("mount", ())),
+        gpu=preflight.get("gpu", "none"),
         imports=tuple(preflight.get("imports", ())),
         checks=tuple(preflight.get("checks", ())),
         image=_make(Image, document.get("image", {})),
     )
 
 
+def file_name_of(url: str) -> str:
+    """Return the file name that an address ends in, without what follows it (`#sha256=…`)."""
+    return unquote(url.partition("#")[0].partition("?")[0].rpartition("/")[2])
+
+
 def _pinned_wheel(table: Mapping[str, Any]) -> PinnedWheel:
-    # What stands last in the address is the file's name, unless the stack says another.
-    filename = unquote(table["url"][0].partition("#")[0].rpartition("/")[2])
-    return _make(PinnedWheel, {"filename": filename, **table})
+    return _make(PinnedWheel, {"filename": file_name_of(table["url"][0]), **table})
+
+
+def _edit(table: Mapping[str, Any]) -> Edit:
+    if "patch" in table:
+        return _make(Patch, {"path" if key == "patch" else key: table[key] for key in table})
+    if "graft" in table:
+        return _make(Graft, {"source" if key == "graft" else key: table[key] for key in table})
+    return _make(Substitute, table)
 
 
 _T = TypeVar("_T")
@@ -239,7 +310,8 @@ def inputs_of(document: Mapping[str, Any], files: Mapping[str, str]) -> dict[str
     """Return key path -> short digest of everything in a stack that a lock follows from.
 
     A lock keeps this table, so that a stale one can say which key moved. Tables with a `name` are
-    addressed by it (`build.pycocotools.env.FOO`), lists as a whole.
+    addressed by it (`build.pycocotools.env.FOO`), others by their `path` or their
+    place among the others, lists as a whole.
 
     Args:
         document: The stack file, parsed.
@@ -255,8 +327,9 @@ def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, JsonV
         if isinstance(value, dict):
             yield from _flatten(value, f"{path}.")
         elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
-            for item in value:
-                yield from _flatten(item, f"{path}.{item.get('name', '?')}.")
+            for number, item in enumerate(value, 1):
+                label = item.get("name") or item.get("path", number)
+                yield from _flatten(item, f"{path}.{label}.")
         else:
             yield path, _plain(value)
 

@@ -11,7 +11,6 @@ import re
 import tomllib
 from datetime import date, time
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -20,10 +19,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from lockbuild.errors import StackError
+from lockbuild.stack import file_name_of
 from lockbuild.target import MACHINES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pydantic_core import ErrorDetails
 
@@ -100,6 +100,17 @@ def _inside(expected: str) -> Callable[[str], str]:
     return check
 
 
+def _one_path(text: str) -> str:
+    if "*" in text or "?" in text:
+        raise _fault("one path: patterns are not for edits")
+    return text
+
+
+def _in_tree(text: str) -> str:
+    expected = "a path inside the other source, with forward slashes; `.` is all of it"
+    return text if text == "." else _inside(expected)(text)
+
+
 Name = Annotated[str, AfterValidator(_matching(r"[a-z0-9][a-z0-9._-]{0,62}", "lower-case letters, digits, `.`, `_`, `-`"))]
 Project = Annotated[str, AfterValidator(_project)]
 PackageVersion = Annotated[str, AfterValidator(_version)]
@@ -115,12 +126,21 @@ Address = Annotated[str, AfterValidator(_matching(r"(https?|file)://\S+", "an ad
 Variable = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name"))]
 Value = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*", "one line of text"))]
 Module = Annotated[str, AfterValidator(_matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a module's name such as `mmcv.ops`"))]
+Commit = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{40}", "a whole commit: 40 lower-case hexadecimal digits"))]
+TreePattern = Annotated[str, AfterValidator(_matching(r"(?!/)(?!.*(^|/)\.\.(/|$))[^\x00\n\\]+", "a path pattern from the top of the tree: `projects/**`"))]
 Digest = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "a sha256: 64 hexadecimal digits"))]
-WheelName = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9._+!-]+\.whl", "a wheel's file name"))]
+_wheel_name = _matching(r"[A-Za-z0-9._+!-]+\.whl", "a wheel's file name")
+WheelName = Annotated[str, AfterValidator(_wheel_name)]
 Inside = Annotated[str, AfterValidator(_inside("a path below the stack's folder, with forward slashes"))]
 Pattern = Annotated[str, AfterValidator(_inside("a pattern of files in the wheel, such as `mmcv/_ext*.so`"))]
+InSource = Annotated[str, AfterValidator(_one_path), AfterValidator(_inside("a path inside the source, with forward slashes"))]
+InTree = Annotated[str, AfterValidator(_in_tree)]
+SourceName = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "the name of a source"))]
+Reason = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*\S[^\x00\n]*", "one line that says why"))]
 User = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,31}", "a user's name such as `lockbuild`"))]
 Absolute = Annotated[str, AfterValidator(_matching(r"/[A-Za-z0-9._/-]*", "an absolute path in the image"))]
+MountPoint = Annotated[str, AfterValidator(_matching(r"(/(?!\.\.?(/|$))[A-Za-z0-9._-]+)+", "an absolute path in the image, such as `/app/data/smpl`"))]
+Held = Annotated[str, AfterValidator(_inside("a path or pattern below the mount, such as `models/*.pkl`"))]
 
 
 def _not_default(text: str) -> str:
@@ -130,11 +150,19 @@ def _not_default(text: str) -> str:
 
 
 def _unique(tables: list[Any]) -> list[Any]:
-    names = [table.name for table in tables]
+    _no_twins([table.name for table in tables], "name")
+    return tables
+
+
+def _unique_paths(tables: list[Any]) -> list[Any]:
+    _no_twins([table.path for table in tables], "path")
+    return tables
+
+
+def _no_twins(names: list[str], what: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise _fault(f"each name once; twice: {', '.join(f'`{name}`' for name in twice)}")
-    return tables
+        raise _fault(f"each {what} once; twice: {', '.join(f'`{name}`' for name in twice)}")
 
 
 # ---- tables ---------------------------------------------------------------------------------------
@@ -213,10 +241,10 @@ class WheelTable(_Table):
 
     @model_validator(mode="after")
     def _named(self) -> WheelTable:
-        name = self.filename or unquote(self.url[0].rpartition("/")[2])
+        name = self.filename or file_name_of(self.url[0])
         try:
-            project, version, _, _ = parse_wheel_filename(name)
-        except InvalidWheelFilename as error:
+            project, version, _, _ = parse_wheel_filename(_wheel_name(name))
+        except (InvalidWheelFilename, PydanticCustomError) as error:
             raise _fault("an address that ends in a wheel's name, or `filename`") from error
         if (project, version) != (self.name, Version(self.version)):
             raise _fault(f"`name` and `version` of the wheel `{name}`")
@@ -234,17 +262,87 @@ class PythonTable(_Table):
     wheel: Annotated[list[WheelTable], AfterValidator(_unique)] = []
 
 
+class GitTable(_Table):
+    """A tree pinned by commit."""
+
+    git: Address
+    commit: Commit
+    submodules: bool = False
+    include: list[TreePattern] = []
+    exclude: list[TreePattern] = []
+
+
 class SourceTable(_Table):
     """Where a build's source comes from."""
 
     sdist: Annotated[str, AfterValidator(_sdist)] | None = None
     path: Inside | None = None
+    git: Address | None = None
+    commit: Commit | None = None
+    submodules: bool = False
+    include: list[TreePattern] = []
+    exclude: list[TreePattern] = []
+    subdirectory: Inside | None = None
 
     @model_validator(mode="after")
     def _one(self) -> SourceTable:
-        if (self.sdist is None) == (self.path is None):
-            raise _fault("exactly one of `sdist` and `path`")
+        if sum(origin is not None for origin in (self.sdist, self.path, self.git)) != 1:
+            raise _fault("exactly one of `sdist`, `path` and `git`")
+        if (self.git is None) != (self.commit is None):
+            raise _fault("`git` and `commit` together")
+        of_git = sorted(self.model_fields_set & {"submodules", "include", "exclude"})
+        if self.git is None and of_git:
+            raise _fault(f"{_listed(of_git)} only beside `git`")
         return self
+
+
+class NamedSourceTable(GitTable):
+    """A pinned source that is not built itself: builds may graft parts of it."""
+
+    name: SourceName
+
+
+class EditTable(_Table):
+    """A change to a build's source, made in the sandbox."""
+
+    patch: Inside | None = None
+    strip: Annotated[int, Field(ge=0)] | None = None
+    file: InSource | None = None
+    old: str | None = None
+    new: str | None = None
+    count: Annotated[int, Field(gt=0)] | None = None
+    graft: SourceName | None = None
+    take: InTree | None = None
+    put: InSource | None = None
+    replace: bool | None = None
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> EditTable:
+        given = {name for name in self.model_fields_set if name != "reason"}
+        kinds = sorted(given & _EDITS.keys())
+        if len(kinds) != 1:
+            raise _fault("exactly one of `patch`, `file` and `graft`")
+        wanted, allowed = _EDITS[kinds[0]]
+        if wanted - given:
+            raise _fault(f"{_listed(wanted)} beside `{kinds[0]}`")
+        if given - wanted - allowed - {kinds[0]}:
+            raise _fault(f"no {_listed(given - wanted - allowed - {kinds[0]})} beside `{kinds[0]}`")
+        if self.file and (not self.old or self.old == self.new):
+            raise _fault("`old` to be some text, and `new` another")
+        return self
+
+
+_EDITS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "file": (frozenset({"old", "new"}), frozenset({"count"})),
+    "graft": (frozenset({"take", "put"}), frozenset({"replace"})),
+    "patch": (frozenset(), frozenset({"strip"})),
+}
+"""Key that says an edit's kind -> keys that it needs, keys that it may have."""
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return " and ".join(f"`{key}`" for key in sorted(keys))
 
 
 class BuildTable(_Table):
@@ -253,6 +351,7 @@ class BuildTable(_Table):
     name: Project
     version: PackageVersion
     source: SourceTable
+    edits: list[EditTable] = []
     needs: list[Project] = []
     build_requires: list[RequirementText] = []
     requires: list[RequirementText] = []
@@ -268,9 +367,19 @@ class BuildTable(_Table):
         return self
 
 
+class MountTable(_Table):
+    """What whoever runs the image brings along."""
+
+    path: MountPoint
+    holds: list[Held] = []
+    why: Value = ""
+    optional: bool = False
+
+
 class PreflightTable(_Table):
     """What must hold in the image."""
 
+    gpu: Literal["none", "optional", "required"] = "none"
     imports: list[Module] = []
     checks: list[str] = []
 
@@ -295,9 +404,29 @@ class StackDocument(_Table):
     apt: AptTable = AptTable()
     python: PythonTable = PythonTable()
     build: Annotated[list[BuildTable], AfterValidator(_unique)] = []
+    source: Annotated[list[NamedSourceTable], AfterValidator(_unique)] = []
     env: dict[Variable, Value] = {}
+    mount: Annotated[list[MountTable], AfterValidator(_unique_paths)] = []
     preflight: PreflightTable = PreflightTable()
     image: ImageTable = ImageTable()
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> StackDocument:
+        both = sorted({build.name for build in self.build} & {wheel.name for wheel in self.python.wheel})
+        if both:
+            names = ", ".join(f"`{name}`" for name in both)
+            raise _fault(f"each package from one place; both `[[build]]` and `[[python.wheel]]`: {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_grafts(self) -> StackDocument:
+        builds, named = {build.name for build in self.build}, {source.name for source in self.source}
+        if builds & named:
+            raise _fault(f"other names for `[[source]]` than those of builds: {_listed(builds & named)}")
+        wanted = {edit.graft for build in self.build for edit in build.edits if edit.graft}
+        if wanted - builds - named:
+            raise _fault(f"a `[[source]]` or `[[build]]` for every graft; there is none for {_listed(wanted - builds - named)}")
+        return self
 
 
 def json_schema() -> dict[str, Any]:
@@ -335,19 +464,22 @@ def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
 
 _EXPECTED = {
     "string_type": "a string",
+    "bool_type": "`true` or `false`",
     "list_type": "a list",
     "dict_type": "a table",
     "int_type": "a whole number",
     "greater_than": "a number above 0",
+    "greater_than_equal": "0 or more",
     "too_short": "at least one entry",
 }
 
 
 def _describe(fault: ErrorDetails, document: dict[str, Any]) -> str:
     # The last part of a dictionary key's fault is the marker "[key]".
-    of_key = fault["loc"][-1] == "[key]"
+    of_key = fault["loc"][-1:] == ("[key]",)
     location = fault["loc"][:-1] if of_key else fault["loc"]
-    path = _key_path(location, document)
+    # What is wrong with tables together has no place of its own.
+    path = _key_path(location, document) or "stack"
     kind = fault["type"]
     if kind == "missing":
         return f"`{path}`: missing, expected {_wanted(location)}"

@@ -18,7 +18,15 @@ from lockbuild.process import find_tool, run
 from lockbuild.resolvers._configured import default_index, tool_env
 from lockbuild.settings import config_path
 from lockbuild.stack import from_document
-from tests.end_to_end.project import NATIVE, REPOSITORY, Project, make_sdist, scratch_folder, stack_text
+from tests.end_to_end.project import (
+    NATIVE,
+    REPOSITORY,
+    Project,
+    home_env,
+    make_sdist,
+    scratch_folder,
+    stack_text,
+)
 from tests.needs import missing, need
 from tests.servers.engine import private_engine
 from tests.servers.faulty import faulty_server
@@ -68,16 +76,14 @@ def user_env(session_folder: Path) -> dict[str, str]:
     """The environment of a user of this machine: its way to the indexes, and a home with nothing in it."""
     home = session_folder / "home"
     home.mkdir()
+    asked = ("LOCKBUILD_ARCHIVE", "LOCKBUILD_INDEX")
     return tool_env(
-        HOME=str(home),
+        **home_env(home),
         LOCKBUILD_CONFIG=str(config_path()),
         LOCKBUILD_BUILDER="sandbox",
         PYTHONPATH=str(REPOSITORY),
         UV_DEFAULT_INDEX=default_index(),
-        XDG_CACHE_HOME=str(home / ".cache"),
-        XDG_CONFIG_HOME=str(home / ".config"),
-        XDG_DATA_HOME=str(home / ".local/share"),
-        **{name: text for name, text in os.environ.items() if name.startswith(("LOCKBUILD_ARCHIVE", "LOCKBUILD_INDEX"))},
+        **{name: text for name, text in os.environ.items() if name.startswith(asked)},
     )
 
 

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from lockbuild.digest import StorePath
 
 __all__ = [
+    "BUILDS",
     "NAME",
     "NATIVE",
     "REPOSITORY",
     "Project",
     "flip",
+    "home_env",
     "make_sdist",
     "scratch_folder",
     "snapshot",
@@ -128,6 +130,16 @@ def stack_text(index: str) -> str:
     return _STACK.format(index=index)
 
 
+def home_env(home: Path) -> dict[str, str]:
+    """Return what makes *home* the user's own folder for every tool."""
+    return {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "XDG_DATA_HOME": str(home / ".local/share"),
+    }
+
+
 def make_sdist(folder: Path) -> Path:
     """Write the sdist of `greeting` into *folder*."""
     buffer = io.BytesIO()
@@ -194,9 +206,10 @@ class Project:
             argv=words, returncode=ended.returncode, stdout=ended.stdout, stderr=ended.stderr
         )
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start lockbuild in a process group of its own, as a shell does; standard error is a pipe."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Start lockbuild in a process group of its own, as a shell does; at the end nothing is left of it."""
+        with subprocess.Popen(
             self.command(*words),
             cwd=self.root,
             env=self.full_env(),
@@ -205,7 +218,11 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def full_env(self) -> dict[str, str]:
         """Return the environment with the store in it."""
@@ -221,7 +238,10 @@ class Project:
         """Return a copy in *folder*: objects are hard links, so change none of their bytes in place."""
         folder.mkdir(parents=True, exist_ok=True)
         root, store = folder / "project", folder / "store"
-        _tool("cp", "-a", self.root, root)
+        _tool("cp", "-al", self.root, root)
+        for path in (*root.glob("stacks/*/*"), *root.glob("stacks/*/native/*")):
+            if path.is_file():
+                _unlink_others(path)
         store.mkdir()
         for place in sorted(self.store.iterdir()):
             # The others are written to in place, or locked.
@@ -305,6 +325,13 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         remove_tree(folder)
+
+
+def _unlink_others(path: Path) -> None:
+    """Make *path* the only name of its file."""
+    copy = path.with_name(f".{path.name}.copy")
+    shutil.copy2(path, copy)
+    copy.replace(path)
 
 
 def flip(path: Path) -> None:

@@ -22,8 +22,9 @@ _PROOF = "import greeting, markupsafe._speedups, native_sum; print(greeting.TEXT
 
 @pytest.fixture
 def venv(tmp_path: Path, target_python: str) -> Path:
-    """A virtual environment as Python makes it, with the pip that came with Python."""
-    subprocess.run([target_python, "-m", "venv", tmp_path / "venv"], check=True, env=_env(tmp_path))
+    """An empty virtual environment."""
+    words = (target_python, "-m", "venv", "--without-pip", tmp_path / "venv")
+    subprocess.run(words, check=True, env=_env(tmp_path))
     return tmp_path / "venv"
 
 
@@ -45,6 +46,8 @@ def _works(venv: Path) -> bool:
 def test_pip_installs_with_hashes_from_the_wheelhouse(
     filled: Filled, venv: Path, no_network: tuple[str, ...]
 ) -> None:
+    # The pip that came with Python.
+    subprocess.run([venv / "bin/python", "-m", "ensurepip", "--default-pip"], check=True, env=_env(venv))
     words = ("install", "--no-index", "--find-links", "wheels/small", "--require-hashes")
     requirements = filled.project.stack / "requirements.txt"
     ended = _install(filled, venv, venv / "bin/pip", *words, "-r", requirements, no_network=no_network)

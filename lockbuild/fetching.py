@@ -1,0 +1,175 @@
+"""Bringing fetches into the store: files from the network, trees of repositories, what lies beside a stack."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lockbuild.derivation import Addresses, BesideFile, Fetch, FolderArchive, GitTree, IndexFile, PoolFile
+from lockbuild.errors import FetchError, LockError
+from lockbuild.folders import archive_folder
+from lockbuild.progress import Silent
+from lockbuild.store import trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lockbuild.progress import Progress
+    from lockbuild.sources import Mirrors
+    from lockbuild.store import Store
+
+__all__ = ["bring", "git_cache"]
+
+_FLUSHING = 4
+
+def bring(  # noqa: PLR0913 - each says where another kind comes from
+    fetches: Sequence[Fetch],
+    *,
+    stack_folder: Path,
+    store: Store,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    progress: Progress,
+    connections: int,
+) -> list[FetchError]:
+    """Put what *fetches* name into the store, and return why some could not be had.
+
+    Args:
+        stack_folder: What `BesideFile` and `FolderArchive` are relative to.
+        mirrors: Gives the mirrors of the indexes and archives that are named.
+        connections: Downloads side by side.
+
+    Raises:
+        FetchError: The store's folder is full. Never for one artifact's fault.
+        LockError: What lies beside the stack file is not what was locked.
+    """
+    for fetch in fetches:
+        if isinstance(fetch.where, (BesideFile, FolderArchive)):
+            _take(fetch, fetch.where, stack_folder, store)
+    files = [fetch for fetch in fetches if isinstance(fetch.where, (Addresses, IndexFile, PoolFile))]
+    trees_ = [fetch for fetch in fetches if isinstance(fetch.where, GitTree)]
+    return [*_download(files, store, mirrors, progress, connections), *_check_out(trees_, store, progress)]
+
+
+def git_cache(store: Store) -> Path:
+    """Return the folder for repositories that trees are taken from."""
+    return store.root / "git"
+
+
+def _download(
+    fetches: Sequence[Fetch],
+    store: Store,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    progress: Progress,
+    connections: int,
+) -> list[FetchError]:
+    if not fetches:
+        return []
+    from lockbuild import sources  # noqa: PLC0415 - when nothing is missing, nothing that reaches out is loaded
+
+    failures = []
+    shared = Counter(fetch.sha256 for fetch in fetches)
+    # Objects are flushed to the disk while the next ones arrive.
+    with ThreadPoolExecutor(max_workers=_FLUSHING) as pool:
+        adding = []
+        for fetched in sources.fetch(
+            fetches,
+            into=store.downloads,
+            mirrors=mirrors(_places(fetches)),
+            progress=progress,
+            connections=connections,
+            taken=lambda fetch: bool(store.valid([fetch.path])),
+        ):
+            if fetched.error:
+                failures.append(fetched.error)
+            if fetched.file is None:
+                continue
+            shared[fetched.fetch.sha256] -= 1
+            if shared[fetched.fetch.sha256]:
+                _add(fetched.fetch, fetched.file, store, last=False)
+            else:
+                adding.append(pool.submit(_add, fetched.fetch, fetched.file, store, last=True))
+        for added in adding:
+            added.result()
+    return failures
+
+
+def _places(fetches: Iterable[Fetch]) -> frozenset[str]:
+    """Return the names of the indexes and archives whose addresses only the machine knows."""
+    places = (fetch.where for fetch in fetches)
+    return frozenset(
+        where.vendor if isinstance(where, PoolFile) else where.index
+        for where in places
+        if isinstance(where, PoolFile) or (isinstance(where, IndexFile) and where.url is None)
+    )
+
+
+def _add(fetch: Fetch, file: Path, store: Store, *, last: bool) -> None:
+    """Put a downloaded file into the store; the same bytes may be wanted under another name too."""
+    with store.lock(fetch.path):
+        if store.info(fetch.path):
+            # Another run has put it there since ours began to download it.
+            if last:
+                file.unlink(missing_ok=True)
+            return
+        if last:
+            store.add_file(fetch.path, file, sha256=fetch.sha256, trusted_hash=True)
+            return
+        with store.scratch("copy") as scratch:
+            copy = Path(shutil.copyfile(file, scratch / fetch.sha256))
+            store.add_file(fetch.path, copy, sha256=fetch.sha256)
+
+
+def _take(fetch: Fetch, where: BesideFile | FolderArchive, stack_folder: Path, store: Store) -> None:
+    """Put what lies beside the stack file into the store: a file, or the archive of a folder."""
+    with store.scratch("take") as scratch:
+        copy, place = scratch / fetch.filename, stack_folder / where.path
+        if isinstance(where, FolderArchive):
+            archive_folder(place, copy)
+        else:
+            shutil.copyfile(place, copy)
+        sha256 = trees.hash_file(copy)
+        if sha256 != fetch.sha256:
+            raise LockError(
+                f"`{where.path}` is not what was locked",
+                details=(f"locked sha256 {fetch.sha256}", f"found  sha256 {sha256}"),
+                hint="`lockbuild resolve` locks what is there now",
+            )
+        store.add_file(fetch.path, copy, sha256=sha256, trusted_hash=True)
+
+
+def _check_out(fetches: Sequence[Fetch], store: Store, progress: Progress) -> list[FetchError]:
+    failures: list[FetchError] = []
+    if not fetches:
+        return failures
+    with progress.phase("fetching sources", total=len(fetches), unit="trees") as phase:
+        for fetch in fetches:
+            try:
+                with store.lock(fetch.path):
+                    if store.info(fetch.path) is None:
+                        _check_out_one(fetch, store)
+                phase.line(fetch.filename)
+            except FetchError as error:
+                failures.append(error)
+            phase.advance(1)
+    return failures
+
+
+def _check_out_one(fetch: Fetch, store: Store) -> None:
+    from lockbuild.sources import git  # noqa: PLC0415 - see `_download`
+
+    if not isinstance(fetch.where, GitTree):
+        raise TypeError(fetch)
+    with store.scratch("tree") as scratch:
+        tree = scratch / "tree"
+        git.checkout(fetch.where, into=tree, cache=git_cache(store), phase=Silent())
+        sha256 = trees.listing_sha256(trees.listing(tree))
+        if sha256 != fetch.sha256:
+            raise FetchError(
+                f"`{fetch.filename}`: the tree is not the locked one",
+                details=(f"locked sha256 {fetch.sha256}", f"found  sha256 {sha256}"),
+                hint="`lockbuild resolve` locks it anew, once it is clear why it differs",
+            )
+        store.add_folder(fetch.path, tree)

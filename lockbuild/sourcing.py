@@ -1,0 +1,148 @@
+"""Pinning sources: what each build is made of, and what it takes from other repositories."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from lockbuild.derivation import Fetch, GitTree
+from lockbuild.digest import Sha256
+from lockbuild.edits import Patch
+from lockbuild.fetching import git_cache
+from lockbuild.folders import archive_folder
+from lockbuild.lock import LockedFile, LockedSource
+from lockbuild.store import trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from lockbuild.folders import StackFolder
+    from lockbuild.lock import Lock
+    from lockbuild.progress import Phase, Progress
+    from lockbuild.sources import Mirrors
+    from lockbuild.stack import NamedSource, Source, Stack
+    from lockbuild.store import Store
+
+__all__ = ["SourcePinner"]
+
+_PYPI = frozenset({"pypi"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePinner:
+    """Pins the sources of one stack, and keeps every former pin whose declaration has not changed."""
+
+    stack: Stack
+    folder: StackFolder
+    former: Lock | None
+    inputs: Mapping[str, str]
+    """Key path in the stack -> digest, as they are now."""
+    mirrors: Callable[[frozenset[str]], Mirrors]
+    store: Store
+    progress: Progress
+    scratch: Path
+
+    def pin(self) -> tuple[LockedSource, ...]:
+        """Return every source, sorted by name.
+
+        Raises:
+            ResolveError: An index does not have an sdist.
+            FetchError: A repository or an index cannot be asked, or a commit is not there.
+        """
+        wanted = self.stack.pinned_sources()
+        unknown = [named for named in wanted if self._kept(named) is None]
+        found: dict[str, LockedSource] = {}
+        if unknown:
+            with self.progress.phase("resolving sources", total=len(unknown), unit="sources") as phase:
+                for named in unknown:
+                    found[named.name] = self._find(named, phase)
+                    phase.advance(1)
+                    phase.line(f"{named.name}: {found[named.name].file.filename}")
+        kept = {named.name: found.get(named.name) or self._kept(named) for named in wanted}
+        return tuple(
+            replace(source, patches=self._patches(source.name)) for source in kept.values() if source is not None
+        )
+
+    def _kept(self, named: NamedSource) -> LockedSource | None:
+        """Return the former pin while the stack says the same of it: content does not move."""
+        if self.former is None or named.source.path:
+            return None
+        prefixes = (f"build.{named.name}.source.", f"source.{named.name}.", f"build.{named.name}.version")
+        before = {key: value for key, value in self.former.inputs if key.startswith(prefixes)}
+        now = {key: value for key, value in self.inputs.items() if key.startswith(prefixes)}
+        return next((s for s in self.former.sources if s.name == named.name), None) if before == now else None
+
+    def _find(self, named: NamedSource, phase: Phase) -> LockedSource:
+        source = named.source
+        if source.path:
+            return self._folder(named, source.path)
+        if source.git and source.commit:
+            return self._tree(named, source.git, source.commit, phase)
+        return self._sdist(named, source)
+
+    def _version(self, named: NamedSource) -> str:
+        return next((spec.version for spec in self.stack.builds if spec.name == named.name), "")
+
+    def _folder(self, named: NamedSource, path: str) -> LockedSource:
+        version = self._version(named)
+        archive = self.scratch / f"{named.name}-{version}.tar"
+        sha256, size = archive_folder(self.folder.path / path, archive)
+        file = LockedFile(filename=archive.name, sha256=sha256, size=size)
+        return LockedSource(name=named.name, version=version, index="", file=file, path=path)
+
+    def _sdist(self, named: NamedSource, source: Source) -> LockedSource:
+        from lockbuild import sources  # noqa: PLC0415 - not loaded when the lock knows everything
+
+        project, _, version = (source.sdist or "").partition("==")
+        project = canonicalize_name(project)
+        index = next((i for i in self.stack.python.indexes if project in i.only), None)
+        name, url = (index.name, index.url) if index else ("pypi", None)
+        file, _ = sources.sdist(project, version, index=name, url=url, mirrors=self.mirrors(_PYPI))
+        return LockedSource(name=named.name, version=self._version(named), index=name, file=file)
+
+    def _tree(self, named: NamedSource, url: str, commit: str, phase: Phase) -> LockedSource:
+        """Check the tree out, put it into the store, and pin its listing."""
+        from lockbuild.sources import git  # noqa: PLC0415 - not loaded when the lock knows everything
+
+        source = named.source
+        where = GitTree(
+            url=url,
+            commit=commit,
+            submodules=source.submodules,
+            include=source.include,
+            exclude=source.exclude,
+        )
+        with self.store.scratch("tree") as scratch:
+            tree = scratch / "tree"
+            submodules = git.checkout(where, into=tree, cache=git_cache(self.store), phase=phase)
+            sha256 = trees.listing_sha256(trees.listing(tree))
+            file = LockedFile(filename=f"{named.name}-{commit[:12]}", sha256=sha256)
+            fetch = Fetch(filename=file.filename, sha256=sha256, size=None, where=where)
+            with self.store.lock(fetch.path):
+                if self.store.info(fetch.path) is None:
+                    self.store.add_folder(fetch.path, tree)
+        return LockedSource(
+            name=named.name,
+            version=self._version(named),
+            index="",
+            file=file,
+            commit=commit,
+            submodules=tuple((module.path, module.url, module.commit) for module in submodules),
+        )
+
+    def _patches(self, name: str) -> tuple[tuple[str, LockedFile], ...]:
+        """Return path and content of each patch that edits the source called *name*."""
+        edits = next((spec.edits for spec in self.stack.builds if spec.name == name), ())
+        paths = sorted({edit.path for edit in edits if isinstance(edit, Patch)})
+        return tuple((path, _locked_file(self.folder.path / path)) for path in paths)
+
+
+def _locked_file(file: Path) -> LockedFile:
+    content = file.read_bytes()
+    return LockedFile(
+        filename=file.name, sha256=Sha256(hashlib.sha256(content).hexdigest()), size=len(content)
+    )

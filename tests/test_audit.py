@@ -1,0 +1,371 @@
+"""Every check, broken alone: a whole subject passes all of them, and each test spoils one thing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zipfile
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lockbuild.audit import CHECKS, LOCK_LABEL, ImageContents, Report, Subject, audit
+from lockbuild.digest import sha256_of
+from lockbuild.lock import BuiltPin, Lock, LockedFile
+from lockbuild.packing import make_manifest, write_wheelhouse
+from tests.wheels import make_wheel
+from tests.worlds import World, make_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ALPHA = "alpha-1.2-py3-none-any.whl"
+DOCKERFILE = (
+    "FROM scratch AS image\nCOPY wheels /wheels\nRUN python3 -m pip install --no-index /wheels/*.whl\n"
+)
+IDS = [check.id for check in CHECKS]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with make_world(tmp_path) as made:
+        made.realise()
+        made.relock(replace(made.lock, pins=_pins(made)))
+        yield made
+
+
+@pytest.fixture
+def subject(world: World) -> Subject:
+    """A stack of which nothing is wrong."""
+    lock, manifest = world.lock, make_manifest(world.stack, world.lock, world.plan, world.store)
+    write_wheelhouse(world.folder.wheels, manifest, world.store)
+    return Subject(
+        stack=world.stack,
+        lock=lock,
+        plan=world.plan,
+        store=world.store,
+        wheelhouse=world.folder.wheels,
+        manifest=manifest,
+        dockerfile=DOCKERFILE,
+        rendered=DOCKERFILE,
+        image=contents(lock),
+    )
+
+
+def _pins(world: World) -> tuple[BuiltPin, ...]:
+    pins = []
+    for name, path in world.plan.builds:
+        info = world.store.info(path)
+        assert info is not None
+        filename, sha256, size = info.outputs[0]
+        file = LockedFile(filename=filename, sha256=sha256, size=size)
+        pins.append(BuiltPin(name=name, derivation=path, wheel=file))
+    return tuple(pins)
+
+
+def contents(lock: Lock) -> ImageContents:
+    """Return what an image of *lock* holds."""
+    return ImageContents(
+        reference="lockbuild/small:test",
+        packages={package.name: package.version for package in lock.runtime},
+        debs={deb.package: deb.version for deb in lock.debs if "runtime" in deb.roots},
+        labels={LOCK_LABEL: f"sha256:{lock.digest}"},
+    )
+
+
+def image_of(subject: Subject) -> ImageContents:
+    assert subject.image is not None
+    return subject.image
+
+
+def broken(subject: Subject) -> dict[str, list[str]]:
+    """Return check -> what it found, a line each."""
+    found: dict[str, list[str]] = {}
+    for finding in audit(subject).findings:
+        found.setdefault(finding.check, []).append(f"{finding.subject}: {finding.message}")
+    return found
+
+
+def only(subject: Subject, check: str) -> str:
+    """Return the one thing that *check* found, having seen that no other found any."""
+    found = broken(subject)
+    assert list(found) == [check]
+    (line,) = found[check]
+    return line
+
+
+def skips(subject: Subject) -> dict[str, str]:
+    return dict(audit(subject).skipped)
+
+
+# ---- the whole -------------------------------------------------------------------------------------
+
+
+def test_a_whole_subject_passes_every_check(subject: Subject) -> None:
+    report = audit(subject)
+    assert (report.findings, report.skipped) == ((), ())
+    assert list(report.passed) == IDS
+
+
+def test_every_check_says_what_it_looks_at_why_and_how_it_is_mended() -> None:
+    assert all(check.what and check.why and check.mend for check in CHECKS)
+    assert len(set(IDS)) == len(IDS)
+
+
+def test_every_check_has_a_test_of_its_own() -> None:
+    tested = {name.removeprefix("test_").partition("__")[0].replace("_", "-") for name in globals()}
+    assert set(IDS) <= tested
+
+
+def test_a_finding_tells_how_it_is_mended(subject: Subject) -> None:
+    (finding,) = audit(replace(subject, dockerfile="FROM scratch\n")).findings
+    assert (finding.level, finding.mend) == ("error", "`lockbuild render`")
+
+
+def test_warnings_are_no_errors(subject: Subject) -> None:
+    report = audit(replace(subject, lock=replace(subject.lock, pins=())))
+    assert (report.errors, {finding.level for finding in report.findings}) == (0, {"warning"})
+
+
+def test_errors_are_counted(subject: Subject) -> None:
+    image = replace(image_of(subject), packages={}, labels={})
+    assert audit(replace(subject, image=image)).errors == 5
+
+
+def test_a_report_names_each_check_once(subject: Subject) -> None:
+    report: Report = audit(replace(subject, image=None, dockerfile="FROM scratch\n"))
+    named = [
+        *report.passed,
+        *(check for check, _ in report.skipped),
+        *(f.check for f in report.findings),
+    ]
+    assert sorted(named) == sorted(IDS)
+
+
+# ---- wheels ----------------------------------------------------------------------------------------
+
+
+def test_wheel_bytes__of_another_program(subject: Subject) -> None:
+    (subject.wheelhouse / ALPHA).unlink()
+    make_wheel(subject.wheelhouse, "alpha", "1.2", files={"alpha.py": b"evil = True"})
+    assert "expected sha256" in only(subject, "wheel-bytes")
+
+
+def test_wheel_bytes__missing(subject: Subject) -> None:
+    (subject.wheelhouse / ALPHA).unlink()
+    assert only(subject, "wheel-bytes") == f"{ALPHA}: missing"
+
+
+def test_wheel_bytes__that_manifest_and_lock_say_differently(subject: Subject) -> None:
+    packages = tuple(
+        replace(p, wheel=replace(p.wheel, sha256=sha256_of(b"other")))
+        if p.name == "alpha" and p.wheel
+        else p
+        for p in subject.lock.runtime
+    )
+    found = only(replace(subject, lock=replace(subject.lock, runtime=packages)), "wheel-bytes")
+    assert "the manifest says sha256" in found
+
+
+def test_wheel_bytes__of_a_build_that_are_not_the_pinned_ones(subject: Subject) -> None:
+    pin = subject.lock.pins[0]
+    other = replace(pin, wheel=replace(pin.wheel, sha256=sha256_of(b"other")))
+    lock = replace(subject.lock, pins=(other, *subject.lock.pins[1:]))
+    assert pin.wheel.filename in only(replace(subject, lock=lock), "wheel-bytes")
+
+
+def test_wheel_bytes__that_the_manifest_lacks(subject: Subject) -> None:
+    assert subject.manifest is not None
+    manifest = replace(subject.manifest, wheels=subject.manifest.wheels[1:])
+    (subject.wheelhouse / ALPHA).unlink()
+    found = only(replace(subject, manifest=manifest), "wheel-bytes")
+    assert found == "alpha: 1.2 is locked, but not in the manifest"
+
+
+@pytest.mark.parametrize("name", ["old-1.0-py3-none-any.whl", "old-1.0.tar.gz"])
+def test_wheel_extra__in_the_folder(subject: Subject, name: str) -> None:
+    (subject.wheelhouse / name).write_bytes(b"stray")
+    assert only(subject, "wheel-extra") == f"{name}: not in the manifest"
+
+
+def test_wheel_extra__in_the_manifest(subject: Subject) -> None:
+    assert subject.manifest is not None
+    path = make_wheel(subject.wheelhouse, "old", "1.0")
+    entry = replace(
+        subject.manifest.wheels[0], name="old", filename=path.name, sha256=sha256_of(path.read_bytes())
+    )
+    found = only(
+        replace(subject, manifest=replace(subject.manifest, wheels=(*subject.manifest.wheels, entry))),
+        "wheel-extra",
+    )
+    assert found == f"{path.name}: in the manifest, but not in the lock"
+
+
+def test_wheel_record__that_is_not_true(subject: Subject) -> None:
+    """A wheel whose own author wrote a wrong RECORD, locked as it is."""
+    path = subject.wheelhouse / ALPHA
+    path.unlink()
+    make_wheel(subject.wheelhouse, "alpha", "1.2", files={"alpha.py": b"true"})
+    true, wrong = (
+        base64.urlsafe_b64encode(hashlib.sha256(d).digest())[:43] for d in (b"true", b"wrong")
+    )
+    with_wrong_record(path, true, wrong)
+    line = only(locked_as_it_is(subject), "wheel-record")
+    assert "`alpha.py`: RECORD says sha256" in line
+
+
+def with_wrong_record(path: Path, true: bytes, wrong: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data.replace(true, wrong) if name.endswith("RECORD") else data)
+
+
+def locked_as_it_is(subject: Subject) -> Subject:
+    """Return *subject* with lock and manifest that have the hash of alpha's wheel as it lies there."""
+    assert subject.manifest is not None
+    sha256 = sha256_of((subject.wheelhouse / ALPHA).read_bytes())
+    wheels = tuple(
+        replace(entry, sha256=sha256) if entry.filename == ALPHA else entry
+        for entry in subject.manifest.wheels
+    )
+    packages = tuple(
+        replace(p, wheel=replace(p.wheel, sha256=sha256)) if p.name == "alpha" and p.wheel else p
+        for p in subject.lock.runtime
+    )
+    manifest, lock = replace(subject.manifest, wheels=wheels), replace(subject.lock, runtime=packages)
+    return replace(subject, manifest=manifest, lock=lock)
+
+
+def test_wheel_record__without_what_the_stack_expects(subject: Subject) -> None:
+    builds = tuple(
+        replace(spec, expects=("delta/_cuda*.so",)) if spec.name == "delta" else spec
+        for spec in subject.stack.builds
+    )
+    line = only(replace(subject, stack=replace(subject.stack, builds=builds)), "wheel-record")
+    assert "expected `delta/_cuda*.so`" in line
+
+
+def test_wheel_tags__of_another_python(subject: Subject) -> None:
+    target = replace(subject.stack.target, python="3.12")
+    found = broken(replace(subject, stack=replace(subject.stack, target=target)))
+    assert list(found) == ["wheel-tags"]
+    assert [line.partition("-")[0] for line in found["wheel-tags"]] == ["delta", "gamma"]
+
+
+def test_build_pinned__by_nobody(subject: Subject) -> None:
+    line = only(replace(subject, lock=replace(subject.lock, pins=subject.lock.pins[1:])), "build-pinned")
+    assert line == f"{subject.lock.pins[0].name}: the lock does not pin its bytes"
+
+
+def test_without_a_wheelhouse_nothing_is_said_of_wheels(subject: Subject) -> None:
+    reasons = skips(replace(subject, manifest=None))
+    assert set(reasons) == {"wheel-bytes", "wheel-extra", "wheel-record", "wheel-tags"}
+    assert reasons["wheel-bytes"] == "there is no wheelhouse yet: `lockbuild build`"
+
+
+# ---- store and bases -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["root file system", "source"])
+def test_store_bytes__changed(subject: Subject, world: World, name: str) -> None:
+    roots, source = world.store.locate(world.built("runtime")), world.fetched("gamma-2.0.tar.gz")
+    file = roots / "rootfs.tar" if name == "root file system" else world.store.locate(source)
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    os.utime(file, (1, 1))
+    assert "damaged" in only(subject, "store-bytes")
+
+
+def test_of_an_empty_store_nothing_is_said(subject: Subject, world: World) -> None:
+    for path in world.store.paths():
+        world.store.remove(path)
+    assert skips(subject) == {"store-bytes": "the store holds nothing of this stack: `lockbuild fetch`"}
+
+
+def test_base_pinned__by_no_deb(subject: Subject) -> None:
+    debs = tuple(replace(deb, roots=("runtime",)) for deb in subject.lock.debs if "runtime" in deb.roots)
+    line = only(replace(subject, lock=replace(subject.lock, debs=debs)), "base-pinned")
+    assert line == "toolchain: no .deb is locked for it"
+
+
+# ---- the Dockerfile --------------------------------------------------------------------------------
+
+
+def test_dockerfile_current__edited(subject: Subject) -> None:
+    edited = replace(subject, dockerfile=DOCKERFILE + "ENV EDITED=1\n")
+    assert only(edited, "dockerfile-current") == "Dockerfile: is not what the lock renders"
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["RUN apt-get update", "ADD https://example.org/file /", "FROM python:3.11 AS other"],
+)
+def test_dockerfile_network__reached_by_a_step(subject: Subject, step: str) -> None:
+    text = f"{DOCKERFILE}{step}\n"
+    line = only(replace(subject, dockerfile=text, rendered=text), "dockerfile-network")
+    assert line == f"Dockerfile: line 4: {step}"
+
+
+def test_without_a_dockerfile_nothing_is_said_of_it(subject: Subject) -> None:
+    reasons = skips(replace(subject, dockerfile=None))
+    assert set(reasons) == {"dockerfile-current", "dockerfile-network"}
+
+
+def test_a_dockerfile_that_cannot_be_rendered_is_still_searched_for_networks(subject: Subject) -> None:
+    assert set(skips(replace(subject, rendered=None))) == {"dockerfile-current"}
+
+
+# ---- the image -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"alpha": "1.3"}, "alpha: the image has 1.3, the lock 1.2"),
+        ({"requests": "2.0"}, "requests: 2.0 is in the image, but not in the lock"),
+        ({"alpha": None}, "alpha: 1.2 is locked, but not in the image"),
+    ],
+    ids=["other", "more", "less"],
+)
+def test_image_packages__that_are_not_the_locked_ones(
+    subject: Subject, change: dict[str, str | None], said: str
+) -> None:
+    image = image_of(subject)
+    packages = {n: v for n, v in {**image.packages, **change}.items() if v is not None}
+    assert only(replace(subject, image=replace(image, packages=packages)), "image-packages") == said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"libc6": "2.37"}, "libc6: the image has 2.37, the lock 2.36-9+deb12u10"),
+        ({"g++": "4:12.2.0-3"}, "g++: 4:12.2.0-3 is in the image, but not in the lock"),
+    ],
+    ids=["other", "toolchain"],
+)
+def test_image_debs__that_are_not_the_locked_ones(
+    subject: Subject, change: dict[str, str], said: str
+) -> None:
+    image = image_of(subject)
+    debs = {**image.debs, **change}
+    assert only(replace(subject, image=replace(image, debs=debs)), "image-debs") == said
+
+
+@pytest.mark.parametrize("labels", [{}, {LOCK_LABEL: "sha256:old"}], ids=["absent", "old"])
+def test_image_lock__of_another_lock(subject: Subject, labels: dict[str, str]) -> None:
+    line = only(replace(subject, image=replace(image_of(subject), labels=labels)), "image-lock")
+    assert line.startswith(
+        f"lockbuild/small:test: label {LOCK_LABEL} is {labels.get(LOCK_LABEL, 'absent')}"
+    )
+
+
+def test_without_an_image_the_reason_is_told(subject: Subject) -> None:
+    reasons = skips(replace(subject, image=None, no_image="no Docker Engine answers"))
+    assert reasons == dict.fromkeys(
+        ("image-packages", "image-debs", "image-lock"), "no Docker Engine answers"
+    )

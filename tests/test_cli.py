@@ -1,0 +1,569 @@
+"""The command line on the small stack: what is printed where, and with which exit code it ends.
+
+Commands run in this process through `main`, but where a terminal, a pipe or a signal is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from lockbuild import __version__, errors
+from lockbuild.cli import main, session
+from lockbuild.documents import toml_text
+from lockbuild.errors import LockbuildError
+from lockbuild.folders import STACK_FILE
+from tests.fakes import NATIVE, ScriptedBuilder, failing, giving, wheel_files
+from tests.values import stack_document
+from tests.worlds import World, make_world, unconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Run = Callable[..., "Ended"]
+
+ROOT = Path(__file__).parent.parent
+WAIT_S = 60
+"""How long another process may take before its test fails."""
+VERBS = ["resolve", "fetch", "build", "check", "render", "image", "preflight", "audit", "doctor", "store", "schema"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def builder() -> ScriptedBuilder:
+    """Who builds, in all commands of the test."""
+    return ScriptedBuilder()
+
+
+@pytest.fixture(autouse=True)
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: ScriptedBuilder) -> Iterator[World]:
+    """The small stack in the working folder, on a machine that is configured for the world's servers."""
+    unconfigured(monkeypatch, tmp_path / "home")
+    document = stack_document()
+    del document["python"]["exclude-newer"]
+    with make_world(tmp_path, document=document) as made:
+        monkeypatch.chdir(tmp_path)
+        for name, value in {
+            "DOCKER_HOST": f"unix://{tmp_path}/no.sock",
+            "LOCKBUILD_ARCHIVE_DEBIAN": made.archive.as_uri(),
+            "LOCKBUILD_CONFIG": str(tmp_path / "absent.toml"),
+            "LOCKBUILD_CORES": "2",
+            "LOCKBUILD_STORE": str(made.store.root),
+            "UV_DEFAULT_INDEX": made.index.url,
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(session, "builder_of", lambda _settings: builder)
+        monkeypatch.setattr(session, "root_builder", lambda: builder)
+        yield made
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command and tells how it ended."""
+
+    def call(*words: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["lockbuild", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ended(code=ended.value.code, out=said.out, err=said.err)
+
+    return call
+
+
+def outside(*words: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "lockbuild", *words], env=env, **options)
+
+
+def on_terminal(*words: str) -> str:
+    """Return what a command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    process = outside(*words, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(ours, 1 << 16)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    process.wait(WAIT_S)
+    os.close(ours)
+    return shown.decode()
+
+
+# ---- help ------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
+    ended = run("--help")
+    assert ended.code == 0
+    assert re.findall(r"^  (\w+)  ", ended.out.partition("Commands:")[2], re.MULTILINE) == VERBS
+    assert "9 audit found errors" in " ".join(ended.out.split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_has_help(run: Run, verb: str) -> None:
+    ended = run(verb, "--help")
+    assert ended.code == 0
+    assert ended.out.startswith(f"Usage: lockbuild {verb}")
+
+
+def test_version_is_told(run: Run) -> None:
+    assert run("--version").out == f"lockbuild, version {__version__}\n"
+
+
+def test_help_loads_neither_docker_nor_pydantic() -> None:
+    code = "import sys; sys.argv = ['lockbuild', '--help']\nfrom lockbuild.cli import main\n"
+    code += "try: main()\nexcept SystemExit: print({'docker', 'pydantic', 'urllib3', 'rich'} & set(sys.modules))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.endswith("set()\n")
+
+
+def test_the_schema_is_json(run: Run) -> None:
+    assert run("schema").json["type"] == "object"
+
+
+# ---- errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, LockbuildError)],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_error_ends_with_its_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, kind: type[LockbuildError]
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise kind("it is so", details=("first", "second"), hint="do that")
+
+    monkeypatch.setattr(session, "find_stack", fail)
+    ended = run("build", "small")
+    assert ended.code == kind.exit_code
+    assert (ended.out, ended.err) == ("", "error: it is so\n  first\n  second\nhint: do that\n")
+
+
+def test_a_bug_shows_a_traceback_and_asks_for_a_report(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(session, "find_stack", fail)
+    ended = run("build", "small")
+    assert ended.code == 1
+    assert "Traceback (most recent call last)" in ended.err
+    assert "please report it" in ended.err
+
+
+def test_an_unknown_stack_is_told_with_the_nearest_name(run: Run) -> None:
+    ended = run("build", "smal")
+    assert ended.code == 2
+    assert (
+        ended.err
+        == f"error: no stack at `smal`: there is no {STACK_FILE}\nhint: did you mean `small`?\n"
+    )
+
+
+def test_an_unknown_package_is_told_with_those_there_are(run: Run) -> None:
+    ended = run("build", "small", "gomma")
+    assert ended.code == 2
+    assert "hint: it builds: delta, gamma, runtime, toolchain" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", [("nope",), ("build",), ("build", "small", "--nope"), ("--cores", "0", "fetch", "small")]
+)
+def test_wrong_usage_ends_with_2(run: Run, words: tuple[str, ...]) -> None:
+    ended = run(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Usage: lockbuild" in ended.err
+
+
+def test_a_wrong_stack_file_ends_with_2(world: World, run: Run) -> None:
+    change_stack(world, colour="green")
+    ended = run("resolve", "small")
+    assert ended.code == 2
+    assert "`colour`" in ended.err
+
+
+def change_stack(world: World, **changes: object) -> None:
+    document = {**stack_document(), "name": "small", **changes}
+    (world.folder.path / STACK_FILE).write_text(toml_text(document))
+
+
+def test_a_missing_lock_ends_with_3(world: World, run: Run) -> None:
+    (world.folder.path / "lockbuild.lock").unlink()
+    ended = run("build", "small")
+    assert ended.code == 3
+    assert "hint: lockbuild resolve stacks/small" in ended.err
+
+
+@pytest.mark.parametrize("verb", ["fetch", "build", "check", "render", "image", "audit"])
+def test_a_stale_lock_ends_with_3_and_says_what_moved(world: World, run: Run, verb: str) -> None:
+    change_stack(world, summary="another")
+    ended = run(verb, "small")
+    assert ended.code == 3
+    assert "`summary` was changed" in ended.err
+
+
+def test_what_cannot_be_resolved_ends_with_4(world: World, run: Run) -> None:
+    change_stack(world, python={"requires": ["nobody-serves-this"]}, build=[])
+    assert run("resolve", "small").code == 4
+
+
+def test_what_cannot_be_fetched_ends_with_5(world: World, run: Run) -> None:
+    world.index.faults.status["alpha-1.2-py3-none-any.whl"] = 404
+    ended = run("fetch", "small")
+    assert ended.code == 5
+    assert "alpha-1.2-py3-none-any.whl" in ended.err
+
+
+def test_a_failed_build_ends_with_6(run: Run, builder: ScriptedBuilder) -> None:
+    builder.recipes = {"gamma-2.0": failing("exited with 7")}
+    ended = run("build", "small")
+    assert ended.code == 6
+    assert "gamma-2.0: failed: exited with 7" in ended.err
+
+
+def test_a_damaged_store_ends_with_7(world: World, run: Run) -> None:
+    run("fetch", "small")
+    damage(world)
+    ended = run("store", "verify")
+    assert ended.code == 7
+    assert "hint: `lockbuild store repair`" in ended.err
+
+
+def damage(world: World) -> None:
+    file = world.store.locate(world.fetched("gamma-2.0.tar.gz"))
+    file.chmod(0o644)
+    file.write_bytes(b"source of gommo")
+
+
+def test_audit_errors_end_with_9(world: World, run: Run) -> None:
+    run("build", "small")
+    (world.folder.wheels / "old-1.0-py3-none-any.whl").write_bytes(b"stray")
+    ended = run("audit", "small")
+    assert ended.code == 9
+    assert "wheel-extra: old-1.0-py3-none-any.whl: not in the manifest" in ended.out
+    assert ended.err.endswith("error: the audit of stacks/small found 1 error\n")
+
+
+def test_an_audit_with_warnings_alone_ends_with_0(run: Run) -> None:
+    run("build", "small")
+    ended = run("audit", "small")
+    assert ended.code == 0
+    assert "warning      build-pinned: gamma" in ended.out
+
+
+def test_an_image_without_an_engine_ends_with_10(run: Run) -> None:
+    ended = run("image", "small")
+    assert ended.code == 10
+    assert "no Docker Engine answers" in ended.err
+
+
+def test_doctor_ends_with_10_when_something_does_not_work(run: Run) -> None:
+    ended = run("doctor", "small")
+    assert ended.code == 10
+    assert "docker engine" in ended.err
+
+
+def test_a_stack_is_found_by_folder_and_by_its_file(world: World, run: Run) -> None:
+    for argument in ("stacks/small", f"stacks/small/{STACK_FILE}", str(world.folder.path)):
+        assert run("fetch", argument).code == 0
+
+
+# ---- what is said ----------------------------------------------------------------------------------
+
+
+def test_data_goes_to_standard_output_and_all_else_to_standard_error(run: Run) -> None:
+    ended = run("fetch", "small")
+    assert ended.out == ""
+    assert "stacks/small: fetched 10 artifacts" in ended.err
+
+
+def test_a_log_has_a_line_per_step(run: Run) -> None:
+    lines = run("build", "small").err.splitlines()
+    assert "building: 5 builds" in lines
+    assert "  gamma-2.0: started" in lines
+
+
+def test_quiet_says_nothing_but_results(run: Run) -> None:
+    assert run("--quiet", "build", "small").err == ""
+
+
+def test_quiet_still_says_errors(run: Run) -> None:
+    assert "error: no stack" in run("--quiet", "build", "smal").err
+
+
+def test_a_second_run_has_nothing_to_do(run: Run) -> None:
+    run("build", "small")
+    assert run("build", "small").err.startswith("stacks/small: nothing to do\n")
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World, run: Run) -> None:
+    lines = run("build", "small", "--dry-run").out.splitlines()
+    assert "fetch alpha-1.2-py3-none-any.whl" in lines
+    assert lines[-1] == "build delta-0.1"
+    assert world.store.paths() == ()
+
+
+def test_one_package_is_built_without_touching_the_wheelhouse(world: World, run: Run) -> None:
+    assert run("build", "small", "gamma").code == 0
+    assert not world.folder.wheels.exists()
+
+
+def test_keep_going_builds_what_it_can(world: World, run: Run, builder: ScriptedBuilder) -> None:
+    builder.recipes = {"gamma-2.0": failing()}
+    assert run("build", "small", "runtime", "gamma", "--keep-going").code == 6
+    assert world.store.valid([world.built("runtime")])
+
+
+def test_resolve_pins_what_was_built(world: World, run: Run) -> None:
+    assert "`lockbuild resolve stacks/small` does" in run("build", "small").err
+    assert run("resolve", "small").code == 0
+    assert {pin.name for pin in world.lock.pins} == {"gamma", "delta"}
+    assert "does not yet pin" not in run("build", "small").err
+
+
+def test_a_check_that_finds_a_difference_says_where_and_ends_with_6(
+    run: Run, builder: ScriptedBuilder
+) -> None:
+    run("build", "small")
+    other = ("gamma", "2.0", NATIVE, wheel_files("gamma", b"others"))
+    builder.recipes = {"gamma-2.0": giving(other)}
+    ended = run("check", "small", "gamma")
+    assert ended.code == 6
+    assert ended.out.startswith("gamma-2.0: different\n")
+    assert "gamma/_ext.so" in ended.out
+
+
+def test_no_password_of_an_index_is_shown(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", world.index.url.replace("://", "://me:s3cr3t@"))
+    world.index.faults.status["alpha-1.2-py3-none-any.whl"] = 404
+    change = {"requires": ["nobody-serves-this"]}
+    said = [run("fetch", "small"), run("doctor", "small")]
+    change_stack(world, python=change, build=[])
+    said.append(run("resolve", "small"))
+    assert [ended.code for ended in said] == [5, 10, 4]
+    assert not any("s3cr3t" in ended.out + ended.err for ended in said)
+
+
+# ---- JSON ------------------------------------------------------------------------------------------
+
+
+def test_json_of_fetch(world: World, run: Run) -> None:
+    assert world.fetched("gamma-2.0.tar.gz") in run("fetch", "small", "--json").json["fetched"]
+
+
+def test_json_of_build(world: World, run: Run) -> None:
+    found = run("build", "small", "--json").json
+    assert {one["name"]: one["status"] for one in found["built"]}["gamma-2.0"] == "built"
+    assert found["wheelhouse"] == str(world.folder.wheels)
+    assert "manifest.json" in found["changed"]
+
+
+def test_json_of_a_dry_run(world: World, run: Run) -> None:
+    found = run("build", "small", "--dry-run", "--json").json
+    assert found["build"][-1] == world.built("delta")
+    assert world.fetched("gamma-2.0.tar.gz") in found["fetch"]
+
+
+def test_json_of_check(run: Run) -> None:
+    assert run("check", "small", "gamma", "--json").json == [
+        {"name": "gamma-2.0", "identical": True, "differences": []}
+    ]
+
+
+def test_json_of_render(world: World, run: Run) -> None:
+    found = run("render", "small", "--json").json
+    assert found == {"changed": ["Dockerfile", "docker-bake.json"], "context": str(world.folder.context)}
+
+
+def test_json_of_resolve(world: World, run: Run) -> None:
+    found = run("resolve", "small", "--json").json
+    assert (found["stack"], found["changed"], found["unpinned"]) == ("small", [], ["gamma", "delta"])
+    assert found["lock"] == world.lock.digest
+
+
+def test_json_of_audit(run: Run) -> None:
+    run("render", "small")
+    found = run("audit", "small", "--json").json
+    assert {finding["check"] for finding in found["findings"]} == {"build-pinned"}
+    assert "wheel-bytes" in found["passed"]
+    assert {skipped["check"] for skipped in found["skipped"]} == {
+        "image-packages",
+        "image-debs",
+        "image-lock",
+    }
+
+
+def test_json_of_an_audit_that_found_errors_is_whole(world: World, run: Run) -> None:
+    run("build", "small")
+    (world.folder.wheels / "old-1.0-py3-none-any.whl").write_bytes(b"stray")
+    ended = run("audit", "small", "--json")
+    assert ended.code == 9
+    assert "wheel-extra" in {finding["check"] for finding in ended.json["findings"]}
+
+
+def test_json_of_doctor(run: Run) -> None:
+    found = {one["name"]: one["state"] for one in run("doctor", "--json").json}
+    assert found["uv"] == "works"
+
+
+def test_json_of_store_verify(world: World, run: Run) -> None:
+    run("fetch", "small")
+    assert run("store", "verify", "--json").json == []
+    damage(world)
+    ended = run("store", "verify", "--json")
+    assert ended.code == 7
+    assert [one["path"] for one in ended.json] == [world.fetched("gamma-2.0.tar.gz")]
+
+
+def test_json_of_store_repair(world: World, run: Run) -> None:
+    run("fetch", "small")
+    damage(world)
+    found = run("store", "repair", "--json").json
+    assert found["forgotten"] == [world.fetched("gamma-2.0.tar.gz")]
+
+
+def test_json_of_store_gc(world: World, run: Run) -> None:
+    run("fetch", "small")
+    world.store.remove_root(next(iter(world.store.roots())))
+    world.store.close()
+    found = run("store", "gc", "--dry-run", "--json").json
+    assert len(found["removed"]) == 10
+
+
+# ---- the store -------------------------------------------------------------------------------------
+
+
+def test_the_store_is_where_the_option_says(run: Run, tmp_path: Path) -> None:
+    assert run("--store", str(tmp_path / "other"), "store", "path").out == f"{tmp_path / 'other'}\n"
+
+
+def test_a_repaired_store_is_filled_again(world: World, run: Run) -> None:
+    run("fetch", "small")
+    damage(world)
+    assert "forgot" in run("store", "repair").out
+    assert "fetched 1 artifacts" in run("fetch", "small").err
+    assert run("store", "verify").code == 0
+
+
+def test_garbage_collection_keeps_what_a_stack_needs(world: World, run: Run) -> None:
+    run("build", "small")
+    before = world.store.paths()
+    world.store.close()
+    assert run("store", "gc").code == 0
+    assert world.store.paths() == before
+
+
+# ---- terminals, pipes and signals ------------------------------------------------------------------
+
+
+def test_a_terminal_has_colour() -> None:
+    assert "\x1b[31m" in on_terminal("build", "smal")
+
+
+def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = on_terminal("build", "smal")
+    assert shown.startswith("error: no stack")
+    assert "\x1b" not in shown
+
+
+def test_a_log_has_no_colour(run: Run) -> None:
+    assert "\x1b" not in run("build", "smal").err
+
+
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert "━" in on_terminal("fetch", "small")
+
+
+def test_a_reader_that_has_gone_is_no_bug() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = outside("schema", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    _, said = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, said) == (0, b"")
+
+
+_SLOW = """
+import sys, threading
+from lockbuild.cli import main, session
+from tests.fakes import ScriptedBuilder
+
+def wait(task, out):
+    print("begun", flush=True)
+    threading.Event().wait()
+
+builder = ScriptedBuilder({"small-toolchain": wait})
+session.builder_of = lambda settings: builder
+session.root_builder = lambda: builder
+sys.argv = ["lockbuild", "build", "small"]
+main()
+"""
+
+
+def test_an_interrupted_build_ends_at_once_and_the_next_run_goes_on(world: World, run: Run) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SLOW],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=WAIT_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert b"run the same command again" in said
+    assert not world.store.valid([world.built("toolchain")])
+    assert run("build", "small").code == 0
+    assert tuple(world.store.verify()) == ()
+
+
+def test_main_is_the_module_that_python_runs(world: World) -> None:
+    process = outside("store", "path", stdout=subprocess.PIPE)
+    out, _ = process.communicate(timeout=WAIT_S)
+    assert out.decode() == f"{world.store.root}\n"
