@@ -47,7 +47,7 @@ class SourcePinner:
     scratch: Path
 
     def pin(self) -> tuple[LockedSource, ...]:
-        """Return every source, sorted by name.
+        """Return every source, in the order of the stack file.
 
         Raises:
             ResolveError: An index does not have an sdist.

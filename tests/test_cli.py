@@ -533,7 +533,7 @@ def wait(task, out):
     print("begun", flush=True)
     threading.Event().wait()
 
-builder = ScriptedBuilder({"small-toolchain": wait})
+builder = ScriptedBuilder({"bookworm-toolchain": wait})
 session.builder_of = lambda settings: builder
 session.root_builder = lambda: builder
 sys.argv = ["lockbuild", "build", "small"]

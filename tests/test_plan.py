@@ -91,8 +91,8 @@ def test_targets_are_wheels_builds_roots_and_installer() -> None:
         "beta-0.9-py3-none-any.whl",
         "delta-0.1",
         "gamma-2.0",
-        "small-runtime",
-        "small-toolchain",
+        "bookworm-runtime",
+        "bookworm-toolchain",
         "pip-25.0-py3-none-any.whl",
     ]
 
@@ -159,14 +159,14 @@ def test_deb_is_looked_for_in_the_archive_of_the_stack() -> None:
 
 def test_root_holds_its_own_debs_only() -> None:
     plan = small_plan()
-    runtime = [name for name, _ in build_of(plan, "small-runtime").inputs]
-    toolchain = [name for name, _ in build_of(plan, "small-toolchain").inputs]
+    runtime = [name for name, _ in build_of(plan, "bookworm-runtime").inputs]
+    toolchain = [name for name, _ in build_of(plan, "bookworm-toolchain").inputs]
     assert [name.partition("_")[0] for name in runtime] == ["libc6", "python3", "tzdata"]
     assert set(toolchain) - set(runtime) == {"g++_4:12.2.0-3_amd64.deb"}
 
 
 def test_root_needs_no_toolchain() -> None:
-    root = build_of(small_plan(), "small-runtime")
+    root = build_of(small_plan(), "bookworm-runtime")
     assert (root.kind, root.toolchain) == ("rootfs", None)
     assert root.command[0] == "--suite=bookworm"
 
@@ -232,16 +232,16 @@ def test_variable_of_a_build_is_the_stronger_one() -> None:
 @pytest.mark.parametrize(
     ("filename", "unpacks"),
     [
-        ("gamma-2.0.tar.gz", "tar --extract --file /build/inputs/source/gamma-2.0.tar.gz --directory"),
-        ("gamma-2.0.zip", "python3 -m zipfile -e /build/inputs/source/gamma-2.0.zip /build/source;"),
-        ("gamma;~2.tar", "tar --extract --file '/build/inputs/source/gamma;~2.tar' --directory"),
+        ("gamma-2.0.tar.gz", "tar --extract --file /build/inputs/source/gamma-2.0.tar.gz --no-same-owner"),
+        ("gamma-2.0.zip", "python3 -m zipfile -e /build/inputs/source/gamma-2.0.zip .;"),
+        ("gamma;~2.tar", "tar --extract --file '/build/inputs/source/gamma;~2.tar' --no-same-owner"),
     ],
 )
 def test_source_is_unpacked_by_its_kind(filename: str, unpacks: str) -> None:
     lock = small_lock()
     gamma = replace(lock.sources[0], file=replace(lock.sources[0].file, filename=filename))
     plan = make_plan(small_stack(), replace(lock, sources=(gamma, lock.sources[1])))
-    assert build_of(plan, "gamma-2.0").command[2].startswith(unpacks)
+    assert build_of(plan, "gamma-2.0").command[2].startswith(f"cd /build/source; {unpacks}")
 
 
 # ---- what moves what -------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_other_wheel_moves_what_is_compiled_against_it() -> None:
 
 def test_other_compiler_moves_every_build_but_not_the_runtime() -> None:
     debs = (deb("g++", "toolchain", version="4:13"), *small_lock().debs[1:])
-    assert moved(lock=replace(small_lock(), debs=debs)) == {*EVERY_BUILD, "small-toolchain"}
+    assert moved(lock=replace(small_lock(), debs=debs)) == {*EVERY_BUILD, "bookworm-toolchain"}
 
 
 def test_other_source_moves_its_build_and_what_needs_it() -> None:
@@ -378,7 +378,7 @@ def test_nothing_is_missing_at_last() -> None:
 def test_one_target_needs_its_own_closure_only() -> None:
     plan = small_plan()
     found = missing(plan, [dict(plan.roots)["runtime"]], valid=frozenset())
-    assert [build.name for build in found.to_build] == ["small-runtime"]
+    assert [build.name for build in found.to_build] == ["bookworm-runtime"]
     assert [fetch.filename.partition("_")[0] for fetch in found.to_fetch] == [
         "libc6",
         "python3",

@@ -172,7 +172,7 @@ def test_what_a_former_plan_needed_is_collected(world: World) -> None:
 
 def test_builds_come_after_what_they_need(world: World) -> None:
     names = build(world, cores=1).names
-    order = ["small-toolchain", "gamma-environment", "gamma-2.0", "delta-environment", "delta-0.1"]
+    order = ["bookworm-toolchain", "gamma-environment", "gamma-2.0", "delta-environment", "delta-0.1"]
     assert [name for name in names if name in order] == order
 
 
@@ -185,7 +185,7 @@ def test_independent_builds_run_side_by_side(world: World) -> None:
         for file in (out.parent / "inner/out").iterdir():
             file.rename(out / file.name)
 
-    build(world, "runtime", "toolchain", small_runtime=meet, small_toolchain=meet)
+    build(world, "runtime", "toolchain", bookworm_runtime=meet, bookworm_toolchain=meet)
 
 
 def test_no_more_builds_run_at_once_than_there_are_cores(world: World) -> None:
@@ -242,7 +242,7 @@ def test_a_toolchain_is_unpacked_for_the_builder(world: World) -> None:
         giving(GAMMA)(task, out)
 
     build(world, "gamma", gamma=look)
-    assert texts == ["small-toolchain"]
+    assert texts == ["bookworm-toolchain"]
 
 
 def test_progress_counts_every_build(world: World) -> None:
@@ -283,19 +283,19 @@ def test_a_build_that_another_process_finished_meanwhile_is_valid(world: World) 
         other = ScriptedBuilder()
         path = world.built("toolchain")
         with world.store.scratch("other") as scratch:
-            made = other.build(replace(task, name="small-toolchain", scratch=scratch))
+            made = other.build(replace(task, name="bookworm-toolchain", scratch=scratch))
             assert made.output is not None
             references = world.plan.derivations[path].references  # type: ignore[union-attr]
             world.store.add_folder(path, made.output, references=references)
         made = other.build(replace(task, scratch=out.parent / "inner"))
         (out.parent / "inner/out/rootfs.tar").rename(out / "rootfs.tar")
 
-    builder = ScriptedBuilder({"small-runtime": meanwhile})
+    builder = ScriptedBuilder({"bookworm-runtime": meanwhile})
     targets = [world.built("runtime"), world.built("toolchain")]
     outcomes = world.realiser(builder, cores=1).build(targets)
     assert [(outcome.name, outcome.status) for outcome in outcomes] == [
-        ("small-runtime", "built"),
-        ("small-toolchain", "valid"),
+        ("bookworm-runtime", "built"),
+        ("bookworm-toolchain", "valid"),
     ]
 
 
@@ -332,12 +332,12 @@ def test_what_needs_a_failed_build_is_told_apart(world: World) -> None:
 
 
 def test_keep_going_builds_what_does_not_need_the_failed_one(world: World) -> None:
-    failure(world, keep_going=True, small_runtime=failing())
+    failure(world, keep_going=True, bookworm_runtime=failing())
     assert world.store.valid([world.built("delta")])
 
 
 def test_without_keep_going_nothing_is_begun_after_a_failure(world: World) -> None:
-    builder = ScriptedBuilder({"small-runtime": failing(), "small-toolchain": failing()})
+    builder = ScriptedBuilder({"bookworm-runtime": failing(), "bookworm-toolchain": failing()})
     realiser = world.realiser(builder, cores=1)
     with pytest.raises(BuildError):
         realiser.build(realiser.plan.targets)
@@ -345,7 +345,7 @@ def test_without_keep_going_nothing_is_begun_after_a_failure(world: World) -> No
 
 
 def test_what_was_not_begun_is_not_called_failed(world: World) -> None:
-    builder = ScriptedBuilder({"small-runtime": failing()})
+    builder = ScriptedBuilder({"bookworm-runtime": failing()})
     realiser = world.realiser(builder, cores=1)
     with pytest.raises(BuildError) as caught:
         realiser.build([world.built("runtime"), world.built("toolchain")])
@@ -365,7 +365,7 @@ def test_what_was_running_beside_a_failure_is_kept(world: World) -> None:
         assert failed.wait(WAIT_S)
         (out / "rootfs.tar").write_bytes(b"kept")
 
-    failure(world, "runtime", "toolchain", small_runtime=fail, small_toolchain=finish)
+    failure(world, "runtime", "toolchain", bookworm_runtime=fail, bookworm_toolchain=finish)
     assert world.store.valid([world.built("toolchain")])
 
 
@@ -494,8 +494,8 @@ def differing() -> Recipe:
 def test_check_finds_equal_builds_identical(world: World) -> None:
     verdicts = world.realiser().check()
     assert {verdict.name: verdict.identical for verdict in verdicts} == {
-        "small-runtime": True,
-        "small-toolchain": True,
+        "bookworm-runtime": True,
+        "bookworm-toolchain": True,
         "gamma-2.0": True,
         "delta-0.1": True,
     }
@@ -558,4 +558,4 @@ def test_a_stack_without_builds_is_realised(tmp_path: Path) -> None:
         lock = world.lock
         packages = tuple(package for package in lock.runtime if package.wheel)
         world.relock(replace(lock, runtime=packages, sources=(), build=lock.build[:1]))
-        assert build(world).names == ["small-runtime", "small-toolchain"]
+        assert sorted(build(world).names) == ["bookworm-runtime", "bookworm-toolchain"]

@@ -214,9 +214,8 @@ class Stack:
         raise KeyError(name)
 
     def pinned_sources(self) -> tuple[NamedSource, ...]:
-        """Return what every build is made of and every further source, sorted by name."""
-        own = (NamedSource(name=spec.name, source=spec.source) for spec in self.builds)
-        return tuple(sorted((*own, *self.sources), key=lambda source: source.name))
+        """Return what every build is made of, then every further source, as the stack file has them."""
+        return (*(NamedSource(name=spec.name, source=spec.source) for spec in self.builds), *self.sources)
 
     def build_environments(self) -> tuple[str, ...]:
         """Return the names of the build environments, sorted.

@@ -49,8 +49,8 @@ def test_wheels_and_root_file_systems_are_identical_when_built_again(project: Pr
     assert {verdict["name"] for verdict in verdicts} == {
         "greeting-2.1",
         "native-sum-1.0",
-        "small-runtime",
-        "small-toolchain",
+        "bookworm-runtime",
+        "bookworm-toolchain",
     }
     assert [verdict for verdict in verdicts if not verdict["identical"]] == []
 

@@ -34,7 +34,9 @@ except OSError as error:
 
 
 @pytest.fixture(scope="module")
-def imaged(filled: Filled, engine: str, no_network: tuple[str, ...]) -> Iterator[tuple[Project, Completed]]:
+def imaged(
+    filled: Filled, engine: str, no_network: tuple[str, ...]
+) -> Iterator[tuple[Project, Completed]]:
     """The filled project, and what `lockbuild image` said of it, run without a network."""
     project = filled.project.with_env(DOCKER_HOST=engine)
     cut_off = Project(root=project.root, store=project.store, env=project.env, prefix=no_network)

@@ -71,7 +71,9 @@ def _gone(project: Project) -> bool:
     return False
 
 
-def _kill_again_and_again(project: Project, verb: str, *, count: int, within_s: float, chance: random.Random) -> None:
+def _kill_again_and_again(
+    project: Project, verb: str, *, count: int, within_s: float, chance: random.Random
+) -> None:
     """Kill *count* runs of *verb*, each of which goes on from the one before; then let one end."""
     for _ in range(count):
         print(_kill_after(project, verb, chance.uniform(0.1, within_s)))
@@ -111,9 +113,9 @@ def test_a_build_of_wheels_killed_at_any_moment_goes_on_from_there(
 def test_a_root_file_system_killed_at_any_moment_is_made_again(
     filled: Filled, project: Project, chance: random.Random, count: int
 ) -> None:
-    project.forget(lambda name: name == "small-runtime")
+    project.forget(lambda name: name == "bookworm-runtime")
     _kill_again_and_again(project, "render", count=count, within_s=10, chance=chance)
-    (first,) = filled.project.objects(lambda name: name == "small-runtime")
+    (first,) = filled.project.objects(lambda name: name == "bookworm-runtime")
     listings = (filled.project.store / "listings" / first, project.store / "listings" / first)
     assert listings[0].read_bytes() == listings[1].read_bytes()
 
@@ -189,7 +191,9 @@ def test_ctrl_c_ends_a_build_and_all_that_it_runs(project: Project) -> None:
 def _wait_until_asleep(project: Project) -> None:
     deadline = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline:
-        if any(b"is asleep" in log.read_bytes() for log in project.store.glob("logs/*native-sum-1.0.log")):
+        if any(
+            b"is asleep" in log.read_bytes() for log in project.store.glob("logs/*native-sum-1.0.log")
+        ):
             return
         time.sleep(0.1)
     pytest.fail("the build does not begin")
@@ -306,7 +310,9 @@ def test_a_build_without_space_fails_in_words_and_is_made_when_there_is_some(
 def test_a_fetch_without_a_network_names_what_it_could_not_reach(fresh: Project) -> None:
     nowhere = "http://127.0.0.1:9"
     away = fresh.with_env(
-        LOCKBUILD_ARCHIVE_DEBIAN=nowhere, LOCKBUILD_INDEX_PYPI=f"{nowhere}/simple", UV_DEFAULT_INDEX=f"{nowhere}/simple"
+        LOCKBUILD_ARCHIVE_DEBIAN=nowhere,
+        LOCKBUILD_INDEX_PYPI=f"{nowhere}/simple",
+        UV_DEFAULT_INDEX=f"{nowhere}/simple",
     )
     before = snapshot(fresh.root)
     said = away.run("fetch", "small", exit_code=5).stderr

@@ -77,7 +77,9 @@ def test_both_engines_agree(project: Project, target_python: str) -> None:
 
 def test_a_conflict_is_shown_with_what_leads_to_it(fresh: Project) -> None:
     before = _locks(fresh)
-    fresh.edit_stack('requires = ["markupsafe"]\n\n[[python', 'requires = ["markupsafe>=2", "picky"]\n\n[[python')
+    fresh.edit_stack(
+        'requires = ["markupsafe"]\n\n[[python', 'requires = ["markupsafe>=2", "picky"]\n\n[[python'
+    )
     said = fresh.run("resolve", "small", exit_code=4).stderr
     assert "picky" in said
     assert "markupsafe<1" in said
@@ -87,7 +89,9 @@ def test_a_conflict_is_shown_with_what_leads_to_it(fresh: Project) -> None:
 
 def test_a_package_that_no_index_has_is_named(fresh: Project) -> None:
     fresh.edit_stack('only = ["greeting", "picky"]', 'only = ["greeting", "nobody-made-this"]')
-    fresh.edit_stack('requires = ["markupsafe"]\n\n[[python', 'requires = ["nobody-made-this"]\n\n[[python')
+    fresh.edit_stack(
+        'requires = ["markupsafe"]\n\n[[python', 'requires = ["nobody-made-this"]\n\n[[python'
+    )
     assert "nobody-made-this" in fresh.run("resolve", "small", exit_code=4).stderr
 
 

@@ -49,7 +49,7 @@ def test_no_build_takes_a_damaged_wheel_for_input(project: Project) -> None:
 
 
 def test_no_root_file_system_is_made_of_a_damaged_deb(project: Project) -> None:
-    project.forget(lambda name: name == "small-runtime")
+    project.forget(lambda name: name == "bookworm-runtime")
     flip(project.locate(lambda name: name.startswith("base-files_")))
     ended = project.run("render", "small", exit_code=7)
     assert "base-files_" in ended.stderr
@@ -57,7 +57,7 @@ def test_no_root_file_system_is_made_of_a_damaged_deb(project: Project) -> None:
 
 
 def test_no_build_context_takes_a_damaged_root_file_system(project: Project) -> None:
-    flip(project.locate(lambda name: name == "small-runtime") / "rootfs.tar")
+    flip(project.locate(lambda name: name == "bookworm-runtime") / "rootfs.tar")
     ended = project.run("render", "small", exit_code=7)
     assert "rootfs.tar" in ended.stderr
     assert _two_hashes(ended)

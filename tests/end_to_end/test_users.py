@@ -89,7 +89,11 @@ def home(filled: Filled) -> Iterator[Path]:
 def users(filled: Filled, home: Path) -> Project:
     """The project in the hands of another user, whose store has the toolchain and what was fetched."""
     project = filled.project.copy(home / "linked")
-    project.forget(lambda name: name.startswith((*BUILDS, "small-runtime")) and not name.endswith((".tar", ".gz")))
+    project.forget(
+        lambda name: (
+            name.startswith((*BUILDS, "bookworm-runtime")) and not name.endswith((".tar", ".gz"))
+        )
+    )
     remove_tree(project.store / "unpacked")
     remove_tree(project.wheels)
     remove_tree(project.context)
@@ -125,6 +129,6 @@ def test_a_user_with_subordinate_ids_makes_the_same_root_file_system(
     for name in ("subuid", "subgid"):
         (home / "etc" / name).write_text("somebody:700000:65536\n")
     users.run("render", "small")
-    (path,) = filled.project.objects(lambda name: name == "small-runtime")
+    (path,) = filled.project.objects(lambda name: name == "bookworm-runtime")
     listing = filled.project.store / "listings" / path
     assert (users.store / "listings" / path).read_bytes() == listing.read_bytes()
