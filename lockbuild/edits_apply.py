@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import operator
 import os
 import re
 import shutil
@@ -23,18 +24,16 @@ import stat
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence  # noqa: TC003 - a program of its own needs no such care
+from typing import Any, NamedTuple
 
 _WIDTH = 100
 _LISTED = 8
-# Fewer lines than a builder repeats when a build fails.
-_SAID = 24
+_SAID = 24  # fewer lines than a builder repeats when a build fails
 _SEARCHED = 5000
-_NEWLINE = b"\n"
+# What may follow a backslash in a quoted path, and stands for something else.
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_ESCAPES.update({b"%03o" % byte: bytes([byte]) for byte in range(256)})
 _HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 # How GNU diff dates a file that is not there, in time zones on either side of Greenwich.
 _NEVER = re.compile(rb"[^\t]+\t(1969-12-31|1970-01-01) ")
@@ -58,15 +57,11 @@ class Diff:
     """What a patch says about one file."""
 
     def __init__(self, old: str | None, new: str | None) -> None:
-        self.old = old
-        self.new = new
+        self.old, self.new = old, new
         self.kind = "delete" if new is None else "create" if old is None else "change"
         self.mode = 0
         self.dated_never = False
         self.hunks: list[Hunk] = []
-
-
-# ---- words -----------------------------------------------------------------------------------------
 
 
 def shown(text: bytes) -> str:
@@ -80,13 +75,10 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def listed(numbers: Sequence[int]) -> str:
-    """Return line numbers in words."""
-    shortened = [str(number) for number in numbers[:_LISTED]] + ["…"] * (len(numbers) > _LISTED)
-    return f"{'line' if len(numbers) == 1 else 'lines'} {', '.join(shortened)}"
-
-
-# ---- places in a tree -------------------------------------------------------------------------------
+def listed(places: Sequence[int]) -> str:
+    """Return in words the numbers of lines that *places* count from 0."""
+    shortened = [str(place + 1) for place in places[:_LISTED]] + ["…"] * (len(places) > _LISTED)
+    return f"{'line' if len(places) == 1 else 'lines'} {', '.join(shortened)}"
 
 
 def inside(root: str, path: str) -> str:
@@ -135,6 +127,15 @@ def write(root: str, path: str, content: bytes) -> None:
         stream.write(content)
 
 
+def remove(root: str, path: str) -> None:
+    """Remove the file *path* and, as git does, the folders that are empty without it."""
+    place = inside(root, path)
+    os.unlink(place)
+    while os.path.dirname(place) != root and not os.listdir(os.path.dirname(place)):
+        place = os.path.dirname(place)
+        os.rmdir(place)
+
+
 def copy(origin: str, place: str) -> None:
     """Copy a file, a link as it is, or a folder; of the mode, only whether a file can be run counts."""
     mode = os.lstat(origin).st_mode
@@ -176,36 +177,31 @@ def substitute(base: str, edit: dict[str, Any]) -> Iterator[str]:
     """Replace a text that must be there so many times."""
     root, path = os.path.join(base, "out"), edit["file"]
     old, new, content = edit["old"].encode(), edit["new"].encode(), read(root, path)
-    lines = [_line_of(content, found.start()) for found in re.finditer(re.escape(old), content)]
-    if not lines:
-        expected = f"`{path}`: the text is not there, expected {times(edit['count'])}"
-        raise Fault(expected, f"text: {shown(old)}", *_instead(content, old, new))
+    lines = [content.count(b"\n", 0, found.start()) for found in re.finditer(re.escape(old), content)]
     if len(lines) != edit["count"]:
-        found = f"`{path}`: the text is there {times(len(lines))} ({listed(lines)}), expected"
-        raise Fault(f"{found} {times(edit['count'])}", f"text: {shown(old)}")
+        found = f"there {times(len(lines))} ({listed(lines)})" if lines else "not there"
+        fault = f"`{path}`: the text is {found}, expected {times(edit['count'])}"
+        raise Fault(fault, f"text: {shown(old)}", *([] if lines else _instead(content, old, new)))
     write(root, path, content.replace(old, new))
     yield f"`{path}`: replaced {times(len(lines))}, {listed(lines)}"
-
-
-def _line_of(content: bytes, position: int) -> int:
-    return content.count(_NEWLINE, 0, position) + 1
 
 
 def _instead(content: bytes, old: bytes, new: bytes) -> Iterator[str]:
     """Yield what is there instead of *old*."""
     if new and new in content:
-        yield f"the new text is there already, line {_line_of(content, content.index(new))}"
+        place = content.count(b"\n", 0, content.index(new))
+        yield f"the new text is there already, {listed([place])}"
     if old.replace(b"\r\n", b"\n") in content.replace(b"\r\n", b"\n"):
         ends = "CRLF" if b"\r\n" in content else "LF"
         yield f"it is there with other line ends: the file's are {ends}"
     elif b" ".join(old.split()) in b" ".join(content.split()):
         yield "it is there with other white space"
     else:
-        lines = [line for line in content.split(b"\n")[:_SEARCHED] if len(line) <= 4 * _WIDTH]
-        texts = [line.decode("utf-8", "backslashreplace") for line in lines]
-        first = next((line for line in old.split(b"\n") if line.strip()), old)
-        for near in difflib.get_close_matches(first.decode("utf-8"), texts, n=1):
-            yield f"the nearest is line {texts.index(near) + 1}: {shown(near.encode())}"
+        lines = content.decode("utf-8", "backslashreplace").split("\n")[:_SEARCHED]
+        first = next((line for line in old.decode().split("\n") if line.strip()), old.decode())
+        short = [line for line in lines if len(line) <= 4 * _WIDTH]
+        for near in difflib.get_close_matches(first, short, n=1):
+            yield f"the nearest is {listed([lines.index(near)])}: {shown(near.encode())}"
 
 
 def graft(base: str, edit: dict[str, Any]) -> Iterator[str]:
@@ -237,12 +233,8 @@ def named(field: bytes, strip: int) -> str | None:
     """Return the path in a header, without its first *strip* parts; none where it has no more."""
     name = field
     if field[:1] == field[-1:] == b'"' and len(field) > 1:
-        name = re.sub(rb"\\([0-7]{3}|.)", lambda found: _unescaped(found[1]), field[1:-1])
+        name = re.sub(rb"\\([0-7]{3}|.)", lambda found: _ESCAPES.get(found[1], found[1]), field[1:-1])
     return os.fsdecode(b"/".join(name.split(b"/")[strip:])) or None
-
-
-def _unescaped(escape: bytes) -> bytes:
-    return bytes([int(escape, 8)]) if len(escape) == 3 else _ESCAPES.get(escape, escape)  # noqa: PLR2004
 
 
 def _header(field: bytes, strip: int) -> str | None:
@@ -250,8 +242,7 @@ def _header(field: bytes, strip: int) -> str | None:
     name = field.partition(b"\t")[0]
     if name == b"/dev/null":
         return None
-    path = named(name, strip)
-    if path is None:
+    if (path := named(name, strip)) is None:
         raise Fault(f"the patch names {shown(name)}, from which `strip = {strip}` leaves nothing")
     return path
 
@@ -267,8 +258,7 @@ def _git_diff(field: bytes, strip: int) -> Diff:
 
 def _extended(diff: Diff, line: bytes, strip: int) -> None:
     """Take one of git's further headers."""
-    renamed = re.fullmatch(rb"rename (from|to) (.+)", line)
-    if renamed:
+    if renamed := re.fullmatch(rb"rename (from|to) (.+)", line):
         # These paths never have the prefixes `a/` and `b/`.
         path = named(renamed[2], max(0, strip - 1))
         diff.kind = "rename"
@@ -277,12 +267,10 @@ def _extended(diff: Diff, line: bytes, strip: int) -> None:
     if line.startswith(b"copy "):
         # A copy is of the file as it was before the patch, which may have changed it by now.
         raise Fault("the patch copies a file: make it with `git diff --no-renames`")
-    found = re.fullmatch(rb"(old|new|new file|deleted file) mode (\d+)", line)
-    if found:
+    if found := re.fullmatch(rb"(old|new|new file|deleted file) mode (\d+)", line):
         if not found[2].startswith(b"100"):
-            raise Fault(
-                f"`{diff.new}` has mode {found[2].decode()}: a link or submodule, expected a file"
-            )
+            mode = found[2].decode()
+            raise Fault(f"`{diff.new}` has mode {mode}: a link or submodule, expected a file")
         diff.kind = {b"new file": "create", b"deleted file": "delete"}.get(found[1], diff.kind)
         diff.mode = int(found[2], 8) & 0o777 if found[1].startswith(b"new") else 0
     elif line == b"GIT binary patch" or re.fullmatch(rb"Binary files .* differ", line):
@@ -293,8 +281,7 @@ def parse(content: bytes, strip: int) -> list[Diff]:
     """Return what a unified diff says, file by file; what stands around is passed over."""
     lines = re.findall(rb"[^\n]*\n", content if content.endswith(b"\n") else content + b"\n")
     diffs: list[Diff] = []
-    at = 0
-    open_header = after_hunk = False
+    at, open_header, after_hunk = 0, False, False
     while at < len(lines):
         line = lines[at].rstrip(b"\r\n")
         following = lines[at + 1] if at + 1 < len(lines) else b""
@@ -349,8 +336,7 @@ def _hunk(lines: list[bytes], at: int) -> tuple[Hunk, int]:
             left[side] -= 1
             sides[side].append(line if line[:1] != sign else line[1:])
         last = sign
-    text = header[0].decode()
-    return Hunk(text, int(header[1]), sides[b"-"], sides[b"+"], last != b" "), at + 1
+    return Hunk(header[0].decode(), int(header[1]), sides[b"-"], sides[b"+"], last != b" "), at + 1
 
 
 # ---- applying a patch -------------------------------------------------------------------------------
@@ -388,24 +374,14 @@ def _apply(root: str, diff: Diff) -> str:
     if diff.kind == "delete":
         if after:
             raise Fault(f"`{path}` holds more than what the patch deletes: {shown(after)}")
-        os.unlink(place)
-        _drop_empty(root, place)
+        remove(root, path)
         return f"`{path}` deleted"
     mode = 0o644 if created else stat.S_IMODE(os.lstat(inside(root, origin)).st_mode)
     write(root, path, after)
     os.chmod(place, 0o755 if (diff.mode or mode) & stat.S_IXUSR else 0o644)
     if diff.kind == "rename":
-        os.unlink(inside(root, origin))
-        _drop_empty(root, inside(root, origin))
+        remove(root, origin)
     return f"`{path}` {'created' if created else 'changed'}{moved}"
-
-
-def _drop_empty(root: str, place: str) -> None:
-    """Remove the folders that the removal of *place* left empty, as git does."""
-    folder = os.path.dirname(place)
-    while folder != root and not os.listdir(folder):
-        os.rmdir(folder)
-        folder = os.path.dirname(folder)
 
 
 def _patched(path: str, before: bytes, hunks: list[Hunk]) -> tuple[bytes, str]:
@@ -413,8 +389,7 @@ def _patched(path: str, before: bytes, hunks: list[Hunk]) -> tuple[bytes, str]:
     lines = re.findall(rb"[^\n]*\n|[^\n]+", before)
     after: list[bytes] = []
     faults: list[str] = []
-    moved = ""
-    done = 0
+    moved, done = "", 0
     for number, hunk in enumerate(hunks, 1):
         wanted = max(hunk.start - 1, 0)
         fits = _fits(lines, hunk.old, hunk, done)
@@ -440,42 +415,34 @@ def _fits(lines: list[bytes], block: list[bytes], hunk: Hunk, done: int) -> list
     return [at for at in range(first, stop + 1) if lines[at : at + len(block)] == block]
 
 
-def _from_1(places: Sequence[int]) -> str:
-    return listed([place + 1 for place in places])
-
-
 def _why_not(lines: list[bytes], hunk: Hunk, wanted: int, done: int, fits: list[int]) -> Iterator[str]:
     """Yield what is there instead of a hunk's old lines."""
     if not hunk.old:
         yield "it has no context to find its place by: make the patch with `diff -u` or `git diff`"
         return
     if fits:
-        yield f"not at line {wanted + 1}, but its lines are there {times(len(fits))}: {_from_1(fits)}"
+        yield f"not at line {wanted + 1}, but its lines are there {times(len(fits))}: {listed(fits)}"
         return
-    made = _fits(lines, hunk.new, hunk, done) if hunk.new else []
-    if made:
-        yield f"what it makes is there already, {_from_1(made)}"
+    if hunk.new and (made := _fits(lines, hunk.new, hunk, done)):
+        yield f"what it makes is there already, {listed(made)}"
     ended = [[line.rstrip(b"\r\n") for line in block] for block in (lines, hunk.old)]
     if _fits(ended[0], ended[1], hunk, done):
         yield "only line ends differ (CRLF, LF, or none at the end of the file)"
         return
-    anywhere = _fits(lines, hunk.old, hunk._replace(start=2, to_end=False), done)
-    if anywhere:
+    if anywhere := _fits(lines, hunk.old, hunk._replace(start=2, to_end=False), done):
         end = "beginning" if hunk.start <= 1 else "end"
-        yield f"its lines are at {_from_1(anywhere)}, expected at the {end} of the file"
+        yield f"its lines are at {listed(anywhere)}, expected at the {end} of the file"
         return
     size = len(hunk.old)
-    same = {
-        at: sum(one == other for one, other in zip(lines[at : at + size], hunk.old))
-        for at in range(done, max(done, len(lines) - 1) + 1)
-    }
+    places = range(done, max(done, len(lines) - 1) + 1)
+    same = {at: sum(map(operator.eq, lines[at : at + size], hunk.old)) for at in places}
     best = max(same, key=lambda at: (same[at], -abs(at - wanted)))
     yield f"the nearest place is line {best + 1}, where {same[best]} of its {size} lines are"
-    different = [n for n in range(size) if lines[best + n : best + n + 1] != [hunk.old[n]]]
+    there = [*lines[best : best + size], *[b""] * size]
+    different = [n for n in range(size) if there[n] != hunk.old[n]]
     for n in different[: _LISTED // 2]:
-        there = lines[best + n : best + n + 1]
-        found = shown(there[0].rstrip(_NEWLINE)) if there else "the end of the file"
-        yield f"line {best + n + 1}: expected {shown(hunk.old[n].rstrip(_NEWLINE))}, found {found}"
+        expected, found = (shown(line.rstrip(b"\n")) for line in (hunk.old[n], there[n]))
+        yield f"line {best + n + 1}: expected {expected}, found {found if there[n] else 'the end of the file'}"
 
 
 # ---- the program ------------------------------------------------------------------------------------

@@ -244,6 +244,13 @@ def test_count_that_is_off_is_told(apply: Apply, edit: dict[str, Any], expected:
     assert [line.strip(" ") for line in found[1:]][: len(rest)] == rest
 
 
+def test_nearest_line_is_counted_with_long_ones_before_it(apply: Apply) -> None:
+    found = apply(
+        substitute("int gama;", "x"), files={"setup.py": f"{'x' * 1000}\nint gamma;\n"}
+    ).fault()
+    assert found[-1] == "  the nearest is line 2: `int gamma;`"
+
+
 def test_absent_file_is_told_with_the_nearest_name(apply: Apply) -> None:
     (line,) = apply(substitute("a", "b", file="lib/setup.py")).fault()
     assert line.endswith("`lib/setup.py` is not there; the nearest is `setup.py`")

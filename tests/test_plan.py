@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockbuild.derivation import Addresses, Build, Fetch, FolderArchive, IndexFile, PoolFile
+from lockbuild.derivation import (
+    Addresses,
+    BesideFile,
+    Build,
+    Fetch,
+    FolderArchive,
+    GitTree,
+    IndexFile,
+    PoolFile,
+)
 from lockbuild.documents import json_text
 from lockbuild.errors import LockError, StackError
+from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.plan import Missing, Plan, make_plan, missing
 from tests.values import any_build, deb, package, sha, small_lock, small_stack, stack_document
 
@@ -467,3 +477,116 @@ def test_after_doing_what_is_missing_nothing_is(
     found = missing(plan, targets, valid=valid)
     done = valid | everything(found)
     assert missing(plan, targets, valid=done).nothing
+
+
+# ---- trees and edits ---------------------------------------------------------------------------------
+
+COMMIT = "0123456789" * 4
+TREE = {"git": "https://git.example.org/gamma", "commit": COMMIT}
+OTHER = {"name": "other", "git": "https://git.example.org/other", "commit": COMMIT[::-1]}
+PATCH = {"patch": "patches/more.patch", "reason": "more"}
+GRAFT = {"graft": "other", "take": "deeplab", "put": "deeplab", "reason": "lacking"}
+TEXT = {"file": "setup.py", "old": "c++14", "new": "c++17", "reason": "torch needs it"}
+
+
+def tree_plan(*edits: dict[str, Any], patch: str = "patch", **source: Any) -> Plan:
+    """Return the plan of the small stack with `gamma` from a tree that is edited."""
+    gamma = {"source": {**TREE, **source}, "edits": list(edits)}
+    stack = small_stack(build=changed_build(0, **gamma), source=[OTHER])
+    content = LockedFile(filename="more.patch", sha256=sha(patch), size=len(patch))
+    tree, other = (
+        LockedSource(
+            name=name,
+            version=version,
+            index="",
+            file=LockedFile(filename=f"{name}-{commit[:12]}", sha256=sha(name)),
+            commit=commit,
+            patches=patches,
+        )
+        for name, version, commit, patches in (
+            ("gamma", "2.0", COMMIT, (("patches/more.patch", content),)),
+            ("other", "", COMMIT[::-1], ()),
+        )
+    )
+    lock = small_lock()
+    return make_plan(stack, replace(lock, sources=(tree, lock.source("delta"), other)))
+
+
+def test_tree_without_edits_is_the_source_itself() -> None:
+    plan = tree_plan()
+    tree = fetch_of(plan, f"gamma-{COMMIT[:12]}")
+    build = build_of(plan, "gamma-2.0")
+    assert dict(build.inputs)["source"] == tree.path
+    assert build.command[2].startswith(
+        "cd /build/source; mkdir tree; cp -R /build/inputs/source/. tree;"
+    )
+
+
+def test_tree_is_looked_for_as_the_stack_says_and_the_lock_pins() -> None:
+    plan = tree_plan(submodules=True, include=["csrc"], exclude=["csrc/test"])
+    assert fetch_of(plan, f"gamma-{COMMIT[:12]}").where == GitTree(
+        url="https://git.example.org/gamma",
+        commit=COMMIT,
+        submodules=True,
+        include=("csrc",),
+        exclude=("csrc/test",),
+    )
+
+
+def test_subdirectory_is_what_is_built() -> None:
+    command = build_of(tree_plan(subdirectory="sub dir/cuda"), "gamma-2.0").command[2]
+    assert "; cd tree; cd 'sub dir/cuda'; python3 -m pip wheel " in command
+
+
+def test_edited_tree_is_a_build_of_tree_patches_and_grafts() -> None:
+    plan = tree_plan(PATCH, GRAFT, TEXT)
+    source = build_of(plan, "gamma-source")
+    assert (source.kind, source.toolchain) == ("source", dict(plan.roots)["toolchain"])
+    assert source.inputs == (
+        ("grafts/other", fetch_of(plan, f"other-{COMMIT[::-1][:12]}").path),
+        ("patches/1-more.patch", fetch_of(plan, "more.patch").path),
+        ("tree", fetch_of(plan, f"gamma-{COMMIT[:12]}").path),
+    )
+    assert fetch_of(plan, "more.patch").where == BesideFile(path="patches/more.patch")
+    assert dict(build_of(plan, "gamma-2.0").inputs)["source"] == source.path
+
+
+def test_edited_sdist_is_a_build_of_its_archive() -> None:
+    plan = small_plan(build=changed_build(0, edits=[TEXT]))
+    source = build_of(plan, "gamma-source")
+    assert source.inputs == (("tree", fetch_of(plan, "gamma-2.0.tar.gz").path),)
+    assert dict(build_of(plan, "gamma-2.0").inputs)["source"] == source.path
+
+
+def test_source_that_nothing_grafts_is_not_fetched() -> None:
+    names = {fetch.filename for fetch in tree_plan(TEXT).fetches()}
+    assert not {name for name in names if name.startswith("other-")}
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        tree_plan(PATCH, GRAFT, {**TEXT, "reason": "another"}),
+        tree_plan(PATCH, GRAFT, TEXT, git="https://mirror.example.org/gamma"),
+    ],
+    ids=["reason", "address"],
+)
+def test_what_people_read_and_where_bytes_come_from_rebuild_nothing(again: Plan) -> None:
+    assert again.builds == tree_plan(PATCH, GRAFT, TEXT).builds
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        tree_plan(PATCH, GRAFT, TEXT, patch="another"),
+        tree_plan(GRAFT, PATCH, TEXT),
+        tree_plan(PATCH, GRAFT, {**TEXT, "new": "c++20"}),
+        tree_plan(PATCH, {**GRAFT, "put": "elsewhere"}, TEXT),
+        tree_plan(PATCH, GRAFT),
+    ],
+    ids=["patch", "order", "text", "place", "fewer"],
+)
+def test_other_edits_rebuild(again: Plan) -> None:
+    before = tree_plan(PATCH, GRAFT, TEXT)
+    assert dict(again.builds)["gamma"] != dict(before.builds)["gamma"]
+    assert again.roots == before.roots

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,11 @@ from lockbuild.sources.git import Submodule, checkout, resolve_ref, submodules
 from lockbuild.sources.git.modules import check_url, resolve_url
 from lockbuild.sources.git.selection import Selection, refuse_hostile
 from lockbuild.store.trees import listing, listing_sha256
-from tests.fetching import own_environment
-from tests.needs import need
+from tests.repositories import blob, commit, commit_index, configure, git, gitmodules, new, own_git
 from tests.servers.git import git_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers.git import GitServer
@@ -29,75 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _own_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep this machine's configuration of git out of the tests, and let them commit."""
-    need("git")
-    own_environment(monkeypatch, tmp_path)
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    config = tmp_path / "gitconfig"
-    config.write_text("[init]\n\tdefaultBranch = main\n", encoding="utf-8")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "Nobody")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "nobody@example.org")
-        monkeypatch.setenv(f"GIT_{who}_DATE", "2020-01-01T00:00:00Z")
-
-
-def configure(tmp_path: Path, *settings: str) -> None:
-    with (tmp_path / "gitconfig").open("a", encoding="utf-8") as file:
-        file.write("\n".join(settings) + "\n")
-
-
-def git(folder: Path, *arguments: str, stdin: bytes = b"") -> str:
-    ended = subprocess.run(
-        ["git", "-C", str(folder), *arguments], input=stdin, capture_output=True, check=True, timeout=60
-    )
-    return ended.stdout.decode().strip()
-
-
-def commit_index(repository: Path, rows: Mapping[str, tuple[str, str]], *, parent: str = "") -> str:
-    """Commit a tree of PATH -> (mode, id) as it stands: no file of a work tree has a say in it."""
-    (repository / "index").unlink(missing_ok=True)
-    listed = "".join(f"{mode} {one}\t{path}\0" for path, (mode, one) in rows.items())
-    git(repository, "update-index", "-z", "--index-info", stdin=listed.encode())
-    tree = git(repository, "write-tree")
-    parents = ("-p", parent) if parent else ()
-    return git(repository, "commit-tree", "-m", "a commit", *parents, tree)
-
-
-def blob(repository: Path, data: bytes) -> str:
-    return git(repository, "hash-object", "-w", "--stdin", stdin=data)
-
-
-def new(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    git(folder, "init", "--quiet", "--bare")
-    return folder
-
-
-def commit(
-    repository: Path,
-    files: Mapping[str, bytes],
-    *,
-    links: Mapping[str, str] | None = None,
-    executable: frozenset[str] = frozenset(),
-    parent: str = "",
-    ref: str = "refs/heads/main",
-) -> str:
-    """Commit *files* and gitlinks, and put *ref* on the commit."""
-    rows = {
-        path: ("100755" if path in executable else "100644", blob(repository, data))
-        for path, data in files.items()
-    }
-    rows |= {path: ("160000", one) for path, one in (links or {}).items()}
-    made = commit_index(repository, rows, parent=parent)
-    git(repository, "update-ref", ref, made)
-    return made
-
-
-def gitmodules(**urls: str) -> bytes:
-    return "".join(f'[submodule "{p}"]\n\tpath = {p}\n\turl = {u}\n' for p, u in urls.items()).encode()
+    own_git(monkeypatch, tmp_path)
 
 
 def got(folder: Path) -> dict[str, bytes]:

@@ -104,6 +104,9 @@ checks = [true]
 """
 
 
+GIT = {"git": "https://git.example.org/gamma", "commit": "0123456789" * 4}
+
+
 def faults_of(text: str) -> tuple[str, ...]:
     with pytest.raises(StackError) as caught:
         parse_stack_text(text, file="stacks/small/stack.toml")
@@ -164,6 +167,9 @@ def test_good_stack_is_returned_as_it_is(document: dict[str, Any]) -> None:
         ("python.index", []),
         ("build.0.source", {"sdist": "Gamma==2"}),
         ("build.1.source", {"path": "./extension/"}),
+        ("build.0.source", {**GIT, "submodules": True, "subdirectory": "python"}),
+        ("build.0.source", {**GIT, "include": ["projects/**", "*.py"], "exclude": ["a..b"]}),
+        ("source", [{**GIT, "name": "TalkingGaussian"}]),
         ("build.0.version", "2.0.0"),
         ("build.0.env", {}),
         ("env", {"EMPTY": "", "_under": "a = b"}),
@@ -256,6 +262,20 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
         ("build.1.source", {"path": "."}, "expected a path below the stack's folder"),
         ("build.1.source", {"path": ""}, "expected a path below the stack's folder"),
         ("build.1.source", {"path": "a\\b"}, "expected a path below the stack's folder"),
+        ("build.0.source", {**GIT, "sdist": "gamma==2.0"}, "exactly one of `sdist`, `path` and `git`"),
+        ("build.0.source", {"git": GIT["git"]}, "expected `git` and `commit` together"),
+        ("build.0.source", {**GIT, "commit": "v2.0"}, 'found "v2.0", expected a whole commit: 40'),
+        ("build.0.source", {**GIT, "git": "gamma"}, "expected an address that begins with `https://`"),
+        ("build.0.source", {**GIT, "include": ["../a"]}, "expected a path pattern from the top of the"),
+        ("build.0.source", {**GIT, "exclude": ["/a"]}, "expected a path pattern from the top of the"),
+        (
+            "build.1.source",
+            {"path": "extension", "submodules": True, "exclude": ["a"]},
+            "expected `exclude` and `submodules` only beside `git`",
+        ),
+        ("source", [{"name": "other", "git": GIT["git"]}], "`source[other].commit`: missing"),
+        ("source", [{**GIT, "name": "gamma"}], "expected other names for `[[source]]` than those of"),
+        ("source", [{**GIT, "name": "a"}] * 2, "expected each name once; twice: `a`"),
         ("build.1.expects", ["/usr"], "expected a pattern of files in the wheel"),
         ("build.1", "delta", '`build[1]`: found "delta", expected a table with `build-requires`'),
         ("env", {"[key]": "x"}, '`env.[key]`: found "[key]", expected an environment variable'),
@@ -263,7 +283,7 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
         ("env", ["A=1"], '`env`: found ["A=1"], expected a table'),
         ("preflight.checks", ["a" * 100, 1], "`preflight.checks[1]`: found 1, expected a string"),
         ("preflight.gpu", "require", "expected one of `none`, `optional`, `required`; did you mean"),
-        ("mount", [{"path": "/a/../b"}], "`mount[0].path`: found \"/a/../b\", expected an absolute path"),
+        ("mount", [{"path": "/a/../b"}], '`mount[0].path`: found "/a/../b", expected an absolute path'),
         ("mount", [{"path": "/a:ro"}], "expected an absolute path in the image"),
         ("mount", [{"path": "/"}], "expected an absolute path in the image"),
         ("mount", [{"path": "/a", "holds": ["../x"]}], "expected a path or pattern below the mount"),
@@ -310,7 +330,11 @@ def test_fault_of_a_pinned_wheel(changes: dict[str, object], fault: str) -> None
         ("target", "platform", "`target.platform`: missing, expected `linux_x86_64`"),
         ("base", "debian", "`base.debian`: missing, expected a table with `components`"),
         ("python.index.0", "only", "`python.index[extra].only`: missing, expected a list"),
-        ("build.0", "source", "`build[gamma].source`: missing, expected a table with `path`, `sdist`"),
+        (
+            "build.0",
+            "source",
+            "`build[gamma].source`: missing, expected a table with `commit`, `exclude`",
+        ),
         ("build.0", "name", "`build[0].name`: missing, expected a string"),
     ],
 )

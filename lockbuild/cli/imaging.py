@@ -10,6 +10,7 @@ import click
 
 from lockbuild.cli.building import fill_wheelhouse
 from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, stack_argument
+from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.dockerfile import TEMPLATES
 from lockbuild.dockerfile import render as render_texts
 from lockbuild.errors import StoreError
@@ -20,11 +21,15 @@ from lockbuild.plan import EPOCH
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lockbuild.digest import Sha256
     from lockbuild.folders import StackFolder
     from lockbuild.lock import Lock
     from lockbuild.realise import Realiser
 
 __all__ = ["image", "image_tag", "render", "rendered_texts"]
+
+# An image of the same lock, but of other templates, is another image.
+_CONTEXT_LABEL = "io.lockbuild.context"
 
 # Beside the stack file, so that version control shows what changed.
 _COMMITTED = ("Dockerfile", "docker-bake.json")
@@ -48,8 +53,12 @@ def image_tag(name: str, lock: Lock) -> str:
     return f"lockbuild/{name}:{lock.digest[:12]}"
 
 
-def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
-    """Fill wheelhouse and build context, and return the committed files that changed."""
+def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, ...], Sha256]:
+    """Fill wheelhouse and build context.
+
+    Returns the committed files that changed, and a digest of all rendered texts: they name every file of
+    the context by its hash, so the same digest makes the same image.
+    """
     realiser.build(realiser.plan.targets)
     fill_wheelhouse(realiser, folder)
     manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
@@ -68,7 +77,7 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
         if not target.is_file() or target.read_text(encoding="utf-8") != texts[name]:
             write_text(target, texts[name])
             changed.append(name)
-    return tuple(changed)
+    return tuple(changed), sha256_of(canonical_json(dict(texts)))
 
 
 @click.command()
@@ -81,7 +90,7 @@ def render(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
     Whoever has the context needs neither lockbuild nor a network to build it.
     """
     console = console_of(ctx)
-    changed = _write_context(open_realiser(ctx, folder, console), folder)
+    changed, _ = _write_context(open_realiser(ctx, folder, console), folder)
     if as_json:
         print_json({"changed": list(changed), "context": str(folder.context)})
     elif changed:
@@ -107,16 +116,24 @@ def image(ctx: click.Context, folder: StackFolder, *, tags: tuple[str, ...], no_
     realiser = open_realiser(ctx, folder, console)
     engine = find_engine()
     tag = image_tag(realiser.stack.name, realiser.lock)
-    _write_context(realiser, folder)
+    _, context = _write_context(realiser, folder)
     facts = containers.find(tag, engine=engine)
-    made = facts is None
-    if facts is None:
+    made = facts is None or facts.label(_CONTEXT_LABEL) != context
+    if facts is None or made:
         log = realiser.store.root / "logs" / f"image-{realiser.stack.name}.log"
         if not no_test:
             building.build(
                 folder.context, tag=f"{tag}-test", engine=engine, log=log, epoch=EPOCH, target="test", progress=console
             )
-        facts = building.build(folder.context, tag=tag, engine=engine, log=log, epoch=EPOCH, progress=console)
+        facts = building.build(
+            folder.context,
+            tag=tag,
+            engine=engine,
+            log=log,
+            epoch=EPOCH,
+            labels={_CONTEXT_LABEL: context},
+            progress=console,
+        )
     names = (f"lockbuild/{realiser.stack.name}:latest", *tags)
     with closing(connect(engine)) as client:
         for name in names:

@@ -1,16 +1,13 @@
-"""The stack file as people write it: every fault at once, and a JSON Schema for editors. Pure.
+"""The stack file as people write it: what is accepted, and a JSON Schema for editors. Pure.
 
 The pydantic models here only accept or refuse; values and defaults are those of `lockbuild.stack`.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import re
 import tomllib
-from datetime import date, time
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -20,12 +17,10 @@ from pydantic_core import PydanticCustomError
 
 from lockbuild.errors import StackError
 from lockbuild.stack import file_name_of
-from lockbuild.target import MACHINES
+from lockbuild.stack.faults import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from pydantic_core import ErrorDetails
 
 __all__ = ["StackDocument", "json_schema", "parse_stack_text"]
 
@@ -435,9 +430,6 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "lockbuild stack"}
 
 
-# ---- faults ---------------------------------------------------------------------------------------
-
-
 def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
     """Return the document in *text* once nothing is wrong with it.
 
@@ -454,127 +446,9 @@ def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
     try:
         StackDocument.model_validate(document)
     except ValidationError as error:
-        faults = tuple(sorted({_describe(fault, document) for fault in error.errors(include_url=False)}))
+        faults = described(error, document, StackDocument)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise StackError(
             f"{file}: {count}", details=faults, hint="`lockbuild schema` prints every key that a stack may have"
         ) from error
     return document
-
-
-_EXPECTED = {
-    "string_type": "a string",
-    "bool_type": "`true` or `false`",
-    "list_type": "a list",
-    "dict_type": "a table",
-    "int_type": "a whole number",
-    "greater_than": "a number above 0",
-    "greater_than_equal": "0 or more",
-    "too_short": "at least one entry",
-}
-
-
-def _describe(fault: ErrorDetails, document: dict[str, Any]) -> str:
-    # The last part of a dictionary key's fault is the marker "[key]".
-    of_key = fault["loc"][-1:] == ("[key]",)
-    location = fault["loc"][:-1] if of_key else fault["loc"]
-    # What is wrong with tables together has no place of its own.
-    path = _key_path(location, document) or "stack"
-    kind = fault["type"]
-    if kind == "missing":
-        return f"`{path}`: missing, expected {_wanted(location)}"
-    if kind == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        nearest = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        suggestion = f"; did you mean `{nearest[0]}`?" if nearest else f"; known keys: {', '.join(known)}"
-        return f"`{path}`: unknown key{suggestion}"
-    found = _shown(location[-1] if of_key else fault["input"])
-    if kind == "literal_error":
-        return f"`{path}`: found {found}, expected {_choices(location, fault)}"
-    expected = _wanted(location) if kind == "model_type" else _EXPECTED.get(kind, fault["msg"])
-    return f"`{path}`: found {found}, expected {expected}"
-
-
-def _choices(location: tuple[int | str, ...], fault: ErrorDetails) -> str:
-    field = _field_at(location)
-    choices = [str(choice) for choice in _literals(field)] or [fault["ctx"]["expected"]]
-    if location[-1] == "platform":
-        choices = sorted(MACHINES)
-    nearest = difflib.get_close_matches(str(fault["input"]), choices, n=1, cutoff=0.5)
-    listed = "one of " + ", ".join(f"`{choice}`" for choice in choices) if len(choices) > 1 else f"`{choices[0]}`"
-    return listed + (f"; did you mean `{nearest[0]}`?" if nearest and len(choices) > 1 else "")
-
-
-def _literals(annotation: Any) -> list[Any]:  # noqa: ANN401 - a typing form
-    if getattr(annotation, "__origin__", None) is Literal:
-        return list(get_args(annotation))
-    return [found for argument in get_args(annotation) for found in _literals(argument)]
-
-
-def _shown(value: Any) -> str:  # noqa: ANN401 - whatever the file holds
-    if isinstance(value, dict):
-        return "a table" if value else "an empty table"
-    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
-        return "a list of tables"
-    # JSON writes strings, numbers, booleans and lists as TOML does; times are not quoted in TOML.
-    moment = isinstance(value, date | time)
-    text = str(value) if moment else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - what fits on a line
-
-
-def _key_path(location: tuple[int | str, ...], document: dict[str, Any]) -> str:
-    """Return `build[pycocotools].env.FOO` for a location, naming tables by their `name` where they have one."""
-    path, here = "", document
-    for part in location:
-        here = _step(here, part)
-        if isinstance(part, int):
-            label = here.get("name") if isinstance(here, dict) and isinstance(here.get("name"), str) else part
-            path += f"[{label}]"
-        else:
-            path += f".{part}" if path else str(part)
-    return path
-
-
-def _step(value: Any, part: int | str) -> Any:  # noqa: ANN401 - whatever the file holds
-    try:
-        return value[part]
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
-def _model_at(location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    model: type[BaseModel] | None = StackDocument
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = next((f for f in model.model_fields.values() if f.alias == part), None) if model else None
-        model = _model_in(field.annotation) if field else None
-    return model
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a typing form
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for argument in get_args(annotation) if (found := _model_in(argument))), None)
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    model = _model_at(location)
-    return sorted(field.alias or name for name, field in model.model_fields.items()) if model else []
-
-
-def _field_at(location: tuple[int | str, ...]) -> Any:  # noqa: ANN401 - a typing form
-    names = [part for part in location if isinstance(part, str)]
-    model = _model_at(tuple(names[:-1]))
-    fields = model.model_fields.values() if model else ()
-    return next((field.annotation for field in fields if field.alias == names[-1]), None)
-
-
-def _wanted(location: tuple[int | str, ...]) -> str:
-    annotation = _field_at(location)
-    if _model_in(annotation) is not None:
-        return f"a table with {', '.join(f'`{key}`' for key in _keys_at(location))}"
-    choices = _literals(annotation)
-    if choices:
-        return f"`{choices[0]}`"
-    return "a list" if get_origin(annotation) is list else "a string"

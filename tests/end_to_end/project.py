@@ -27,6 +27,8 @@ __all__ = [
     "NAME",
     "NATIVE",
     "REPOSITORY",
+    "RUNTIME",
+    "TOOLCHAIN",
     "Project",
     "flip",
     "home_env",
@@ -39,6 +41,7 @@ __all__ = [
 REPOSITORY = Path(__file__).parents[2]
 NAME = "small"
 BUILDS = ("native-sum", "greeting")
+RUNTIME, TOOLCHAIN = "bookworm-runtime", "bookworm-toolchain"
 _TIMEOUT_S = 400
 
 # `greeting` needs a package that ships, and comes from an index of the stack's own.
@@ -244,9 +247,12 @@ class Project:
                 _unlink_others(path)
         store.mkdir()
         for place in sorted(self.store.iterdir()):
-            # The others are written to in place, or locked.
-            linked = place.name in ("objects", "unpacked")
-            _tool("cp", "-al" if linked else "-a", place, store / place.name)
+            if place.name == "unpacked":
+                # Thousands of files that nobody changes.
+                (store / place.name).symlink_to(place)
+            else:
+                # All but objects is written to in place, or locked.
+                _tool("cp", "-al" if place.name == "objects" else "-a", place, store)
         return replace(self, root=root, store=store)
 
     def edit_stack(self, old: str, new: str) -> None:

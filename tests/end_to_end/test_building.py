@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.end_to_end.project import NATIVE, Project
+from tests.end_to_end.project import NATIVE, RUNTIME, TOOLCHAIN, Project
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Filled
@@ -49,8 +50,8 @@ def test_wheels_and_root_file_systems_are_identical_when_built_again(project: Pr
     assert {verdict["name"] for verdict in verdicts} == {
         "greeting-2.1",
         "native-sum-1.0",
-        "bookworm-runtime",
-        "bookworm-toolchain",
+        RUNTIME,
+        TOOLCHAIN,
     }
     assert [verdict for verdict in verdicts if not verdict["identical"]] == []
 
@@ -107,10 +108,9 @@ def test_a_failed_build_shows_its_last_lines_and_where_its_log_is(project: Proje
     project.run("resolve", "small")
     said = project.run("build", "small", exit_code=6).stderr
     assert "#error this is wrong" in said
-    (log,) = [line.partition("log: ")[2] for line in said.splitlines() if "log: " in line]
-    assert log.startswith(str(project.store))
-    with open(log) as stream:
-        assert "#error this is wrong" in stream.read()
+    (log,) = [Path(line.partition("log: ")[2]) for line in said.splitlines() if "log: " in line]
+    assert log.is_relative_to(project.store)
+    assert "#error this is wrong" in log.read_text()
 
 
 def _two_that_fail_in_turn(project: Project) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +17,6 @@ from tests.end_to_end.project import Project, snapshot
 from tests.needs import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from lockbuild.process import Completed
     from tests.end_to_end.conftest import Filled
 
@@ -34,13 +33,11 @@ except OSError as error:
 
 
 @pytest.fixture(scope="module")
-def imaged(
-    filled: Filled, engine: str, no_network: tuple[str, ...]
-) -> Iterator[tuple[Project, Completed]]:
+def imaged(filled: Filled, engine: str, no_network: tuple[str, ...]) -> tuple[Project, Completed]:
     """The filled project, and what `lockbuild image` said of it, run without a network."""
     project = filled.project.with_env(DOCKER_HOST=engine)
     cut_off = Project(root=project.root, store=project.store, env=project.env, prefix=no_network)
-    yield project, cut_off.run("image", "small")
+    return project, cut_off.run("image", "small")
 
 
 # ---- what each step gives ------------------------------------------------------------------------------
@@ -58,8 +55,6 @@ def test_a_lock_names_no_host_and_no_path_of_this_machine(filled: Filled) -> Non
 
 
 def test_pylock_files_are_what_the_standard_says(filled: Filled) -> None:
-    import tomllib
-
     for name in LOCKS[1:3]:
         pylock = Pylock.from_dict(tomllib.loads((filled.project.stack / name).read_text()))
         assert {package.name for package in pylock.packages} >= {"markupsafe"}
@@ -159,12 +154,6 @@ def test_quiet_says_nothing_where_there_is_nothing_to_say(filled: Filled) -> Non
     assert (ended.stdout, ended.stderr) == ("", "")
 
 
-def test_no_record_of_a_file_of_the_user_is_left_outside(filled: Filled) -> None:
-    home = filled_home(filled)
+def test_with_a_store_elsewhere_nothing_is_left_in_the_home_folder(filled: Filled) -> None:
+    home = Path(filled.project.env["HOME"])
     assert not list(home.rglob("lockbuild*"))
-
-
-def filled_home(filled: Filled) -> Path:
-    from pathlib import Path
-
-    return Path(filled.project.env["HOME"])

@@ -37,14 +37,15 @@ def _forget_locks(project: Project) -> None:
 
 def _installed(project: Project, python: str, folder: Path) -> Project:
     """Return the project with lockbuild installed, as its users have it, under another interpreter."""
-    env = project.full_env()
-    del env["PYTHONPATH"]
+    env = {name: text for name, text in project.full_env().items() if name != "PYTHONPATH"}
     uv = find_uv()
-    subprocess.run([uv, "venv", "--quiet", "--python", python, folder], env=env, check=True)
-    target = folder / "bin/python"
-    install = [uv, "pip", "install", "--quiet", "--python", target, REPOSITORY]
-    subprocess.run(install, env=env, check=True, timeout=400)
-    return replace(project, env=env, python=str(target))
+    target = str(folder / "bin/python")
+    for words in (
+        ["venv", "--python", python, folder],
+        ["pip", "install", "--python", target, REPOSITORY],
+    ):
+        subprocess.run([str(uv), "--quiet", *map(str, words)], env=env, check=True, timeout=400)
+    return replace(project, env=env, python=target)
 
 
 # ---- the same bytes --------------------------------------------------------------------------------------
@@ -95,16 +96,10 @@ def test_a_package_that_no_index_has_is_named(fresh: Project) -> None:
     assert "nobody-made-this" in fresh.run("resolve", "small", exit_code=4).stderr
 
 
-def test_a_debian_package_that_the_suite_lacks_is_named_with_the_nearest(fresh: Project) -> None:
-    fresh.edit_stack('"libc6-dev"', '"libc6-devv"')
-    said = fresh.run("resolve", "small", exit_code=4).stderr
-    assert "`libc6-devv`: did you mean" in said
-    assert "`libc6-dev`" in said
-
-
 def test_an_index_out_of_reach_is_named_and_no_lock_is_touched(fresh: Project) -> None:
     before = _locks(fresh)
-    away = fresh.with_env(UV_DEFAULT_INDEX=f"{NOWHERE}/simple", LOCKBUILD_INDEX_PYPI=f"{NOWHERE}/simple")
+    index = f"{NOWHERE}/simple"
+    away = fresh.with_env(UV_DEFAULT_INDEX=index, LOCKBUILD_INDEX_PYPI=index, UV_HTTP_RETRIES="0")
     said = away.run("resolve", "small", "--upgrade", exit_code=4).stderr
     assert "127.0.0.1:9" in said
     assert "Traceback" not in said

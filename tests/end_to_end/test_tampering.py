@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.end_to_end.project import flip
+from tests.end_to_end.project import RUNTIME, flip
+from tests.servers.faulty import Fault
 
 if TYPE_CHECKING:
     from lockbuild.process import Completed
@@ -49,7 +50,7 @@ def test_no_build_takes_a_damaged_wheel_for_input(project: Project) -> None:
 
 
 def test_no_root_file_system_is_made_of_a_damaged_deb(project: Project) -> None:
-    project.forget(lambda name: name == "bookworm-runtime")
+    project.forget(lambda name: name == RUNTIME)
     flip(project.locate(lambda name: name.startswith("base-files_")))
     ended = project.run("render", "small", exit_code=7)
     assert "base-files_" in ended.stderr
@@ -57,7 +58,7 @@ def test_no_root_file_system_is_made_of_a_damaged_deb(project: Project) -> None:
 
 
 def test_no_build_context_takes_a_damaged_root_file_system(project: Project) -> None:
-    flip(project.locate(lambda name: name == "bookworm-runtime") / "rootfs.tar")
+    flip(project.locate(lambda name: name == RUNTIME) / "rootfs.tar")
     ended = project.run("render", "small", exit_code=7)
     assert "rootfs.tar" in ended.stderr
     assert _two_hashes(ended)
@@ -158,10 +159,8 @@ def test_a_flipped_byte_anywhere_in_the_lock_is_refused(fresh: Project) -> None:
 def test_a_mirror_that_sends_other_bytes_is_refused_with_both_hashes(
     project: Project, mirror: Mirror
 ) -> None:
-    from tests.servers.faulty import Fault
-
     project.forget(lambda name: name.startswith("base-files_"))
-    (path,) = [p for p in mirror.archive.root.rglob("base-files_*.deb")]
+    (path,) = list(mirror.archive.root.rglob("base-files_*.deb"))
     asked = f"/{path.relative_to(mirror.archive.root).as_posix()}"
     mirror.archive.faults[asked] = Fault(kind="wrong")
     try:

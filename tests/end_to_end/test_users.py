@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lockbuild.process import find_tool, run
+from lockbuild.process import run
 from lockbuild.store import remove_tree
-from tests.end_to_end.project import BUILDS, REPOSITORY, Project, home_env
+from tests.end_to_end.project import BUILDS, REPOSITORY, RUNTIME, Project, home_env
 from tests.needs import missing, need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.end_to_end.conftest import Filled, Mirror
+    from tests.end_to_end.conftest import Filled
 
 _UID = 61234
 # Runs in a mount namespace of its own: Python and this checkout often lie where nobody but root may look.
@@ -72,8 +72,8 @@ def _as_user(project: Project, home: Path) -> Project:
     return replace(project, env=env, prefix=("unshare", "--mount", "--", *inside))
 
 
-@pytest.fixture
-def home(filled: Filled) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
     """A folder of the user's; the one of the tests is root's."""
     if os.geteuid() != 0:
         missing("becoming another user needs root")
@@ -85,16 +85,14 @@ def home(filled: Filled) -> Iterator[Path]:
         remove_tree(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def users(filled: Filled, home: Path) -> Project:
     """The project in the hands of another user, whose store has the toolchain and what was fetched."""
     project = filled.project.copy(home / "linked")
     project.forget(
-        lambda name: (
-            name.startswith((*BUILDS, "bookworm-runtime")) and not name.endswith((".tar", ".gz"))
-        )
+        lambda name: name.startswith((*BUILDS, RUNTIME)) and not name.endswith((".tar", ".gz"))
     )
-    remove_tree(project.store / "unpacked")
+    (project.store / "unpacked").unlink()
     remove_tree(project.wheels)
     remove_tree(project.context)
     # A hard link would give root's own files away.
@@ -106,6 +104,19 @@ def users(filled: Filled, home: Path) -> Project:
     known = Path("/etc/passwd").read_text()
     (home / "etc/passwd").write_text(f"{known}somebody:x:{_UID}:{_UID}::{home}:/bin/sh\n")
     return _as_user(replace(project, root=home / "project", store=home / "store"), home)
+
+
+@pytest.fixture
+def subordinate_ids(users: Project, home: Path) -> Iterator[None]:
+    """Ids that the user may give to others, for one test; what was made with them goes too."""
+    need("newuidmap", "newgidmap")
+    files = [home / "etc" / name for name in ("subuid", "subgid")]
+    for file in files:
+        file.write_text("somebody:700000:65536\n")
+    yield
+    for file in files:
+        file.unlink()
+    users.forget(lambda name: name == RUNTIME)
 
 
 def test_another_user_builds_the_same_wheels(filled: Filled, users: Project) -> None:
@@ -122,13 +133,11 @@ def test_a_user_without_subordinate_ids_is_told_how_to_get_them(users: Project) 
     assert "Traceback" not in said
 
 
+@pytest.mark.usefixtures("subordinate_ids")
 def test_a_user_with_subordinate_ids_makes_the_same_root_file_system(
-    filled: Filled, users: Project, home: Path
+    filled: Filled, users: Project
 ) -> None:
-    need("newuidmap", "newgidmap")
-    for name in ("subuid", "subgid"):
-        (home / "etc" / name).write_text("somebody:700000:65536\n")
     users.run("render", "small")
-    (path,) = filled.project.objects(lambda name: name == "bookworm-runtime")
+    (path,) = filled.project.objects(lambda name: name == RUNTIME)
     listing = filled.project.store / "listings" / path
     assert (users.store / "listings" / path).read_bytes() == listing.read_bytes()

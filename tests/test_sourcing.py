@@ -1,0 +1,254 @@
+"""Pinning sources: what is looked at, what is kept, and what moves."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lockbuild.documents import toml_text
+from lockbuild.errors import FetchError
+from lockbuild.folders import STACK_FILE, StackFolder
+from lockbuild.plan import make_plan
+from lockbuild.sources import Mirrors
+from lockbuild.sourcing import SourcePinner
+from lockbuild.stack import from_document, inputs_of
+from lockbuild.stack.schema import parse_stack_text
+from lockbuild.store import Store
+from lockbuild.store.trees import listing, listing_sha256
+from tests.fakes import RecordingProgress
+from tests.repositories import commit, gitmodules, new, own_git
+from tests.servers.index import serve_index
+from tests.values import FILES, small_lock, stack_document, with_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lockbuild.digest import StorePath
+    from lockbuild.lock import Lock, LockedSource
+
+TREE = {"setup.py": b"import setuptools\n", "csrc/a.c": b"int a;\n", "docs/a.md": b"a\n"}
+PATCH = "--- a/setup.py\n+++ b/setup.py\n@@ -1 +1,2 @@\n import setuptools\n+more = 1\n"
+
+
+@pytest.fixture(autouse=True)
+def _own_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own_git(monkeypatch, tmp_path)
+
+
+@dataclass(slots=True, kw_only=True)
+class Sources:
+    """The small stack with `gamma` from a repository and the source `other` from another; both can change."""
+
+    folder: Path
+    store: Store
+    gamma: dict[str, Any]
+    """The build's `source`."""
+    other: dict[str, Any]
+    build: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the build `gamma`."""
+    asked: list[tuple[str, int | None, str]] = field(default_factory=list)
+    """Phases of the last time."""
+
+    @property
+    def document(self) -> dict[str, Any]:
+        gamma, delta = stack_document()["build"]
+        builds = [{**gamma, "source": self.gamma, **self.build}, delta]
+        text = toml_text(stack_document(build=builds, source=[{"name": "other", **self.other}]))
+        return parse_stack_text(text, file=STACK_FILE)
+
+    def pin(self, former: Lock | None = None, *, mirrors: Mirrors | None = None) -> Lock:
+        """Return a lock with every source pinned."""
+        document, folder = self.document, StackFolder(path=self.folder)
+        inputs = inputs_of(document, folder.used_files(document))
+        progress = RecordingProgress()
+        with self.store.scratch("pinning") as scratch:
+            pinner = SourcePinner(
+                stack=from_document(document),
+                folder=folder,
+                former=former,
+                inputs=inputs,
+                mirrors=lambda _names: mirrors or Mirrors(),
+                store=self.store,
+                progress=progress,
+                scratch=scratch,
+            )
+            found = pinner.pin()
+        self.asked = progress.phases
+        return replace(with_inputs(small_lock(), inputs), sources=found)
+
+    def built(self, lock: Lock) -> StorePath:
+        """Return the path of the build `gamma`."""
+        return dict(make_plan(from_document(self.document), lock).builds)["gamma"]
+
+    def forget_repositories(self) -> None:
+        """Remove every repository, and all that the store keeps of them."""
+        shutil.rmtree(self.store.root / "git")
+        for repository in self.folder.parent.glob("*.git"):
+            shutil.rmtree(repository)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Iterator[Sources]:
+    folder = tmp_path / "stack"
+    for path, text in {**FILES, "patches/more.patch": PATCH}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    gamma, other = new(tmp_path / "gamma.git"), new(tmp_path / "other.git")
+    with Store(tmp_path / "store") as store:
+        yield Sources(
+            folder=folder,
+            store=store,
+            gamma={"git": gamma.as_uri(), "commit": commit(gamma, TREE)},
+            other={"git": other.as_uri(), "commit": commit(other, {"deeplab/a.py": b"a = 1\n"})},
+        )
+
+
+def gamma_of(lock: Lock) -> LockedSource:
+    return lock.source("gamma")
+
+
+PATCHED: list[dict[str, Any]] = [
+    {"patch": "patches/more.patch", "reason": "more"},
+    {"graft": "other", "take": "deeplab", "put": "deeplab", "reason": "lacking"},
+]
+
+# ---- what is pinned ----------------------------------------------------------------------------------
+
+
+def test_tree_is_pinned_by_its_listing_which_is_the_store_object_s(sources: Sources) -> None:
+    lock = sources.pin()
+    gamma, where = gamma_of(lock), sources.gamma["commit"]
+    assert (gamma.version, gamma.index, gamma.commit) == ("2.0", "", where)
+    assert gamma.file.filename == f"gamma-{where[:12]}"
+    plan = make_plan(from_document(sources.document), lock)
+    (tree,) = (fetch for fetch in plan.fetches() if fetch.filename == gamma.file.filename)
+    info = sources.store.info(tree.path)
+    assert info is not None
+    assert info.sha256 == gamma.file.sha256 == listing_sha256(listing(sources.store.locate(tree.path)))
+
+
+def test_every_source_is_pinned_in_the_order_of_the_stack_file(sources: Sources) -> None:
+    pinned = sources.pin().sources
+    assert [(source.name, source.version) for source in pinned] == [
+        ("gamma", "2.0"),
+        ("delta", "0.1"),
+        ("other", ""),
+    ]
+
+
+def test_sdist_is_pinned_as_its_index_has_it(sources: Sources, tmp_path: Path) -> None:
+    sources.gamma = {"sdist": "gamma==2.0"}
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index/gamma-2.0.tar.gz").write_bytes(b"source of gamma")
+    with serve_index(tmp_path / "index") as index:
+        gamma = gamma_of(sources.pin(mirrors=Mirrors(indexes=(("pypi", (index.url,)),))))
+    assert (gamma.index, gamma.file.filename, gamma.commit) == ("pypi", "gamma-2.0.tar.gz", None)
+
+
+def test_submodules_are_told_where_they_are_part_of_the_tree(sources: Sources, tmp_path: Path) -> None:
+    inner = new(tmp_path / "inner.git")
+    one = commit(inner, {"a.h": b"int a;\n"})
+    outer = new(tmp_path / "outer.git")
+    files = {**TREE, ".gitmodules": gitmodules(vendored=inner.as_uri())}
+    sources.gamma = {"git": outer.as_uri(), "commit": commit(outer, files, links={"vendored": one})}
+    without = gamma_of(sources.pin())
+    sources.gamma["submodules"] = True
+    gamma = gamma_of(sources.pin())
+    assert gamma.submodules == (("vendored", inner.as_uri(), one),)
+    assert without.submodules == ()
+    assert without.file.sha256 != gamma.file.sha256
+
+
+def test_patches_are_pinned_once_each_in_the_order_of_paths(sources: Sources) -> None:
+    (sources.folder / "patches/a.patch").write_text(PATCH)
+    edits = [*PATCHED, {"patch": "patches/a.patch", "reason": "a"}, PATCHED[0]]
+    sources.build = {"edits": edits}
+    pinned = sources.pin()
+    assert [path for path, _ in gamma_of(pinned).patches] == ["patches/a.patch", "patches/more.patch"]
+    assert pinned.source("other").patches == ()
+
+
+def test_unreachable_repository_pins_nothing(sources: Sources, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "other.git")
+    with pytest.raises(FetchError, match=r"other\.git"):
+        sources.pin()
+
+
+# ---- what is kept, and what moves --------------------------------------------------------------------
+
+
+def test_nobody_is_asked_while_nothing_changes(sources: Sources) -> None:
+    sources.build = {"edits": PATCHED}
+    former = sources.pin()
+    sources.forget_repositories()
+    assert sources.pin(former).sources == former.sources
+    assert sources.asked == [("resolving sources", 1, "sources")], "only the folder is looked at"
+
+
+def test_change_of_something_else_keeps_the_pin(sources: Sources) -> None:
+    former = sources.pin()
+    sources.forget_repositories()
+    sources.build = {"needs": [], "env": {"A": "1"}, "edits": PATCHED}
+    assert replace(gamma_of(sources.pin(former)), patches=()) == gamma_of(former)
+
+
+def test_other_commit_moves_the_pin_and_the_build(sources: Sources, tmp_path: Path) -> None:
+    former = sources.pin()
+    before = sources.built(former)
+    sources.gamma["commit"] = commit(tmp_path / "gamma.git", {**TREE, "csrc/a.c": b"int b;\n"})
+    lock = sources.pin(former)
+    assert gamma_of(lock).commit == sources.gamma["commit"]
+    assert gamma_of(lock).file.sha256 != gamma_of(former).file.sha256
+    assert sources.built(lock) != before
+    assert lock.source("other") == former.source("other")
+
+
+@pytest.mark.parametrize("change", [{"include": ["setup.py", "csrc"]}, {"exclude": ["docs"]}])
+def test_other_selection_moves_the_pin(sources: Sources, change: dict[str, list[str]]) -> None:
+    former = sources.pin()
+    sources.gamma |= change
+    gamma = gamma_of(sources.pin(former))
+    assert gamma.commit == gamma_of(former).commit
+    assert gamma.file.sha256 != gamma_of(former).file.sha256
+
+
+def test_same_tree_from_elsewhere_is_the_same_build(sources: Sources, tmp_path: Path) -> None:
+    former = sources.pin()
+    before = sources.built(former)
+    shutil.copytree(tmp_path / "gamma.git", tmp_path / "fork.git")
+    sources.gamma["git"] = (tmp_path / "fork.git").as_uri()
+    lock = sources.pin(former)
+    assert ("resolving sources", 2, "sources") in sources.asked
+    assert sources.built(lock) == before
+
+
+def test_other_commit_of_a_grafted_source_moves_the_build(sources: Sources, tmp_path: Path) -> None:
+    sources.build = {"edits": PATCHED}
+    former = sources.pin()
+    before = sources.built(former)
+    sources.other["commit"] = commit(tmp_path / "other.git", {"deeplab/a.py": b"a = 2\n"})
+    lock = sources.pin(former)
+    assert gamma_of(lock) == gamma_of(former)
+    assert sources.built(lock) != before
+
+
+def test_changed_patch_moves_its_pin_and_the_build_but_not_the_tree(sources: Sources) -> None:
+    sources.build = {"edits": PATCHED}
+    former = sources.pin()
+    before = sources.built(former)
+    sources.forget_repositories()
+    (sources.folder / "patches/more.patch").write_text(PATCH.replace("more = 1", "more = 2"))
+    lock = sources.pin(former)
+    assert gamma_of(lock).patches != gamma_of(former).patches
+    assert replace(gamma_of(lock), patches=()) == replace(gamma_of(former), patches=())
+    assert sources.built(lock) != before
+
+
+def test_changed_folder_moves_its_pin(sources: Sources) -> None:
+    former = sources.pin()
+    (sources.folder / "extension/delta.c").write_text("int other;\n")
+    assert sources.pin(former).source("delta").file.sha256 != former.source("delta").file.sha256
