@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from lockbuild.cli.building import fill_wheelhouse
-from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, stack_argument
+from lockbuild.cli.session import (
+    console_of,
+    json_option,
+    open_realiser,
+    print_json,
+    refuse_open,
+    stack_argument,
+)
 from lockbuild.dockerfile import TEMPLATES
 from lockbuild.dockerfile import render as render_texts
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text
-from lockbuild.packing import fill_context, make_manifest, verify_wheelhouse
+from lockbuild.packing import bundled_assets, fill_context, make_manifest, verify_wheelhouse
 from lockbuild.plan import EPOCH
 
 if TYPE_CHECKING:
@@ -39,8 +46,10 @@ def templates() -> dict[str, str]:
 
 def rendered_texts(realiser: Realiser) -> Mapping[str, str]:
     """Return the texts of a build context whose wheels are all in the store."""
+    refuse_open(realiser)
     manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
-    return render_texts(realiser.stack, realiser.lock, manifest, templates=templates())
+    assets = bundled_assets(realiser.stack, realiser.plan, realiser.store)
+    return render_texts(realiser.stack, realiser.lock, manifest, templates=templates(), assets=assets)
 
 
 def image_tag(name: str, lock: Lock) -> str:
@@ -50,6 +59,7 @@ def image_tag(name: str, lock: Lock) -> str:
 
 def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
     """Fill wheelhouse and build context, and return the committed files that changed."""
+    refuse_open(realiser)
     realiser.build(realiser.plan.targets)
     fill_wheelhouse(realiser, folder)
     manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
@@ -60,8 +70,15 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
             details=faults,
             hint="delete the files named above and run `lockbuild build` again",
         )
-    texts = render_texts(realiser.stack, realiser.lock, manifest, templates=templates())
-    fill_context(folder.context, texts=texts, manifest=manifest, plan=realiser.plan, store=realiser.store)
+    texts = rendered_texts(realiser)
+    fill_context(
+        folder.context,
+        texts=texts,
+        manifest=manifest,
+        plan=realiser.plan,
+        store=realiser.store,
+        assets=bundled_assets(realiser.stack, realiser.plan, realiser.store),
+    )
     changed = []
     for name in _COMMITTED:
         target = folder.path / name
