@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild.archives import take_members
 from lockbuild.assetlock import LockedArchive, LockedAsset
-from lockbuild.digest import Sha256, parse_sha256
+from lockbuild.digest import parse_sha256
 from lockbuild.errors import FetchError
 from lockbuild.plan import asset_fetch
 from lockbuild.stack.assets import ON_FIRST_FETCH

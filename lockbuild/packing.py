@@ -85,8 +85,15 @@ def _bundled(asset: Asset, path: StorePath, store: Store) -> BundledAsset:
         (place,) = image_paths(asset.path, ())
         file = AssetFile(context="", path=place, size=info.size, sha256=info.sha256)
         return BundledAsset(name=asset.name, files=(file,))
+    folder = store.locate(path)
     files = tuple(
-        AssetFile(context=entry.path, path=f"{asset.path}/{entry.path}", size=entry.size, sha256=Sha256(entry.content))
+        AssetFile(
+            context=entry.path,
+            path=f"{asset.path}/{entry.path}",
+            # A listing has hashes, which say it all, and no sizes.
+            size=(folder / entry.path).stat().st_size,
+            sha256=Sha256(entry.content),
+        )
         for entry in store.members(path)
         if entry.kind == "file"
     )
