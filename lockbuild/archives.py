@@ -199,7 +199,7 @@ def _decompressed(archive: Path) -> Iterator[IO[bytes]]:
         elif head.startswith(b"BZh"):
             stream = bz2.BZ2File(raw)
         elif head.startswith(b"\xfd7zXZ\x00"):
-            stream = lzma.LZMAFile(raw)
+            stream = lzma.LZMAFile(raw)  # noqa: SIM115 - closing *raw* is what counts
         yield stream
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lockbuild.stack import Image, Stack
     from lockbuild.wheelhouse import Manifest
 
-__all__ = ["PREFIX", "AssetFile", "BundledAsset", "TEMPLATES", "installer_wheel", "network_steps", "render"]
+__all__ = ["PREFIX", "TEMPLATES", "AssetFile", "BundledAsset", "installer_wheel", "network_steps", "render"]
 
 TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
 """Names of the templates that `render` wants."""

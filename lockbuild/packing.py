@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from lockbuild.digest import StorePath
     from lockbuild.lock import Lock
     from lockbuild.plan import Plan
-    from lockbuild.digest import StorePath
     from lockbuild.stack import Asset, Stack
     from lockbuild.store import Store
 

@@ -16,8 +16,8 @@ import pytest
 from lockbuild.assetlock import LockedAsset
 from lockbuild.assets import open_parts
 from lockbuild.digest import Sha256
-from lockbuild.documents import toml_text
 from lockbuild.dockerfile import network_steps, render
+from lockbuild.documents import toml_text
 from lockbuild.errors import FetchError, UsageError
 from lockbuild.folders import STACK_FILE
 from lockbuild.locking import Resolved, ResolveOptions, resolve

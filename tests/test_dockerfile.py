@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from lockbuild.digest import Sha256, StorePath
-from lockbuild.dockerfile import TEMPLATES, AssetFile, BundledAsset, installer_wheel, network_steps, render
+from lockbuild.dockerfile import (
+    TEMPLATES,
+    AssetFile,
+    BundledAsset,
+    installer_wheel,
+    network_steps,
+    render,
+)
 from lockbuild.errors import ImageError
 from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage
 from lockbuild.preflight import ENTRYPOINT

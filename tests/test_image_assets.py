@@ -95,7 +95,7 @@ def test_links_and_folders_of_the_base_stay_as_they_are(engine: Engine) -> None:
 @pytest.mark.usefixtures("made")
 def test_the_preflight_hashes_assets_and_names_the_flag_of_a_mount(engine: Engine) -> None:  # noqa: F811
     ended = run("assets:1", ["--preflight-only", "--preflight-full", "--preflight-json"], engine=engine)
-    found = {(one["kind"], one["subject"]): one for one in json.loads(ended.stdout)["findings"]}
+    found = {(one["check"], one["subject"]): one for one in json.loads(ended.stdout)["findings"]}
     assert ended.returncode == 78
     assert found["asset", MODEL]["state"] == "ok"
     assert found["mount", "/app/smpl"]["flag"] == "-v /path/to/smpl:/app/smpl"

@@ -365,13 +365,8 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
     where = fetch.where
     statuses = {fault.status for _, fault in tried}
     again = "lock again with `lockbuild resolve --upgrade`"
-    if isinstance(where, Addresses) and any(fault.details for _, fault in tried):
-        return (
-            f"find out why the bytes differ; then name another `url`, correct the sha256 in the stack, or forget"
-            f" what was pinned with `lockbuild resolve --repin {fetch.filename}`"
-        )
     if any(fault.details for _, fault in tried):
-        return f"ask another mirror ({_keys(fetch)}); find out why the bytes differ before you {again}"
+        return _hint_on_other_bytes(fetch, again)
     if statuses & _DENIED:
         hosts = sorted({urlsplit(place.address).hostname or "" for place, _ in tried})
         return f"give credentials for {', '.join(hosts)} in the configured address or in ~/.netrc"
@@ -388,9 +383,18 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
             )
         if not dict(mirrors.snapshots).get(where.vendor):
             return f"configure a snapshot archive (key `snapshots.{where.vendor}`), or {again}"
-    if isinstance(where, Addresses):
-        return "name another `url` in the stack"
-    return f"configure a further mirror ({_keys(fetch)}), or {again}"
+    key = _keys(fetch)
+    return f"name {key}" if isinstance(where, Addresses) else f"configure a further mirror ({key}), or {again}"
+
+
+def _hint_on_other_bytes(fetch: Fetch, again: str) -> str:
+    why = "find out why the bytes differ before you"
+    if not isinstance(fetch.where, Addresses):
+        return f"ask another mirror ({_keys(fetch)}); {why} {again}"
+    return (
+        f"name {_keys(fetch)}; {why} correct the sha256 there, or forget one that only the lock has"
+        f" with `lockbuild resolve --repin {fetch.filename}`"
+    )
 
 
 def _keys(fetch: Fetch) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -108,10 +109,10 @@ class AssetTable(BaseModel):
         if self.policy != "bundle":
             unfit = _given(self, "url", "sha256", "sha1", "git_blob", "lfs_oid", "size", "type", "members")
             if unfit:
-                raise _fault(f"no {unfit} beside `policy = \"{self.policy}\"`: nothing is fetched")
+                raise _fault(f'no {unfit} beside `policy = "{self.policy}"`: nothing is fetched')
             return self
         if self.holds:
-            raise _fault("`holds` only beside `policy = \"mount\"` or `\"optional-mount\"`")
+            raise _fault('`holds` only beside `policy = "mount"` or `"optional-mount"`')
         if not self.url:
             raise _fault("`url` with at least one address")
         known = [key for key in (self.sha256, self.sha1, self.git_blob, self.lfs_oid) if key]
@@ -139,7 +140,7 @@ class AssetTable(BaseModel):
             raise _fault(f"no `redistributable = true`: {self.license} says otherwise; `accept-license` has the reason")
         if self.accept_license is None and forbids_redistribution(self.license, redistributable=self.redistributable):
             raise _fault(
-                f"`policy = \"mount\"`, as `{self.license}` does not let everybody pass it on; "
+                f'`policy = "mount"`, as `{self.license}` does not let everybody pass it on; '
                 "or `accept-license` with the reason why this image may hold it"
             )
         return self
@@ -188,7 +189,7 @@ def _clash(paths: list[str]) -> tuple[str, str] | None:
     if twin := _twin(paths):
         return twin, twin
     ordered = sorted(f"{path}/" for path in paths)
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in pairwise(ordered):
         if second.startswith(first):
             return first[:-1], second[:-1]
     return None
