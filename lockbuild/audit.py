@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lockbuild import wheels
+from lockbuild.assets import first_seen, open_parts
 from lockbuild.derivation import Fetch
 from lockbuild.dockerfile import network_steps
 from lockbuild.errors import LockbuildError
@@ -134,6 +135,20 @@ CHECKS = (
         what="the lock pins the bytes of every built wheel",
         why="only then is a build that gives other bytes noticed",
         mend="`lockbuild build`, then `lockbuild resolve`",
+    ),
+    Check(
+        id="open",
+        level="error",
+        what="the lock pins all that belongs into the image",
+        why="what is open can be anything, and no image can be made without it",
+        mend="`lockbuild resolve` where it can be had",
+    ),
+    Check(
+        id="on-first-fetch",
+        level="warning",
+        what="every asset's hash is told by somebody beside the server that gave it",
+        why="whatever the server gave at the first fetch was taken for the true file",
+        mend="compare with what others have, then write the sha256 into the stack",
     ),
     Check(
         id="store-bytes",
@@ -272,6 +287,17 @@ def _build_pinned(subject: Subject) -> Iterator[_Found]:
             yield spec.name, "the lock does not pin its bytes"
 
 
+def _open(subject: Subject) -> Iterator[_Found]:
+    yield from open_parts(subject.lock)
+
+
+def _on_first_fetch(subject: Subject) -> Iterator[_Found]:
+    locked = {asset.name: asset.sha256 for asset in subject.lock.assets}
+    for name in first_seen(subject.stack):
+        if sha256 := locked.get(name):
+            yield name, f"nobody told its hash beforehand: sha256 {sha256}"
+
+
 def _store_bytes(subject: Subject) -> Iterator[_Found]:
     fetched = [d.path for d in subject.plan.derivations.values() if isinstance(d, Fetch)]
     valid = subject.store.valid([*subject.plan.targets, *fetched])
@@ -343,6 +369,8 @@ _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "wheel-record": _wheel_record,
     "wheel-tags": _wheel_tags,
     "build-pinned": _build_pinned,
+    "open": _open,
+    "on-first-fetch": _on_first_fetch,
     "store-bytes": _store_bytes,
     "base-pinned": _base_pinned,
     "dockerfile-current": _dockerfile_current,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SANDBOX_VERSION",
     "Addresses",
+    "ArchiveMembers",
     "BesideFile",
     "Build",
     "BuildOutcome",
@@ -72,6 +73,22 @@ class Addresses:
 
     urls: tuple[str, ...]
     """Asked in order; any of them will do, as the content decides."""
+    type: str | None = None
+    """What the file must be by its first bytes, where the stack says it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveMembers:
+    """Files taken out of an archive; the rest of it goes nowhere."""
+
+    urls: tuple[str, ...]
+    """Of the archive, asked in order."""
+    archive: Sha256
+    archive_size: int
+    members: tuple[tuple[str, str], ...]
+    """Name in the archive and path in the tree of each."""
+    type: str | None = None
+    """What the archive must be by its first bytes, where the stack says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +128,7 @@ class BesideFile:
     """Below the stack's folder."""
 
 
-Where = Addresses | BesideFile | FolderArchive | GitTree | IndexFile | PoolFile
+Where = Addresses | ArchiveMembers | BesideFile | FolderArchive | GitTree | IndexFile | PoolFile
 """Where a fetch may be looked for. Never part of a digest."""
 
 

@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-    from lockbuild.digest import JsonValue
+    from lockbuild.digest import JsonValue, Sha256
     from lockbuild.lock import Lock
-    from lockbuild.preflight import Bundled
     from lockbuild.stack import Image, Stack
     from lockbuild.wheelhouse import Manifest
 
-__all__ = ["PREFIX", "TEMPLATES", "installer_wheel", "network_steps", "render"]
+__all__ = ["PREFIX", "TEMPLATES", "AssetFile", "BundledAsset", "installer_wheel", "network_steps", "render"]
 
 TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
 """Names of the templates that `render` wants."""
@@ -45,14 +44,35 @@ _UID = 1000
 # What is written without quotes. The stack file is checked already; but a Dockerfile that one value
 # could break out of is worth a second lock on the door.
 _FORMS = {
+    "asset": re.compile(r"(?!/)(?!.*(^|/)\.\.?(/|$))[A-Za-z0-9._/+-]+"),
     "module": re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*"),
-    "path": re.compile(r"/[A-Za-z0-9._/-]*"),
+    "path": re.compile(r"/[A-Za-z0-9._/+-]*"),
     "user": re.compile(r"[a-z_][a-z0-9_-]{0,31}"),
     "variable": re.compile(r"[A-Za-z_][A-Za-z0-9_]*"),
     "version": re.compile(r"3\.\d+"),
     "wheel": re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.whl"),
     "word": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetFile:
+    """A file that the image is given."""
+
+    context: str
+    """Where it lies below `assets/NAME`; empty where that is the file itself."""
+    path: str
+    """Where it goes in the image."""
+    size: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundledAsset:
+    """An asset that lies in the build context."""
+
+    name: str
+    files: tuple[AssetFile, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +105,20 @@ def render(
     manifest: Manifest,
     *,
     templates: Mapping[str, str],
-    assets: Sequence[Bundled] = (),
+    assets: Sequence[BundledAsset] = (),
 ) -> dict[str, str]:
     """Return file name -> text of what stands beside the wheels: the same text for the same values.
 
     Args:
         templates: Name -> text of each of `TEMPLATES`.
-        assets: Files that the image brings beside its packages, which its preflight is to look for.
+        assets: What the image brings beside its packages, and its preflight is to look for.
 
     Raises:
         ImageError: A template is missing or wrong, or a value of the stack cannot be written down.
     """
     from jinja2 import TemplateError  # noqa: PLC0415 - only rendering needs it
 
-    values = _values(stack, lock, manifest)
+    values = _values(stack, lock, manifest, assets)
     environment = _environment(templates)
     try:
         dockerfile = environment.get_template("Dockerfile.j2").render(values)
@@ -114,7 +134,11 @@ def render(
         "Dockerfile": dockerfile,
         "docker-bake.json": json_text(_bake(stack)),
         "wheels.txt": _wheels(manifest),
-        **preflight_texts(stack, templates=templates, assets=assets),
+        **preflight_texts(
+            stack,
+            templates=templates,
+            assets=[(file.path, file.size, file.sha256) for asset in assets for file in asset.files],
+        ),
     }
 
 
@@ -135,7 +159,9 @@ def _environment(templates: Mapping[str, str]) -> Environment:
     return environment
 
 
-def _values(stack: Stack, lock: Lock, manifest: Manifest) -> dict[str, object]:
+def _values(
+    stack: Stack, lock: Lock, manifest: Manifest, assets: Sequence[BundledAsset]
+) -> dict[str, object]:
     installer = installer_wheel(lock)
     _check("wheel", (installer,), "tools/")
     _check("word", (stack.name,), "name")
@@ -143,17 +169,22 @@ def _values(stack: Stack, lock: Lock, manifest: Manifest) -> dict[str, object]:
     _check("version", (stack.target.python,), "target.python")
     _check("module", stack.imports, "preflight.imports")
     _check("path", (stack.image.workdir,), "image.workdir")
+    for asset in assets:
+        _check("word", (asset.name,), "asset.name")
+        _check("path", [file.path for file in asset.files], "asset.path")
+        _check("asset", [file.context for file in asset.files if file.context], "asset.members")
     _check("variable", (name for name, _ in stack.env), "env")
     account = _account(stack.image)
     common = {"LANG": "C.UTF-8", "PATH": _PATH}
     return {
         "account": account,
+        "assets": assets,
         "base_env": sorted(common.items()),
         "entrypoint": entrypoint(stack.image.entrypoint),
         "env": _image_env(stack),
         "epoch": EPOCH,
         "installer": installer,
-        "labels": _labels(stack, lock, manifest),
+        "labels": _labels(stack, lock, manifest, assets),
         "manifest": manifest,
         "preflight": FOLDER,
         "prefix": PREFIX,
@@ -184,7 +215,9 @@ def _image_env(stack: Stack) -> list[tuple[str, str]]:
     return sorted((variables | {name: own[name] for name in own if name != "PATH"}).items())
 
 
-def _labels(stack: Stack, lock: Lock, manifest: Manifest) -> list[tuple[str, str]]:
+def _labels(
+    stack: Stack, lock: Lock, manifest: Manifest, assets: Sequence[BundledAsset]
+) -> list[tuple[str, str]]:
     base = stack.base.debian
     wheels: list[JsonValue] = [[wheel.name, wheel.version, wheel.sha256] for wheel in manifest.wheels]
     debs: list[JsonValue] = [
@@ -200,6 +233,9 @@ def _labels(stack: Stack, lock: Lock, manifest: Manifest) -> list[tuple[str, str
         "org.opencontainers.image.description": stack.summary,
         "org.opencontainers.image.title": stack.name,
     }
+    if assets:
+        files: list[JsonValue] = [[file.path, file.sha256] for asset in assets for file in asset.files]
+        labels["io.lockbuild.assets"] = f"sha256:{sha256_of(canonical_json(files))}"
     if stack.target.cuda:
         labels["io.lockbuild.cuda"] = stack.target.cuda
     return sorted((name, value.strip()) for name, value in labels.items() if value)

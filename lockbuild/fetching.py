@@ -8,7 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockbuild.derivation import Addresses, BesideFile, Fetch, FolderArchive, GitTree, IndexFile, PoolFile
+from lockbuild.assets import put_members, refuse_other_kind
+from lockbuild.derivation import (
+    Addresses,
+    ArchiveMembers,
+    BesideFile,
+    Fetch,
+    FolderArchive,
+    GitTree,
+    IndexFile,
+    PoolFile,
+)
 from lockbuild.errors import FetchError, LockError
 from lockbuild.folders import archive_folder
 from lockbuild.progress import Silent
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["bring", "git_cache"]
 
 _FLUSHING = 4
+
 
 def bring(  # noqa: PLR0913 - each says where another kind comes from
     fetches: Sequence[Fetch],
@@ -49,8 +60,13 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
         if isinstance(fetch.where, (BesideFile, FolderArchive)):
             _take(fetch, fetch.where, stack_folder, store)
     files = [fetch for fetch in fetches if isinstance(fetch.where, (Addresses, IndexFile, PoolFile))]
+    parts = [fetch for fetch in fetches if isinstance(fetch.where, ArchiveMembers)]
     trees_ = [fetch for fetch in fetches if isinstance(fetch.where, GitTree)]
-    return [*_download(files, store, mirrors, progress, connections), *_check_out(trees_, store, progress)]
+    return [
+        *_download(files, store, mirrors, progress, connections),
+        *_take_apart(parts, store, mirrors, progress, connections),
+        *_check_out(trees_, store, progress),
+    ]
 
 
 def git_cache(store: Store) -> Path:
@@ -87,6 +103,13 @@ def _download(
             if fetched.file is None:
                 continue
             shared[fetched.fetch.sha256] -= 1
+            try:
+                _refuse_other_kind(fetched.fetch, fetched.file)
+            except FetchError as error:
+                failures.append(error)
+                if not shared[fetched.fetch.sha256]:
+                    fetched.file.unlink()
+                continue
             if shared[fetched.fetch.sha256]:
                 _add(fetched.fetch, fetched.file, store, last=False)
             else:
@@ -94,6 +117,59 @@ def _download(
         for added in adding:
             added.result()
     return failures
+
+
+def _refuse_other_kind(fetch: Fetch, file: Path) -> None:
+    if isinstance(fetch.where, Addresses):
+        refuse_other_kind(fetch, fetch.where.type, file)
+
+
+def _take_apart(
+    fetches: Sequence[Fetch],
+    store: Store,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    progress: Progress,
+    connections: int,
+) -> list[FetchError]:
+    """Download archives, put what is wanted of each into the store, and throw the rest away."""
+    if not fetches:
+        return []
+    from lockbuild import sources  # noqa: PLC0415 - see `_download`
+
+    wanted: dict[str, list[tuple[Fetch, ArchiveMembers]]] = {}
+    for fetch in fetches:
+        if isinstance(fetch.where, ArchiveMembers):
+            wanted.setdefault(fetch.where.archive, []).append((fetch, fetch.where))
+    failures = []
+    for fetched in sources.fetch(
+        [_archive(*parts[0]) for parts in wanted.values()],
+        into=store.downloads,
+        mirrors=mirrors(frozenset()),
+        progress=progress,
+        connections=connections,
+        taken=lambda archive: all(store.valid([part.path]) for part, _ in wanted[archive.sha256]),
+    ):
+        if fetched.error:
+            failures.append(fetched.error)
+        if fetched.file is None:
+            continue
+        for fetch, where in wanted[fetched.fetch.sha256]:
+            try:
+                refuse_other_kind(fetch, where.type, fetched.file)
+                put_members(fetch, where, fetched.file, store)
+            except FetchError as error:
+                failures.append(error)
+        fetched.file.unlink(missing_ok=True)
+    return failures
+
+
+def _archive(fetch: Fetch, where: ArchiveMembers) -> Fetch:
+    return Fetch(
+        filename=fetch.filename,
+        sha256=where.archive,
+        size=where.archive_size,
+        where=Addresses(urls=where.urls, type=where.type),
+    )
 
 
 def _places(fetches: Iterable[Fetch]) -> frozenset[str]:

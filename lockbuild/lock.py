@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lockbuild.assetlock import LockedAsset, asset_table, parse_asset
 from lockbuild.digest import Sha256, StorePath, canonical_json, parse_sha256, sha256_of
 from lockbuild.documents import toml_text
 from lockbuild.errors import LockError
@@ -138,6 +139,8 @@ class Lock:
     sources: tuple[LockedSource, ...]
     debs: tuple[LockedDeb, ...]
     pins: tuple[BuiltPin, ...] = ()
+    assets: tuple[LockedAsset, ...] = ()
+    """Those that the image has, sorted by name."""
     digest: Sha256 = Sha256("")
     """Digest of all files together; empty until they are written."""
 
@@ -209,11 +212,12 @@ def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[st
         "inputs": dict(lock.inputs),
         "files": {file: sha256_of(text.encode()) for file, text in sorted(texts.items())},
         "source": [_source_table(source) for source in lock.sources],
+        "asset": [asset_table(asset) for asset in lock.assets],
         "built": [_pin_table(pin) for pin in lock.pins],
         "deb": [_deb_table(deb) for deb in lock.debs],
     }
     content["digest"] = _content_digest(content)
-    order = ("lock-version", "created-by", "digest", "files", "inputs", "source", "built", "deb")
+    order = ("lock-version", "created-by", "digest", "files", "inputs", "source", "asset", "built", "deb")
     texts[LOCK_FILE] = toml_text({key: content[key] for key in order if content[key] != []})
     return texts
 
@@ -385,6 +389,7 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
         sources=_each(main, "source", _parse_source),
         debs=_each(main, "deb", _parse_deb),
         pins=_each(main, "built", _parse_pin),
+        assets=_each(main, "asset", parse_asset),
         digest=Sha256(main["digest"]),
     )
 

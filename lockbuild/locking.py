@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from packaging.utils import canonicalize_name
 
+from lockbuild.assets import AssetPinner, open_parts
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import LockError, ResolveError, UsageError
 from lockbuild.lock import BuiltPin, Lock, LockedFile, LockedPackage, lock_texts
@@ -47,7 +49,7 @@ class ResolveOptions:
     upgrade_packages: frozenset[str] = frozenset()
     """Normalised names of Python packages that may move though nothing else does."""
     repin: frozenset[str] = frozenset()
-    """Names of builds whose pinned bytes are forgotten."""
+    """Names of builds and assets whose pinned bytes are forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Resolved:
     """Builds whose bytes nobody has seen yet."""
     engines: tuple[str, ...]
     """The engines that agreed; empty when nothing had to be resolved."""
+    open: tuple[tuple[str, str], ...] = ()
+    """What the lock does not pin, as it could not be had and never was before, and why."""
 
 
 def resolve(
@@ -84,6 +88,7 @@ def resolve(
     stack = from_document(document)
     inputs = tuple(sorted(inputs_of(document, folder.used_files(document)).items()))
     former = _former(folder)
+    options = replace(options, repin=_repinned(options, stack))
     _check_options(options, stack, former)
     with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
         resolver = _Resolver(
@@ -106,7 +111,22 @@ def resolve(
             progress=progress,
             scratch=Path(scratch),
         )
-        lock = Lock(inputs=inputs, runtime=runtime, build=build, sources=pinner.pin(), debs=resolver.debs(inputs))
+        assets = AssetPinner(
+            stack=stack,
+            former=former,
+            inputs=dict(inputs),
+            repin=options.repin,
+            store=store,
+            progress=progress,
+        )
+        lock = Lock(
+            inputs=inputs,
+            runtime=runtime,
+            build=build,
+            sources=pinner.pin(),
+            debs=resolver.debs(inputs),
+            assets=assets.pin(),
+        )
     lock = replace(lock, pins=_pins(stack, lock, former, store, options.repin))
     texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
     changed = folder.write_texts(texts)
@@ -116,6 +136,7 @@ def resolve(
         moved=_moved(former, lock),
         unpinned=tuple(spec.name for spec in stack.builds if lock.pin(spec.name) is None),
         engines=resolver.engines,
+        open=open_parts(lock),
     )
 
 
@@ -127,14 +148,22 @@ def _former(folder: StackFolder) -> Lock | None:
         return None
 
 
+def _repinned(options: ResolveOptions, stack: Stack) -> frozenset[str]:
+    """Return what is to be pinned anew: builds have normalised names, assets any."""
+    assets = {asset.name for asset in stack.bundles}
+    return frozenset(name if name in assets else canonicalize_name(name) for name in options.repin)
+
+
 def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -> None:
     """Refuse names that would be passed over in silence."""
     builds = {spec.name for spec in stack.builds}
+    pinned = builds | {asset.name for asset in stack.bundles}
     packages = set(builds)
     if former:
         packages |= {p.name for found in (former.runtime, *dict(former.build).values()) for p in found}
     upgraded = options.upgrade_packages if former else frozenset[str]()
-    for what, wanted, known in (("build", options.repin, builds), ("package", upgraded, packages)):
+    kind = "build or asset" if stack.bundles else "build"
+    for what, wanted, known in ((kind, options.repin, pinned), ("package", upgraded, packages)):
         for name in sorted(wanted - known):
             raise UsageError(f"stack `{stack.name}` has no {what} called `{name}`", hint=_nearest(name, known))
 
@@ -405,6 +434,7 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
         for environment, packages in one.build:
             label = f"build environment {environment}".strip()
             found |= {f"{package.name} ({label})": package.version for package in packages}
+        found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 
     before, after = pins(former), pins(lock)

@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING
 
 from lockbuild.derivation import Fetch
 from lockbuild.digest import Sha256
+from lockbuild.dockerfile import AssetFile, BundledAsset
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text
+from lockbuild.stack.assets import image_paths
 from lockbuild.wheelhouse import MANIFEST, Manifest, WheelEntry, manifest_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from lockbuild.digest import StorePath
     from lockbuild.lock import Lock
     from lockbuild.plan import Plan
-    from lockbuild.stack import Stack
+    from lockbuild.stack import Asset, Stack
     from lockbuild.store import Store
 
-__all__ = ["fill_context", "make_manifest", "strays", "verify_wheelhouse", "write_wheelhouse"]
+__all__ = ["bundled_assets", "fill_context", "make_manifest", "strays", "verify_wheelhouse", "write_wheelhouse"]
 
 # What `pip install --find-links` looks at: https://pip.pypa.io/en/stable/cli/pip_install/
 _TAKEN = (
@@ -62,6 +65,39 @@ def make_manifest(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Manifes
             )
         )
     return Manifest(stack=stack.name, lock=lock.digest, wheels=tuple(entries))
+
+
+def bundled_assets(stack: Stack, plan: Plan, store: Store) -> tuple[BundledAsset, ...]:
+    """Return the files of each asset of the image, in the stack's order; everything is in the store.
+
+    Raises:
+        StoreError: One is not.
+    """
+    paths = dict(plan.assets)
+    return tuple(_bundled(asset, paths[asset.name], store) for asset in stack.bundles if asset.name in paths)
+
+
+def _bundled(asset: Asset, path: StorePath, store: Store) -> BundledAsset:
+    info = store.info(path)
+    if info is None:
+        raise StoreError(f"`{path}` is not in the store", hint="`lockbuild fetch` brings it")
+    if not asset.members:
+        (place,) = image_paths(asset.path, ())
+        file = AssetFile(context="", path=place, size=info.size, sha256=info.sha256)
+        return BundledAsset(name=asset.name, files=(file,))
+    folder = store.locate(path)
+    files = tuple(
+        AssetFile(
+            context=entry.path,
+            path=f"{asset.path}/{entry.path}",
+            # A listing has hashes, which say it all, and no sizes.
+            size=(folder / entry.path).stat().st_size,
+            sha256=Sha256(entry.content),
+        )
+        for entry in store.members(path)
+        if entry.kind == "file"
+    )
+    return BundledAsset(name=asset.name, files=files)
 
 
 def write_wheelhouse(folder: Path, manifest: Manifest, store: Store) -> tuple[str, ...]:
@@ -108,10 +144,16 @@ def verify_wheelhouse(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def fill_context(
-    folder: Path, *, texts: Mapping[str, str], manifest: Manifest, plan: Plan, store: Store
+def fill_context(  # noqa: PLR0913 - all that goes in
+    folder: Path,
+    *,
+    texts: Mapping[str, str],
+    manifest: Manifest,
+    plan: Plan,
+    store: Store,
+    assets: Iterable[BundledAsset] = (),
 ) -> None:
-    """Make *folder* a build context: rendered texts, wheels, the installer and the root file systems.
+    """Make *folder* a build context: rendered texts, wheels, the installer, root file systems and assets.
 
     Every byte is hashed again on its way in.
 
@@ -122,15 +164,30 @@ def fill_context(
     files = {f"wheels/{entry.filename}": _object_file(store, entry) for entry in manifest.wheels}
     files |= {f"rootfs/{name}.tar": store.locate(path) / "rootfs.tar" for name, path in plan.roots}
     files[f"tools/{plan.name_of(installer.path)}"] = store.locate(plan.installer)
-    for path in sorted({*(e.path for e in manifest.wheels), *(p for _, p in plan.roots), plan.installer}):
+    bundles = dict(plan.assets)
+    files |= {
+        f"assets/{asset.name}/{file.context}".rstrip("/"): store.locate(bundles[asset.name]) / file.context
+        for asset in assets
+        for file in asset.files
+    }
+    named = (*plan.roots, *plan.assets)
+    for path in sorted({*(e.path for e in manifest.wheels), *(p for _, p in named), plan.installer}):
         store.check(path)
     _remove_strays(folder, {*files, *texts})
     for name, origin in files.items():
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(folder, target)
         _place(origin, target, None)
     for name, text in texts.items():
         _write_changed(folder / name, text)
+
+
+def _make_room(folder: Path, target: Path) -> None:
+    """Make the folder of *target*, where an asset that was a file may now be one of members, or the reverse."""
+    for parent in reversed(target.relative_to(folder).parents):
+        if (folder / parent).is_file():
+            (folder / parent).unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write_changed(target: Path, text: str) -> bool:

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from lockbuild.derivation import (
     Addresses,
+    ArchiveMembers,
     BesideFile,
     Build,
     Derivation,
@@ -28,12 +29,13 @@ from lockbuild.lock import LockedFile, build_lock_name, closure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
-    from lockbuild.stack import BuildSpec, Source, Stack
+    from lockbuild.stack import Asset, BuildSpec, Source, Stack
     from lockbuild.target import Target
 
-__all__ = ["EPOCH", "INSTALLER", "ROOTS", "Missing", "Plan", "make_plan", "missing"]
+__all__ = ["EPOCH", "INSTALLER", "ROOTS", "Missing", "Plan", "asset_fetch", "make_plan", "missing"]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
@@ -62,11 +64,14 @@ class Plan:
     """Name of each root file system -> its build."""
     installer: StorePath
     """The wheel of `INSTALLER`."""
+    assets: tuple[tuple[str, StorePath], ...] = ()
+    """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
+    that are open in the lock are left out."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
-        """Return what an image needs: wheels, builds, root file systems and the installer."""
-        named = (*self.wheels, *self.builds, *self.roots)
+        """Return what an image needs: wheels, builds, root file systems, assets and the installer."""
+        named = (*self.wheels, *self.builds, *self.roots, *self.assets)
         return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
 
     def fetches(self) -> tuple[Fetch, ...]:
@@ -136,13 +141,42 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
     roots = tuple((root, planner.root(root)) for root in ROOTS)
     wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
     builds = tuple((spec.name, planner.build(spec)) for spec in sorted(stack.builds, key=lambda b: b.name))
+    locked = {asset.name: asset for asset in lock.assets}
+    assets = tuple(
+        (asset.name, fetch.path)
+        for asset in stack.bundles
+        if (fetch := asset_fetch(asset, locked.get(asset.name))) and planner.add(fetch)
+    )
     return Plan(
         derivations=planner.derivations,
         wheels=wheels,
         builds=builds,
         roots=roots,
         installer=planner.installer("").path,
+        assets=assets,
     )
+
+
+def asset_fetch(asset: Asset, locked: LockedAsset | None) -> Fetch | None:
+    """Return how *asset* is fetched; none while it is open.
+
+    Raises:
+        LockError: The lock does not know it at all.
+    """
+    if locked is None:
+        raise LockError(f"the lock has no asset `{asset.name}`", hint="`lockbuild resolve` pins it")
+    if locked.sha256 is None:
+        return None
+    where: Where = Addresses(urls=asset.url, type=asset.type)
+    if locked.archive:
+        where = ArchiveMembers(
+            urls=asset.url,
+            archive=locked.archive.sha256,
+            archive_size=locked.archive.size,
+            members=asset.members,
+            type=asset.type,
+        )
+    return Fetch(filename=asset.name, sha256=locked.sha256, size=locked.size, where=where)
 
 
 class _Planner:
@@ -158,14 +192,14 @@ class _Planner:
         self._sources = {source.name: source.source for source in stack.pinned_sources()}
         self._resolve_hint = f"lockbuild resolve {stack.name}"
 
-    def _add(self, derivation: Derivation) -> StorePath:
+    def add(self, derivation: Derivation) -> StorePath:
         path = derivation.path
         self.derivations[path] = derivation
         return path
 
     def _fetch(self, file: LockedFile, where: Where) -> Fetch:
         fetch = Fetch(filename=file.filename, sha256=file.sha256, size=file.size, where=where)
-        self._add(fetch)
+        self.add(fetch)
         return fetch
 
     def _of_index(self, index: str, project: str) -> IndexFile:
@@ -197,7 +231,7 @@ class _Planner:
 
     def _make_root(self, root: str) -> StorePath:
         debs = [deb for deb in self._lock.debs if root in deb.roots]
-        return self._add(
+        return self.add(
             Build(
                 name=f"{self._stack.base.debian.suite}-{root}",
                 kind="rootfs",
@@ -239,7 +273,7 @@ class _Planner:
             epoch=EPOCH,
             path_env=_SYSTEM_PATH,
         )
-        return self._add(build), None
+        return self.add(build), None
 
     def _environment(self, spec: BuildSpec) -> StorePath:
         """Return the build environment of *spec*: only what it asks for and needs, with what that requires."""
@@ -259,7 +293,7 @@ class _Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
-        return self._add(
+        return self.add(
             Build(
                 name=f"{spec.name}-environment",
                 kind="environment",
@@ -290,7 +324,7 @@ class _Planner:
         }
         if self._stack.target.cuda_architectures:
             env["TORCH_CUDA_ARCH_LIST"] = ";".join(self._stack.target.cuda_architectures)
-        return self._add(
+        return self.add(
             Build(
                 name=f"{spec.name}-{spec.version}",
                 kind="wheel",

@@ -20,7 +20,12 @@ __all__ = ["Completed", "clean_env", "find_tool", "install_hint", "need_tool", "
 
 # Program -> package, where the names differ; by package manager.
 _PACKAGES = {
-    "apt-get": {"bwrap": "bubblewrap", "docker": "docker.io", "dockerd": "docker.io iptables"},
+    "apt-get": {
+        "bwrap": "bubblewrap",
+        "docker": "docker.io",
+        "dockerd": "docker.io iptables",
+        "newuidmap": "uidmap",
+    },
     "dnf": {"bwrap": "bubblewrap", "docker": "docker-ce", "dockerd": "docker-ce", "apt-get": "apt"},
     "pacman": {"bwrap": "bubblewrap", "dockerd": "docker", "apt-get": "apt"},
     "zypper": {"bwrap": "bubblewrap", "dockerd": "docker", "apt-get": "apt"},

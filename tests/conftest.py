@@ -27,6 +27,7 @@ DATA = Path(__file__).parent / "data"
 
 PURE = frozenset(
     {
+        "assetlock",
         "derivation",
         "digest",
         "dockerfile",

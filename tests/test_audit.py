@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lockbuild.assetlock import LockedAsset
 from lockbuild.audit import CHECKS, LOCK_LABEL, ImageContents, Report, Subject, audit
-from lockbuild.digest import sha256_of
+from lockbuild.digest import Sha256, sha256_of
 from lockbuild.lock import BuiltPin, Lock, LockedFile
 from lockbuild.packing import make_manifest, write_wheelhouse
+from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world
 
@@ -260,6 +262,23 @@ def test_wheel_tags__of_another_python(subject: Subject) -> None:
 def test_build_pinned__by_nobody(subject: Subject) -> None:
     line = only(replace(subject, lock=replace(subject.lock, pins=subject.lock.pins[1:])), "build-pinned")
     assert line == f"{subject.lock.pins[0].name}: the lock does not pin its bytes"
+
+
+def test_open__an_asset_that_nobody_could_have(subject: Subject) -> None:
+    asset = LockedAsset(name="weights", reason="HTTP 403")
+    found = only(replace(subject, lock=replace(subject.lock, assets=(asset,))), "open")
+    assert found == "asset weights: HTTP 403"
+
+
+def test_on_first_fetch__an_asset_whose_hash_nobody_told(subject: Subject) -> None:
+    asset = Asset(name="weights", path="/w", sha256=ON_FIRST_FETCH)
+    locked = LockedAsset(name="weights", sha256=Sha256("a" * 64))
+    first = replace(
+        subject,
+        stack=replace(subject.stack, assets=(asset,)),
+        lock=replace(subject.lock, assets=(locked,)),
+    )
+    assert only(first, "on-first-fetch") == f"weights: nobody told its hash beforehand: sha256 {'a' * 64}"
 
 
 def test_without_a_wheelhouse_nothing_is_said_of_wheels(subject: Subject) -> None:

@@ -6,11 +6,19 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lockbuild.digest import Sha256, StorePath
-from lockbuild.dockerfile import TEMPLATES, installer_wheel, network_steps, render
+from lockbuild.dockerfile import (
+    TEMPLATES,
+    AssetFile,
+    BundledAsset,
+    installer_wheel,
+    network_steps,
+    render,
+)
 from lockbuild.errors import ImageError
 from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage
 from lockbuild.preflight import ENTRYPOINT
@@ -82,6 +90,21 @@ LOCK = Lock(
 )
 
 
+ASSETS = (
+    BundledAsset(
+        name="weights.pth",
+        files=(AssetFile(context="", path="/app/weights.pth", size=7, sha256=Sha256("5" * 64)),),
+    ),
+    BundledAsset(
+        name="data",
+        files=(
+            AssetFile(context="mean.npz", path="/app/data/mean.npz", size=4, sha256=Sha256("6" * 64)),
+            AssetFile(context="models/m.pth", path="/app/data/models/m.pth", size=5, sha256=Sha256("7" * 64)),
+        ),
+    ),
+)
+
+
 def dockerfile(stack: Stack, manifest: Manifest = MANIFEST) -> str:
     return render(stack, LOCK, manifest, templates=TEMPLATE_TEXTS)["Dockerfile"]
 
@@ -101,6 +124,29 @@ def test_rendered_file_is_the_golden_one(file: str, *, accept: bool) -> None:
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", ".dockerignore"])
+def test_rendered_file_with_assets_is_the_golden_one(file: str, *, accept: bool) -> None:
+    golden = DATA / "dockerfile" / f"{file.lstrip('.')}-assets"
+    text = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=ASSETS)[file]
+    if accept:
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_rendered_dockerfile_with_assets_needs_no_network() -> None:
+    text = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=ASSETS)["Dockerfile"]
+    assert network_steps(text) == ()
+
+
+@pytest.mark.parametrize(
+    "change", [{"path": "/app/x; reboot"}, {"path": "/app/x\nRUN y"}, {"context": "../x"}, {"context": "a b"}]
+)
+def test_asset_that_a_dockerfile_cannot_hold_is_refused(change: dict[str, Any]) -> None:
+    file = replace(ASSETS[1].files[0], **change)
+    with pytest.raises(ImageError, match="that a Dockerfile can hold"):
+        render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=[replace(ASSETS[1], files=(file,))])
 
 
 def test_rendering_twice_gives_the_same_text() -> None:

@@ -32,8 +32,9 @@ from tests.test_dockerfile import LOCK, MANIFEST, STACK
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from lockbuild.dockerfile import BundledAsset
     from lockbuild.folders import StackFolder
     from lockbuild.process import Completed
     from lockbuild.stack import Stack
@@ -103,9 +104,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def make_context(
-    folder: Path, stack: Stack, rootfs: Path, installer: Path, broken: bytes = b""
+    folder: Path,
+    stack: Stack,
+    rootfs: Path,
+    installer: Path,
+    broken: bytes = b"",
+    assets: Sequence[BundledAsset] = (),
 ) -> Manifest:
-    """Write the whole context of *stack* and return the manifest of its wheels."""
+    """Write the whole context of *stack*, but for its assets, and return the manifest of its wheels."""
     wheels = (
         make_wheel(
             folder / "wheels",
@@ -142,7 +148,7 @@ def make_context(
         name: (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")
         for name in TEMPLATES
     }
-    for name, text in render(stack, lock, manifest, templates=templates).items():
+    for name, text in render(stack, lock, manifest, templates=templates, assets=assets).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return manifest

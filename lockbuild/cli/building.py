@@ -10,6 +10,7 @@ from lockbuild.cli.session import (
     console_of,
     json_option,
     keep_going_option,
+    open_lines,
     open_realiser,
     print_json,
     stack_argument,
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def fetch(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
-    """Bring every wheel, source and .deb of STACK into the store.
+    """Bring every wheel, source, .deb and asset of STACK into the store.
 
     After it, nothing else needs a network.
     """
+    from lockbuild.assets import open_parts  # noqa: PLC0415 - not needed for --help
+
     console = console_of(ctx)
-    fetched = open_realiser(ctx, folder, console).fetch()
+    realiser = open_realiser(ctx, folder, console)
+    fetched = realiser.fetch()
+    for line in open_lines(open_parts(realiser.lock)):
+        console.warn(f"not fetched, as the lock is open: {line}")
     if as_json:
         print_json({"fetched": [str(one.path) for one in fetched]})
     elif fetched:

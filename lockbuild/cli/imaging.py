@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from lockbuild.cli.building import fill_wheelhouse
-from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, stack_argument
+from lockbuild.cli.session import (
+    console_of,
+    json_option,
+    open_realiser,
+    print_json,
+    refuse_open,
+    stack_argument,
+)
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.dockerfile import TEMPLATES
 from lockbuild.dockerfile import render as render_texts
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text
-from lockbuild.packing import fill_context, make_manifest, verify_wheelhouse
+from lockbuild.packing import bundled_assets, fill_context, make_manifest, verify_wheelhouse
 from lockbuild.plan import EPOCH
 
 if TYPE_CHECKING:
@@ -44,8 +51,10 @@ def templates() -> dict[str, str]:
 
 def rendered_texts(realiser: Realiser) -> Mapping[str, str]:
     """Return the texts of a build context whose wheels are all in the store."""
+    refuse_open(realiser)
     manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
-    return render_texts(realiser.stack, realiser.lock, manifest, templates=templates())
+    assets = bundled_assets(realiser.stack, realiser.plan, realiser.store)
+    return render_texts(realiser.stack, realiser.lock, manifest, templates=templates(), assets=assets)
 
 
 def image_tag(name: str, lock: Lock) -> str:
@@ -59,6 +68,7 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
     Returns the committed files that changed, and a digest of all rendered texts: they name every file of
     the context by its hash, so the same digest makes the same image.
     """
+    refuse_open(realiser)
     realiser.build(realiser.plan.targets)
     fill_wheelhouse(realiser, folder)
     manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
@@ -69,8 +79,15 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
             details=faults,
             hint="delete the files named above and run `lockbuild build` again",
         )
-    texts = render_texts(realiser.stack, realiser.lock, manifest, templates=templates())
-    fill_context(folder.context, texts=texts, manifest=manifest, plan=realiser.plan, store=realiser.store)
+    texts = rendered_texts(realiser)
+    fill_context(
+        folder.context,
+        texts=texts,
+        manifest=manifest,
+        plan=realiser.plan,
+        store=realiser.store,
+        assets=bundled_assets(realiser.stack, realiser.plan, realiser.store),
+    )
     changed = []
     for name in _COMMITTED:
         target = folder.path / name

@@ -11,14 +11,18 @@ from lockbuild.cli.session import (
     console_of,
     json_option,
     mirrors_of,
+    open_lines,
     open_store,
     print_json,
     settings_of,
     stack_argument,
 )
+from lockbuild.errors import ResolveError
 
 if TYPE_CHECKING:
+    from lockbuild.cli.console import Console
     from lockbuild.folders import StackFolder
+    from lockbuild.locking import Resolved
 
 
 @click.command()
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
 @click.option("--cross-check", is_flag=True, help="Ask both engines; they must pin the same versions.")
 @click.option("--upgrade", is_flag=True, help="Move every pin to the newest that fits.")
 @click.option("-P", "--upgrade-package", "packages", multiple=True, metavar="NAME", help="Let this package move; may be repeated.")
-@click.option("--repin", multiple=True, metavar="NAME", help="Forget the pinned bytes of this build; may be repeated.")
+@click.option("--repin", multiple=True, metavar="NAME", help="Forget the pinned bytes of this build or asset; may be repeated.")
+@click.option("--allow-open", is_flag=True, help="Accept a lock that lacks what cannot be had now.")
 @json_option
 @click.pass_context
 def resolve(  # noqa: PLR0913 - the options, as keywords
@@ -39,11 +44,13 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
     upgrade: bool,
     packages: tuple[str, ...],
     repin: tuple[str, ...],
+    allow_open: bool,
     as_json: bool,
 ) -> None:
     """Resolve STACK into pylock.toml, pylock.build.toml, requirements.txt and lockbuild.lock.
 
-    Only this command writes locks. What has not changed in the stack keeps its pins.
+    Only this command writes locks. What has not changed in the stack keeps its pins. Where something cannot
+    be had and never was, the lock says so, all else is locked, and the exit code is 4.
     """
     from lockbuild.locking import ResolveOptions  # noqa: PLC0415 - heavy
     from lockbuild.locking import resolve as resolve_stack  # noqa: PLC0415
@@ -56,7 +63,7 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
             cross_check=cross_check,
             upgrade=upgrade,
             upgrade_packages=frozenset(canonicalize_name(name) for name in packages),
-            repin=frozenset(canonicalize_name(name) for name in repin),
+            repin=frozenset(repin),
         ),
         mirrors=lambda names: mirrors_of(settings, names),
         store=open_store(settings),
@@ -69,10 +76,21 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
                 "changed": list(resolved.changed),
                 "moved": list(resolved.moved),
                 "unpinned": list(resolved.unpinned),
+                "open": [{"name": name, "reason": reason} for name, reason in resolved.open],
                 "lock": resolved.lock.digest,
             }
         )
-        return
+    else:
+        _say(resolved, folder, console)
+    if resolved.open and not allow_open:
+        raise ResolveError(
+            f"{folder.label}: the lock is written, but {len(resolved.open)} of its parts are open",
+            details=open_lines(resolved.open),
+            hint="resolve again where they can be had, or accept it with `--allow-open`: images wait, all else does not",
+        )
+
+
+def _say(resolved: Resolved, folder: StackFolder, console: Console) -> None:
     for line in resolved.moved:
         click.echo(line)
     if resolved.engines[1:]:
@@ -81,6 +99,8 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
         console.note(f"{folder.label}: wrote {', '.join(resolved.changed)}")
     else:
         console.note(f"{folder.label}: the lock is up to date")
+    for line in open_lines(resolved.open):
+        console.warn(f"open: {line}")
     if resolved.unpinned:
         console.note(
             f"not built yet, so without a hash: {', '.join(resolved.unpinned)}; "

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lockbuild.errors import LockError
 from lockbuild.folders import find_stack
 from lockbuild.settings import load_settings
 from lockbuild.stack import from_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lockbuild.builders import Builder
     from lockbuild.cli.console import Console
@@ -28,9 +29,11 @@ __all__ = [
     "console_of",
     "json_option",
     "keep_going_option",
+    "open_lines",
     "open_realiser",
     "open_store",
     "print_json",
+    "refuse_open",
     "settings_of",
     "stack_argument",
 ]
@@ -105,6 +108,30 @@ def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
         archives=tuple(sorted(archives.items())),
         snapshots=settings.snapshots,
     )
+
+
+def open_lines(parts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return a line of a table for each open part of a lock: what it is, and why it is open."""
+    width = max((len(name) for name, _ in parts), default=0)
+    return tuple(f"{name:<{width}}  {reason}" for name, reason in parts)
+
+
+def refuse_open(realiser: Realiser) -> None:
+    """Refuse to make an image of a lock that does not say all that belongs into it.
+
+    Raises:
+        LockError: With a line for each part that is open.
+    """
+    from lockbuild.assets import open_parts  # noqa: PLC0415 - not needed for --help
+
+    parts = open_parts(realiser.lock)
+    if parts:
+        names = ", ".join(name for name, _ in parts)
+        raise LockError(
+            f"the lock of `{realiser.stack.name}` is open, which no image can be made of: {names}",
+            details=open_lines(parts),
+            hint="`lockbuild resolve` where these can be had",
+        )
 
 
 def builder_of(settings: Settings) -> Builder:

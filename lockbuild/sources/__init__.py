@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 from lockbuild.errors import FetchError
 from lockbuild.sources.download import Downloader, Stopped
+from lockbuild.sources.first import First, Unpinned, first
 from lockbuild.sources.http import Client, Fault, Limits, is_file
 from lockbuild.sources.index import Pages, ProjectFile, local_path
+from lockbuild.sources.kinds import HEAD, fault_of_kind
 from lockbuild.sources.places import Mirrors
 from lockbuild.sources.projects import project_files, sdist
 
@@ -30,11 +32,16 @@ if TYPE_CHECKING:
     from lockbuild.progress import Phase, Progress
 
 __all__ = [
+    "HEAD",
     "Fetched",
+    "First",
     "Limits",
     "Mirrors",
     "ProjectFile",
+    "Unpinned",
+    "fault_of_kind",
     "fetch",
+    "first",
     "project_files",
     "sdist",
     "sizes",

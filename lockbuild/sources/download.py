@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lockbuild.derivation import FolderArchive, IndexFile, PoolFile
+from lockbuild.derivation import Addresses, FolderArchive, IndexFile, PoolFile
 from lockbuild.errors import FetchError
 from lockbuild.sources.http import Fault, is_file, redact
 from lockbuild.sources.index import local_path
+from lockbuild.sources.kinds import page_in
 from lockbuild.sources.places import Place, places
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from lockbuild.sources.index import Pages
     from lockbuild.sources.places import Mirrors
 
-__all__ = ["CHUNK", "Downloader", "Stopped"]
+__all__ = ["CHUNK", "Downloader", "Stopped", "extent", "told"]
 
 CHUNK = 1024 * 1024
 _GONE = frozenset({404, 410})
@@ -132,7 +133,7 @@ class Downloader:
         headers = {"Range": f"bytes={begun_before}-"} if begun_before else {}
         try:
             with self.client.open(address, headers=headers) as answer:
-                start, total = _extent(answer)
+                start, total = extent(answer)
                 if fetch.size is not None and total is not None and total != fetch.size:
                     raise _wrong_size(
                         fetch, total, head=next(answer.chunks(512), b"") if start == 0 else b""
@@ -291,7 +292,7 @@ def _copy(address: str, fetch: Fetch, part: _Part) -> None:
         raise wrong
 
 
-def _extent(answer: Answer) -> tuple[int, int | None]:
+def extent(answer: Answer) -> tuple[int, int | None]:
     """Return where the body of *answer* begins in the file, and how long the whole file is."""
     if answer.status == _PARTIAL:
         found = re.fullmatch(
@@ -311,38 +312,37 @@ def _hashes(fetch: Fetch, found: str) -> tuple[str, ...]:
 def _wrong_bytes(fetch: Fetch, part: _Part) -> Fault:
     if fetch.size not in (None, part.position):
         return _wrong_size(fetch, part.position, head=part.head())
-    page = _html(part.head())
+    page = page_in(part.head())
     return Fault(page or "wrong bytes", details=_hashes(fetch, part.sha256))
 
 
 def _wrong_size(fetch: Fetch, found: int | None, *, head: bytes) -> Fault:
     length = f"{found} bytes" if found is not None else f"more than {fetch.size} bytes"
     return Fault(
-        _html(head) or "wrong size", details=(f"expected {fetch.size} bytes", f"found    {length}")
+        page_in(head) or "wrong size", details=(f"expected {fetch.size} bytes", f"found    {length}")
     )
-
-
-def _html(head: bytes) -> str | None:
-    """Return words for a page that came instead of a file: of a login, a proxy, a download counter."""
-    text = head.decode(errors="replace")
-    if not re.match(r"\s*(<!doctype html|<html|<head)", text, re.IGNORECASE):
-        return None
-    title = re.search(r"<title>([^<]{1,60})", text, re.IGNORECASE)
-    named = "".join(c for c in title[1] if c.isprintable()).strip() if title else ""
-    return f"an HTML page came instead of the file{f': `{named}`' if named else ''}"
 
 
 def _failure(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> FetchError:
     if not tried:
         return _nowhere(fetch)
-    lines: list[str] = []
-    for place, fault in tried:
-        lines.append(f"{redact(place.address)}: {fault}")
-        lines.extend(f"  {detail}" for detail in fault.details)
     wrong = any(fault.details for _, fault in tried)
     message = "no place has the locked bytes" if wrong else "cannot be fetched"
     hint = _hint(fetch, tried, mirrors)
-    return FetchError(f"`{fetch.filename}`: {message}", details=tuple(lines), hint=hint)
+    return FetchError(
+        f"`{fetch.filename}`: {message}",
+        details=told((place.address, fault) for place, fault in tried),
+        hint=hint,
+    )
+
+
+def told(tried: Iterable[tuple[str, Fault]]) -> tuple[str, ...]:
+    """Return a line for each address and its fault, with the fault's details below it."""
+    lines: list[str] = []
+    for address, fault in tried:
+        lines.append(f"{redact(address)}: {fault}")
+        lines.extend(f"  {detail}" for detail in fault.details)
+    return tuple(lines)
 
 
 def _nowhere(fetch: Fetch) -> FetchError:
@@ -366,7 +366,7 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
     statuses = {fault.status for _, fault in tried}
     again = "lock again with `lockbuild resolve --upgrade`"
     if any(fault.details for _, fault in tried):
-        return f"ask another mirror ({_keys(fetch)}); find out why the bytes differ before you {again}"
+        return _hint_on_other_bytes(fetch, again)
     if statuses & _DENIED:
         hosts = sorted({urlsplit(place.address).hostname or "" for place, _ in tried})
         return f"give credentials for {', '.join(hosts)} in the configured address or in ~/.netrc"
@@ -383,7 +383,18 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
             )
         if not dict(mirrors.snapshots).get(where.vendor):
             return f"configure a snapshot archive (key `snapshots.{where.vendor}`), or {again}"
-    return f"configure a further mirror ({_keys(fetch)}), or {again}"
+    key = _keys(fetch)
+    return f"name {key}" if isinstance(where, Addresses) else f"configure a further mirror ({key}), or {again}"
+
+
+def _hint_on_other_bytes(fetch: Fetch, again: str) -> str:
+    why = "find out why the bytes differ before you"
+    if not isinstance(fetch.where, Addresses):
+        return f"ask another mirror ({_keys(fetch)}); {why} {again}"
+    return (
+        f"name {_keys(fetch)}; {why} correct the sha256 there, or forget one that only the lock has"
+        f" with `lockbuild resolve --repin {fetch.filename}`"
+    )
 
 
 def _keys(fetch: Fetch) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.edits import Edit, Graft, Patch, Substitute
+from lockbuild.stack.assets import Asset
 from lockbuild.target import Target
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Apt",
+    "Asset",
     "Base",
     "BuildSpec",
     "DebianBase",
@@ -194,6 +196,9 @@ class Stack:
     env: tuple[tuple[str, str], ...] = ()
     """Environment variables of the image, sorted by name."""
     mounts: tuple[Mount, ...] = ()
+    """Those that assets ask for are among them."""
+    assets: tuple[Asset, ...] = ()
+    """In the order of the stack file."""
     gpu: str = "none"
     """Whether the image's command needs a GPU: `none`, `optional` or `required`."""
     imports: tuple[str, ...] = ()
@@ -213,6 +218,11 @@ class Stack:
                 return spec
         raise KeyError(name)
 
+    @property
+    def bundles(self) -> tuple[Asset, ...]:
+        """The assets that the image has."""
+        return tuple(asset for asset in self.assets if asset.bundled)
+
     def pinned_sources(self) -> tuple[NamedSource, ...]:
         """Return what every build is made of, then every further source, as the stack file has them."""
         return (*(NamedSource(name=spec.name, source=spec.source) for spec in self.builds), *self.sources)
@@ -229,6 +239,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
     """Return the stack that an accepted *document* describes."""
     python = document.get("python", {})
     preflight = document.get("preflight", {})
+    assets = tuple(_asset(table) for table in document.get("asset", ()))
     return Stack(
         name=document["name"],
         summary=document.get("summary", ""),
@@ -260,7 +271,11 @@ def from_document(document: Mapping[str, Any]) -> Stack:
             for table in document.get("source", ())
         ),
         env=_pairs(document.get("env", {})),
-        mounts=tuple(_make(Mount, table) for table in document.get("mount", ())),
+        mounts=(
+            *(_make(Mount, table) for table in document.get("mount", ())),
+            *(_mount(asset) for asset in assets if not asset.bundled),
+        ),
+        assets=assets,
         gpu=preflight.get("gpu", "none"),
         imports=tuple(preflight.get("imports", ())),
         checks=tuple(preflight.get("checks", ())),
@@ -275,6 +290,25 @@ def file_name_of(url: str) -> str:
 
 def _pinned_wheel(table: Mapping[str, Any]) -> PinnedWheel:
     return _make(PinnedWheel, {"filename": file_name_of(table["url"][0]), **table})
+
+
+def _asset(table: Mapping[str, Any]) -> Asset:
+    # A pointer of Git LFS names the sha256 of the content.
+    sha256 = table.get("sha256") or table.get("lfs-oid")
+    plain = {key: table[key] for key in table if key in Asset.__slots__ and key != "members"}
+    checksums = tuple((key, table[key]) for key in ("sha1", "git-blob") if key in table)
+    members = _pairs(table.get("members", {}))
+    return _make(Asset, {**plain, "sha256": sha256, "checksums": checksums, "members": members})
+
+
+def _mount(asset: Asset) -> Mount:
+    licence = f", licence {asset.license}" if asset.license else ""
+    return Mount(
+        path=asset.path,
+        holds=asset.holds,
+        why=asset.why or f"`{asset.name}`{licence}, is not in the image",
+        optional=asset.policy == "optional-mount",
+    )
 
 
 def _edit(table: Mapping[str, Any]) -> Edit:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from lockbuild.errors import StackError
 from lockbuild.stack import file_name_of
+from lockbuild.stack.asset_tables import AssetTable, check_places
 from lockbuild.stack.faults import described
 
 if TYPE_CHECKING:
@@ -401,9 +402,15 @@ class StackDocument(_Table):
     build: Annotated[list[BuildTable], AfterValidator(_unique)] = []
     source: Annotated[list[NamedSourceTable], AfterValidator(_unique)] = []
     env: dict[Variable, Value] = {}
+    asset: Annotated[list[AssetTable], AfterValidator(_unique)] = []
     mount: Annotated[list[MountTable], AfterValidator(_unique_paths)] = []
     preflight: PreflightTable = PreflightTable()
     image: ImageTable = ImageTable()
+
+    @model_validator(mode="after")
+    def _places_apart(self) -> StackDocument:
+        check_places(self.asset, (mount.path for mount in self.mount))
+        return self
 
     @model_validator(mode="after")
     def _one_origin(self) -> StackDocument:

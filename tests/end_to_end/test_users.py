@@ -109,7 +109,7 @@ def users(filled: Filled, home: Path) -> Project:
 @pytest.fixture
 def subordinate_ids(users: Project, home: Path) -> Iterator[None]:
     """Ids that the user may give to others, for one test; what was made with them goes too."""
-    need("newuidmap", "newgidmap")
+    need("newuidmap")
     files = [home / "etc" / name for name in ("subuid", "subgid")]
     for file in files:
         file.write_text("somebody:700000:65536\n")

@@ -1,0 +1,186 @@
+"""A file whose sha256 nobody has told: fetched once, looked at closely, so that its bytes can be pinned."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lockbuild.digest import Sha256
+from lockbuild.errors import FetchError
+from lockbuild.sources.download import CHUNK, Stopped, extent, told
+from lockbuild.sources.http import Client, Fault, Limits, is_file
+from lockbuild.sources.index import local_path
+from lockbuild.sources.kinds import HEAD, fault_of_kind
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from lockbuild.sources.http import Answer
+
+__all__ = ["First", "Unpinned", "first"]
+
+_VALIDATORS = ("ETag", "Last-Modified")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpinned:
+    """A file and what little is known of it."""
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str | None = None
+    checksums: tuple[tuple[str, str], ...] = ()
+    """`sha1` or `git-blob`, and its digits."""
+    size: int | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class First:
+    """The file that came, and its bytes."""
+
+    file: Path
+    sha256: Sha256
+    size: int
+
+
+def first(wanted: Unpinned, *, into: Path, stop: threading.Event, limits: Limits = Limits()) -> First:  # noqa: B008
+    """Fetch *wanted* from the first address that gives what fits all that is known of it.
+
+    Args:
+        into: A folder of the caller's own; the file is `<into>/file`.
+        stop: When set, the download ends.
+
+    Raises:
+        FetchError: No address gives it; the details say why, address by address.
+        Stopped: *stop* was set.
+    """
+    client = Client(limits=limits, connections=1, stop=stop)
+    tried: list[tuple[str, Fault]] = []
+    file = into / "file"
+    try:
+        for url in wanted.urls:
+            try:
+                _bring(client, url, wanted, file, stop)
+                return _looked_at(wanted, file)
+            except Fault as fault:
+                if stop.is_set():
+                    raise Stopped from fault
+                tried.append((url, fault))
+    finally:
+        client.close()
+    raise FetchError(
+        f"`{wanted.name}`: no address gives the file",
+        details=told(tried),
+        hint="name another `url` in the stack, or try again where it can be reached",
+    )
+
+
+def _bring(client: Client, url: str, wanted: Unpinned, file: Path, stop: threading.Event) -> None:
+    with file.open("wb") as target:
+        if is_file(url):
+            _copy(url, target)
+            return
+        transfer = _Transfer(client=client, url=url, wanted=wanted, target=target, stop=stop)
+        client.persist(url, transfer.once, reached=target.tell)
+
+
+def _copy(url: str, target: BinaryIO) -> None:
+    try:
+        with local_path(url).open("rb") as source:
+            while chunk := source.read(CHUNK):
+                target.write(chunk)
+    except FileNotFoundError as error:
+        raise Fault(f"there is no file {error.filename}", status=404) from error
+
+
+class _Transfer:
+    """One address; a try goes on where the one before it broke off, if the server says it is the same file."""
+
+    def __init__(
+        self, *, client: Client, url: str, wanted: Unpinned, target: BinaryIO, stop: threading.Event
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._wanted = wanted
+        self._target = target
+        self._stop = stop
+        self._validator = ""
+
+    def once(self) -> None:
+        """Ask for what is missing, and write it down."""
+        target, headers = self._target, {}
+        if target.tell() and self._validator:
+            headers = {"Range": f"bytes={target.tell()}-", "If-Range": self._validator}
+        with self._client.open(self._url, headers=headers) as answer:
+            start, total = extent(answer)
+            if not headers or start != target.tell():
+                target.seek(0)
+                target.truncate()
+            self._validator = _validator(answer)
+            ends = total is not None or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+            if not ends and self._wanted.size is None:
+                raise Fault("the server does not say how long the file is, and neither does `size` in the stack")
+            if self._wanted.size is not None and total not in (None, self._wanted.size):
+                raise _wrong_size(self._wanted.size, total, next(answer.chunks(HEAD), b"") if not start else b"")
+            self._pour(answer)
+        expected = total if total is not None else self._wanted.size
+        if expected is not None and target.tell() < expected:
+            raise Fault("the server closed the connection before the end", again=True)
+
+    def _pour(self, answer: Answer) -> None:
+        seen = self._target.tell()
+        for chunk in answer.chunks(CHUNK):
+            if self._stop.is_set():
+                raise Stopped
+            # The first piece says whether the rest is worth the wait.
+            if not seen and len(chunk) >= HEAD and (fault := fault_of_kind(chunk[:HEAD], self._wanted.type)):
+                raise Fault(fault)
+            seen += self._target.write(chunk)
+            if self._wanted.size is not None and seen > self._wanted.size:
+                raise _wrong_size(self._wanted.size, None, chunk[:HEAD])
+
+
+def _validator(answer: Answer) -> str:
+    """Return what tells this file from a later one at the same address; a weak tag does not."""
+    values = (answer.headers.get(name, "") for name in _VALIDATORS)
+    return next((value for value in values if value and not value.startswith("W/")), "")
+
+
+def _looked_at(wanted: Unpinned, file: Path) -> First:
+    """Return the file, once nothing that is known of it speaks against it."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(HEAD)
+    fault = fault_of_kind(head, wanted.type) or ("it is empty" if not size else None)
+    if fault:
+        raise Fault(fault)
+    if wanted.size not in (None, size):
+        raise _wrong_size(wanted.size or 0, size, head)
+    hashes = _hashes(file, size)
+    expected = ((("sha256", wanted.sha256),) if wanted.sha256 else ()) + wanted.checksums
+    for name, digits in expected:
+        if hashes[name] != digits:
+            raise Fault("wrong bytes", details=(f"expected {name} {digits}", f"found    {name} {hashes[name]}"))
+    return First(file=file, sha256=Sha256(hashes["sha256"]), size=size)
+
+
+def _hashes(file: Path, size: int) -> dict[str, str]:
+    sha1: Callable[..., hashlib._Hash] = partial(hashlib.sha1, usedforsecurity=False)
+    digests = {"sha256": hashlib.sha256(), "sha1": sha1(), "git-blob": sha1(b"blob %d\0" % size)}
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            for digest in digests.values():
+                digest.update(chunk)
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def _wrong_size(expected: int, found: int | None, head: bytes) -> Fault:
+    length = f"{found} bytes" if found is not None else f"more than {expected} bytes"
+    reason = fault_of_kind(head, None) or "wrong size"
+    return Fault(reason, details=(f"expected {expected} bytes", f"found    {length}"))
