@@ -35,7 +35,7 @@ class StorePath(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> StorePath:
+    def __new__(cls, text: str) -> StorePath:  # noqa: D102 - documented with the class
         digest, dash, name = text.partition("-")
         if (
             len(digest) != _DIGEST_CHARACTERS

@@ -41,6 +41,7 @@ LOCK_FILE = "lockbuild.lock"
 _LOCK_VERSION = 1
 _RUNTIME_LOCK = "pylock.toml"
 _REQUIREMENTS = "requirements.txt"
+_NOT_WRITTEN = Sha256("")
 _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!~:%-]*")
 
 
@@ -141,8 +142,8 @@ class Lock:
     pins: tuple[BuiltPin, ...] = ()
     assets: tuple[LockedAsset, ...] = ()
     """Those that the image has, sorted by name."""
-    digest: Sha256 = Sha256("")
-    """Digest of all files together; empty until they are written."""
+    digest: Sha256 = _NOT_WRITTEN
+    """Digest of all files together."""
 
     def build_environment(self, name: str) -> tuple[LockedPackage, ...]:
         """Return the packages of the build environment called *name*.
@@ -233,8 +234,7 @@ def _pylock(
     return {
         "lock-version": "1.0",
         "environments": [
-            f"python_version == '{target.python}' and sys_platform == 'linux'"
-            f" and platform_machine == '{target.machine}'"
+            f"python_version == '{target.python}' and sys_platform == 'linux' and platform_machine == '{target.machine}'"
         ],
         "requires-python": f"=={target.python}.*",
         "created-by": "lockbuild",

@@ -358,8 +358,8 @@ def _install_command(installer: str, *, built: bool) -> tuple[str, ...]:
     return (
         "/bin/sh",
         "-euc",
-        f"python3 {_INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
-        f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}",
+        (f"python3 {_INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
+        f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}"),
     )
 
 
@@ -391,6 +391,6 @@ def _wheel_command(archive: str | None, subdirectory: str | None) -> tuple[str, 
     return (
         "/bin/sh",
         "-euc",
-        f"{enter}; python3 -m pip wheel --no-index --no-deps --no-build-isolation"
-        " --no-cache-dir --disable-pip-version-check --verbose --wheel-dir /build/out .",
+        (f"{enter}; python3 -m pip wheel --no-index --no-deps --no-build-isolation"
+        " --no-cache-dir --disable-pip-version-check --verbose --wheel-dir /build/out ."),
     )

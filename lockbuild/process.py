@@ -73,7 +73,7 @@ def run(
     """
     words = tuple(str(word) for word in argv)
     try:
-        ended = subprocess.run(  # noqa: S603 - the callers build argument vectors, never shell text
+        ended = subprocess.run(
             words,
             env=None if env is None else dict(env),
             cwd=cwd,

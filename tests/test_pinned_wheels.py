@@ -143,7 +143,7 @@ def test_a_build_may_need_a_pinned_wheel(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"sha256": "4adf"}, "`python.wheel[pinned].sha256`: found \"4adf\", expected a sha256"),
+        ({"sha256": "4adf"}, '`python.wheel[pinned].sha256`: found "4adf", expected a sha256'),
         ({"version": "3.0"}, "expected `name` and `version` of the wheel"),
         ({"url": ["https://example.invalid/x"]}, "a wheel's name, or `filename`"),
         ({"url": []}, "`python.wheel[pinned].url`: found [], expected at least one entry"),

@@ -270,7 +270,7 @@ def test_index_that_does_not_answer_cannot_be_fetched() -> None:
 
 
 @pytest.mark.parametrize("head", [True, False])
-def test_size_is_told_with_and_without_head(root: Path, head: bool) -> None:  # noqa: FBT001
+def test_size_is_told_with_and_without_head(root: Path, head: bool) -> None:
     with faulty_server(root, {PATH: Fault(head=head)}) as server:
         assert sizes([server.url + PATH], limits=LIMITS) == {server.url + PATH: SIZE}
         assert server.sent[PATH] <= 1

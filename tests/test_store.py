@@ -163,7 +163,7 @@ def test_listing_refuses_what_is_neither_file_nor_folder(
 
 
 def test_listing_refuses_names_that_are_not_utf8(tmp_path: Path) -> None:
-    with open(os.fsencode(tmp_path) + b"/caf\xe9", "wb"):  # noqa: PTH123
+    with open(os.fsencode(tmp_path) + b"/caf\xe9", "wb"):
         pass
     with pytest.raises(StoreError, match="not UTF-8"):
         listing(tmp_path)

@@ -445,6 +445,6 @@ def test_difference_outside_all_members_is_said(tmp_path: Path) -> None:
         ("demo.whl", False),
     ],
 )
-def test_wheel_matches_a_target(filename: str, fits: bool) -> None:  # noqa: FBT001
+def test_wheel_matches_a_target(filename: str, fits: bool) -> None:
     target = Target(python="3.11", platform="linux_x86_64", glibc="2.36")
     assert wheel_matches(filename, target) is fits

@@ -179,7 +179,7 @@ def _import(client: DockerClient, rootfs: Path, image: str) -> None:
         "-",
         ".",
     ]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as packing:  # noqa: S603
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as packing:
         try:
             client.api.import_image_from_stream(packing.stdout, repository=repository, tag=tag)
             errors = packing.stderr.read() if packing.stderr else b""

@@ -219,7 +219,7 @@ def _start(bwrap: Path, arguments: tuple[str, ...], task: BuildTask) -> _Sandbox
     go, tell_go = os.pipe()
     info, tell_info = os.pipe()
     try:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", watch.__file__, str(tell_ready), str(go)),
                 *(str(bwrap), "--info-fd", str(tell_info), *arguments, "--"),

@@ -200,7 +200,7 @@ def no_wheel(
     return ResolveError(
         f"`{package}` has no wheel for the target",
         details=(*details, *(found if len(found) > 1 else ()), f"the target accepts: {accepts}"),
-        hint=f"declare `{package.split()[0]}` under [[build]], or ask for a version that has a wheel",
+        hint=f"declare `{package.split(maxsplit=1)[0]}` under [[build]], or ask for a version that has a wheel",
     )
 
 

@@ -129,7 +129,7 @@ def _special(mode: int) -> str:
 
 def _content(folder: Path, path: str, kind: EntryKind, hashes: dict[str, Sha256]) -> str:
     if kind == "symlink":
-        target = os.readlink(folder / path)  # noqa: PTH115 - a Path would tidy `a//b` into `a/b`
+        target = os.readlink(folder / path)  # a Path would tidy `a//b` into `a/b`
         return _utf8(target, f"the target of `{path}`")
     return hashes.get(path, "")
 
@@ -183,7 +183,7 @@ def _changed(path: str, old: Entry | None, new: Entry | None) -> str:
 def hash_file(path: Path) -> Sha256:
     """Return the sha256 of a file's bytes."""
     # A symlink put there in the meantime is not followed.
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
         return Sha256(hashlib.file_digest(file, "sha256").hexdigest())
 
 

@@ -91,7 +91,7 @@ def serve_index(
             else:
                 self._answer(404, b"not found", "text/plain")
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 - the name http.server looks for
 
         def _file(self, name: str, data: bytes) -> None:
             if name in faults.flip:
@@ -169,7 +169,7 @@ def _files_of(folder: Path, project: str) -> list[Path]:
 
 def _project(filename: str) -> str:
     if filename.endswith(".whl"):
-        stem = filename.split("-")[0]
+        stem = filename.split("-", maxsplit=1)[0]
     else:
         stem = filename.removesuffix(".zip").removesuffix(".tar.gz").rpartition("-")[0]
     return re.sub(r"[-_.]+", "-", stem).lower()

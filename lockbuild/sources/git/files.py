@@ -82,7 +82,7 @@ def _write_one(objects: Objects, entry: Entry, file: Path) -> tuple[int, bytes]:
             head.extend(piece[: _POINTER_BYTES + 1])
         stream.write(piece)
 
-    with open(os.open(file, flags, 0o600), "wb") as stream:  # noqa: PTH123 - a symlink is not followed
+    with open(os.open(file, flags, 0o600), "wb") as stream:  # a symlink is not followed
         size = objects.copy(entry.id, take)
         # Whatever mask the user has for new files.
         os.fchmod(stream.fileno(), 0o755 if entry.kind == "executable" else 0o644)
