@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from lockbuild.derivation import (
+    INTERPRETER_FOLDER,
     Addresses,
     BesideFile,
     Build,
@@ -21,6 +22,7 @@ from lockbuild.derivation import (
     Where,
     rootfs_command,
 )
+from lockbuild.digest import parse_sha256
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name, closure
@@ -30,10 +32,20 @@ if TYPE_CHECKING:
 
     from lockbuild.digest import StorePath
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
-    from lockbuild.stack import BuildSpec, Source, Stack
+    from lockbuild.stack import BuildSpec, Interpreter, Source, Stack, Standalone
     from lockbuild.target import Target
 
-__all__ = ["EPOCH", "INSTALLER", "ROOTS", "Missing", "Plan", "make_plan", "missing"]
+__all__ = [
+    "EPOCH",
+    "INSTALLER",
+    "ROOTS",
+    "Missing",
+    "Plan",
+    "compilers",
+    "make_plan",
+    "missing",
+    "search_path",
+]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
@@ -145,6 +157,25 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
     )
 
 
+def search_path(interpreter: Interpreter) -> str:
+    """Return the PATH on which `python3` is the stack's."""
+    # By way of the links in /usr/local/bin, an older Python makes virtual environments that do not work.
+    return f"{INTERPRETER_FOLDER}/bin:{_SYSTEM_PATH}" if interpreter.standalone else _SYSTEM_PATH
+
+
+def compilers(interpreter: Interpreter, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that name the compilers and linkers for extensions, beside a build's *own*.
+
+    A Python from Debian knows Debian's. A standalone one remembers the clang and the archiver of the machine
+    that it was made on, which the toolchain has not.
+    """
+    if interpreter.standalone is None:
+        return {}
+    cc, cxx = own.get("CC", "gcc"), own.get("CXX", "g++")
+    linkers = {"LDSHARED": f"{cc} -shared", "LDCXXSHARED": f"{cxx} -shared"}
+    return {"AR": "ar", "CC": cc, "CXX": cxx, **linkers}
+
+
 class _Planner:
     """Collects derivations while it walks from builds to what they need."""
 
@@ -156,6 +187,7 @@ class _Planner:
         self._waiting: list[str] = []
         self._roots: dict[str, StorePath] = {}
         self._sources = {source.name: source.source for source in stack.pinned_sources()}
+        self._path = search_path(stack.interpreter)
         self._resolve_hint = f"lockbuild resolve {stack.name}"
 
     def _add(self, derivation: Derivation) -> StorePath:
@@ -190,6 +222,12 @@ class _Planner:
         file = LockedFile(filename=deb.filename, sha256=deb.sha256, size=deb.size)
         return self._fetch(file, where)
 
+    def _standalone(self, archive: Standalone) -> Fetch:
+        file = LockedFile(
+            filename=archive.filename, sha256=parse_sha256(archive.sha256), size=archive.size
+        )
+        return self._fetch(file, Addresses(urls=archive.url))
+
     def root(self, root: str) -> StorePath:
         if root not in self._roots:
             self._roots[root] = self._make_root(root)
@@ -197,15 +235,20 @@ class _Planner:
 
     def _make_root(self, root: str) -> StorePath:
         debs = [deb for deb in self._lock.debs if root in deb.roots]
+        inputs = [(deb.filename, self._deb(deb).path) for deb in debs]
+        interpreter = None
+        if standalone := self._stack.interpreter.standalone:
+            interpreter = (self._stack.target.python, standalone.filename)
+            inputs.append((standalone.filename, self._standalone(standalone).path))
         return self._add(
             Build(
                 name=f"{self._stack.base.debian.suite}-{root}",
                 kind="rootfs",
                 system=self._stack.target.system,
                 toolchain=None,
-                command=rootfs_command(self._stack.base.debian.suite, debs),
+                command=rootfs_command(self._stack.base.debian.suite, debs, interpreter=interpreter),
                 env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
-                inputs=tuple(sorted((deb.filename, self._deb(deb).path) for deb in debs)),
+                inputs=tuple(sorted(inputs)),
             )
         )
 
@@ -237,7 +280,7 @@ class _Planner:
             patches=patches,
             grafts={name: self._source(name).path for name in sorted(grafts)},
             epoch=EPOCH,
-            path_env=_SYSTEM_PATH,
+            path_env=self._path,
         )
         return self._add(build), None
 
@@ -259,6 +302,7 @@ class _Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
+        path = (("PATH", self._path),) if self._stack.interpreter.standalone else ()
         return self._add(
             Build(
                 name=f"{spec.name}-environment",
@@ -266,7 +310,7 @@ class _Planner:
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
                 command=_install_command(installer, built=any(not p.wheel for p in wanted)),
-                env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
+                env=(*path, ("SOURCE_DATE_EPOCH", str(EPOCH))),
                 inputs=tuple(sorted(inputs)),
             )
         )
@@ -284,12 +328,13 @@ class _Planner:
         self._waiting.pop()
         place = f"{_INPUTS}/{_ENVIRONMENT}"
         env = {
-            "PATH": f"{place}/bin:{_SYSTEM_PATH}",
+            "PATH": f"{place}/bin:{self._path}",
             "PYTHONPATH": place,
             "SOURCE_DATE_EPOCH": str(EPOCH),
         }
         if self._stack.target.cuda_architectures:
             env["TORCH_CUDA_ARCH_LIST"] = ";".join(self._stack.target.cuda_architectures)
+        env |= compilers(self._stack.interpreter, dict(spec.env))
         return self._add(
             Build(
                 name=f"{spec.name}-{spec.version}",
