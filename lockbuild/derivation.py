@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lockbuild.lock import LockedDeb
 
 __all__ = [
+    "INTERPRETER_FOLDER",
     "SANDBOX_VERSION",
     "Addresses",
     "ArchiveMembers",
@@ -41,6 +42,10 @@ __all__ = [
 
 SANDBOX_VERSION = 1
 """Raised whenever the sandbox changes in a way that can change what a build gives."""
+
+
+INTERPRETER_FOLDER = "/opt/python"
+"""Where a standalone Python is in a root file system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +203,17 @@ class Build:
 Derivation = Fetch | Build
 
 
-def rootfs_command(suite: str, debs: Iterable[LockedDeb]) -> tuple[str, ...]:
+def rootfs_command(
+    suite: str, debs: Iterable[LockedDeb], *, interpreter: tuple[str, str] | None = None
+) -> tuple[str, ...]:
     """Return the command of the `rootfs` build that installs *debs*.
 
     Options first, as long words (`--suite=bookworm`, `--architecture=amd64`), then every package of the
-    root as `NAME=VERSION`, sorted: nothing is left for a solver to choose.
+    root as `NAME=VERSION`, sorted: nothing is left for a solver to choose. A standalone interpreter is one
+    more option: `--interpreter=3.8:/opt/python:cpython-….tar.gz`.
+
+    Args:
+        interpreter: Python version that a standalone interpreter must have, and the input that holds it.
 
     Raises:
         ValueError: The packages are of no architecture, or of several.
@@ -213,7 +224,11 @@ def rootfs_command(suite: str, debs: Iterable[LockedDeb]) -> tuple[str, ...]:
         msg = f"packages of one architecture were expected, found {architectures}"
         raise ValueError(msg)
     pins = sorted(f"{deb.package}={deb.version}" for deb in debs)
-    return (f"--suite={suite}", f"--architecture={architectures[0]}", *pins)
+    options = [f"--suite={suite}", f"--architecture={architectures[0]}"]
+    if interpreter:
+        version, archive = interpreter
+        options.append(f"--interpreter={version}:{INTERPRETER_FOLDER}:{archive}")
+    return (*options, *pins)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import category
 
+from lockbuild.derivation import INTERPRETER_FOLDER
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
-from lockbuild.plan import EPOCH, INSTALLER
+from lockbuild.plan import EPOCH, INSTALLER, compilers, search_path
 from lockbuild.preflight import FOLDER, PROGRAMS, entrypoint, preflight_texts
 
 if TYPE_CHECKING:
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
     from lockbuild.stack import Image, Stack
     from lockbuild.wheelhouse import Manifest
 
-__all__ = ["PREFIX", "TEMPLATES", "AssetFile", "BundledAsset", "installer_wheel", "network_steps", "render"]
+__all__ = [
+    "PREFIX",
+    "TEMPLATES",
+    "AssetFile",
+    "BundledAsset",
+    "installer_wheel",
+    "network_steps",
+    "render",
+]
 
 TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
 """Names of the templates that `render` wants."""
@@ -176,6 +185,12 @@ def _values(
     _check("variable", (name for name, _ in stack.env), "env")
     account = _account(stack.image)
     common = {"LANG": "C.UTF-8", "PATH": _PATH}
+    toolchain = {
+        "LANG": "C.UTF-8",
+        "PATH": search_path(stack.interpreter),
+        "SOURCE_DATE_EPOCH": str(EPOCH),
+        **compilers(stack.interpreter, {}),
+    }
     return {
         "account": account,
         "assets": assets,
@@ -189,8 +204,16 @@ def _values(
         "preflight": FOLDER,
         "prefix": PREFIX,
         "stack": stack,
-        "toolchain_env": sorted((common | {"SOURCE_DATE_EPOCH": str(EPOCH)}).items()),
+        "python": _python(stack),
+        "toolchain_env": sorted(toolchain.items()),
     }
+
+
+def _python(stack: Stack) -> str:
+    """Return the command that makes the virtual environment."""
+    name = f"python{stack.target.python}"
+    # An environment keeps where its Python was started: a link would lead an older one astray.
+    return f"{INTERPRETER_FOLDER}/bin/{name}" if stack.interpreter.standalone else name
 
 
 def _check(form: str, found: Sequence[str] | Iterator[str], key: str) -> None:
@@ -236,6 +259,8 @@ def _labels(
     if assets:
         files: list[JsonValue] = [[file.path, file.sha256] for asset in assets for file in asset.files]
         labels["io.lockbuild.assets"] = f"sha256:{sha256_of(canonical_json(files))}"
+    if standalone := stack.interpreter.standalone:
+        labels["io.lockbuild.interpreter"] = f"{standalone.filename} sha256:{standalone.sha256}"
     if stack.target.cuda:
         labels["io.lockbuild.cuda"] = stack.target.cuda
     return sorted((name, value.strip()) for name, value in labels.items() if value)

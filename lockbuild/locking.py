@@ -343,10 +343,11 @@ class _Resolver:
         stack = self.stack
         base = stack.base.debian
         wanted = {"runtime": stack.apt.runtime, "toolchain": stack.apt.toolchain}
+        python = {stack.interpreter.apt} if stack.interpreter.apt else set()
         question = AptQuestion(
             base=base,
             architecture=stack.target.debian_architecture,
-            roots=tuple((root, tuple(sorted({stack.interpreter, *wanted[root]}))) for root in ROOTS),
+            roots=tuple((root, tuple(sorted({*python, *wanted[root]}))) for root in ROOTS),
         )
         work = self.scratch / "apt"
         work.mkdir()

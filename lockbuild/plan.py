@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from lockbuild.derivation import (
+    INTERPRETER_FOLDER,
     Addresses,
     ArchiveMembers,
     BesideFile,
@@ -22,6 +23,7 @@ from lockbuild.derivation import (
     Where,
     rootfs_command,
 )
+from lockbuild.digest import parse_sha256
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name, closure
@@ -32,10 +34,21 @@ if TYPE_CHECKING:
     from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
-    from lockbuild.stack import Asset, BuildSpec, Source, Stack
+    from lockbuild.stack import Asset, BuildSpec, Interpreter, Source, Stack, Standalone
     from lockbuild.target import Target
 
-__all__ = ["EPOCH", "INSTALLER", "ROOTS", "Missing", "Plan", "asset_fetch", "make_plan", "missing"]
+__all__ = [
+    "EPOCH",
+    "INSTALLER",
+    "ROOTS",
+    "Missing",
+    "Plan",
+    "asset_fetch",
+    "compilers",
+    "make_plan",
+    "missing",
+    "search_path",
+]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
@@ -140,7 +153,9 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
     planner = _Planner(stack, lock)
     roots = tuple((root, planner.root(root)) for root in ROOTS)
     wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
-    builds = tuple((spec.name, planner.build(spec)) for spec in sorted(stack.builds, key=lambda b: b.name))
+    builds = tuple(
+        (spec.name, planner.build(spec)) for spec in sorted(stack.builds, key=lambda b: b.name)
+    )
     locked = {asset.name: asset for asset in lock.assets}
     assets = tuple(
         (asset.name, fetch.path)
@@ -179,6 +194,25 @@ def asset_fetch(asset: Asset, locked: LockedAsset | None) -> Fetch | None:
     return Fetch(filename=asset.name, sha256=locked.sha256, size=locked.size, where=where)
 
 
+def search_path(interpreter: Interpreter) -> str:
+    """Return the PATH on which `python3` is the stack's."""
+    # By way of the links in /usr/local/bin, an older Python makes virtual environments that do not work.
+    return f"{INTERPRETER_FOLDER}/bin:{_SYSTEM_PATH}" if interpreter.standalone else _SYSTEM_PATH
+
+
+def compilers(interpreter: Interpreter, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that name the compilers and linkers for extensions, beside a build's *own*.
+
+    A Python from Debian knows Debian's. A standalone one remembers the clang and the archiver of the machine
+    that it was made on, which the toolchain has not.
+    """
+    if interpreter.standalone is None:
+        return {}
+    cc, cxx = own.get("CC", "gcc"), own.get("CXX", "g++")
+    linkers = {"LDSHARED": f"{cc} -shared", "LDCXXSHARED": f"{cxx} -shared"}
+    return {"AR": "ar", "CC": cc, "CXX": cxx, **linkers}
+
+
 class _Planner:
     """Collects derivations while it walks from builds to what they need."""
 
@@ -190,6 +224,7 @@ class _Planner:
         self._waiting: list[str] = []
         self._roots: dict[str, StorePath] = {}
         self._sources = {source.name: source.source for source in stack.pinned_sources()}
+        self._path = search_path(stack.interpreter)
         self._resolve_hint = f"lockbuild resolve {stack.name}"
 
     def add(self, derivation: Derivation) -> StorePath:
@@ -224,6 +259,12 @@ class _Planner:
         file = LockedFile(filename=deb.filename, sha256=deb.sha256, size=deb.size)
         return self._fetch(file, where)
 
+    def _standalone(self, archive: Standalone) -> Fetch:
+        file = LockedFile(
+            filename=archive.filename, sha256=parse_sha256(archive.sha256), size=archive.size
+        )
+        return self._fetch(file, Addresses(urls=archive.url))
+
     def root(self, root: str) -> StorePath:
         if root not in self._roots:
             self._roots[root] = self._make_root(root)
@@ -231,15 +272,20 @@ class _Planner:
 
     def _make_root(self, root: str) -> StorePath:
         debs = [deb for deb in self._lock.debs if root in deb.roots]
+        inputs = [(deb.filename, self._deb(deb).path) for deb in debs]
+        interpreter = None
+        if standalone := self._stack.interpreter.standalone:
+            interpreter = (self._stack.target.python, standalone.filename)
+            inputs.append((standalone.filename, self._standalone(standalone).path))
         return self.add(
             Build(
                 name=f"{self._stack.base.debian.suite}-{root}",
                 kind="rootfs",
                 system=self._stack.target.system,
                 toolchain=None,
-                command=rootfs_command(self._stack.base.debian.suite, debs),
+                command=rootfs_command(self._stack.base.debian.suite, debs, interpreter=interpreter),
                 env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
-                inputs=tuple(sorted((deb.filename, self._deb(deb).path) for deb in debs)),
+                inputs=tuple(sorted(inputs)),
             )
         )
 
@@ -271,7 +317,7 @@ class _Planner:
             patches=patches,
             grafts={name: self._source(name).path for name in sorted(grafts)},
             epoch=EPOCH,
-            path_env=_SYSTEM_PATH,
+            path_env=self._path,
         )
         return self.add(build), None
 
@@ -293,6 +339,7 @@ class _Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
+        path = (("PATH", self._path),) if self._stack.interpreter.standalone else ()
         return self.add(
             Build(
                 name=f"{spec.name}-environment",
@@ -300,7 +347,7 @@ class _Planner:
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
                 command=_install_command(installer, built=any(not p.wheel for p in wanted)),
-                env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
+                env=(*path, ("SOURCE_DATE_EPOCH", str(EPOCH))),
                 inputs=tuple(sorted(inputs)),
             )
         )
@@ -318,12 +365,13 @@ class _Planner:
         self._waiting.pop()
         place = f"{_INPUTS}/{_ENVIRONMENT}"
         env = {
-            "PATH": f"{place}/bin:{_SYSTEM_PATH}",
+            "PATH": f"{place}/bin:{self._path}",
             "PYTHONPATH": place,
             "SOURCE_DATE_EPOCH": str(EPOCH),
         }
         if self._stack.target.cuda_architectures:
             env["TORCH_CUDA_ARCH_LIST"] = ";".join(self._stack.target.cuda_architectures)
+        env |= compilers(self._stack.interpreter, dict(spec.env))
         return self.add(
             Build(
                 name=f"{spec.name}-{spec.version}",
@@ -350,7 +398,9 @@ def _projects(requirements: Iterable[str], target: Target) -> list[str]:
 
     environment = target.marker_environment()
     found = [Requirement(text) for text in requirements]
-    return [canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate(environment)]
+    return [
+        canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate(environment)
+    ]
 
 
 def _install_command(installer: str, *, built: bool) -> tuple[str, ...]:
@@ -358,8 +408,10 @@ def _install_command(installer: str, *, built: bool) -> tuple[str, ...]:
     return (
         "/bin/sh",
         "-euc",
-        (f"python3 {_INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
-        f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}"),
+        (
+            f"python3 {_INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
+            f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}"
+        ),
     )
 
 
@@ -379,7 +431,11 @@ def _unpack_command(archive: str | None) -> str:
         # Inputs are read-only, and many a setup.py writes beside itself.
         return f"mkdir tree; cp -R {_INPUTS}/source/. tree; chmod -R u+w tree; cd tree"
     place = shlex.quote(f"{_INPUTS}/source/{archive}")
-    unpack = f"python3 -m zipfile -e {place} ." if archive.endswith(".zip") else f"tar --extract --file {place} --no-same-owner"
+    unpack = (
+        f"python3 -m zipfile -e {place} ."
+        if archive.endswith(".zip")
+        else f"tar --extract --file {place} --no-same-owner"
+    )
     # An sdist holds one folder, whose name is not always its file's.
     return f"{unpack}; cd ./*/"
 
@@ -391,6 +447,8 @@ def _wheel_command(archive: str | None, subdirectory: str | None) -> tuple[str, 
     return (
         "/bin/sh",
         "-euc",
-        (f"{enter}; python3 -m pip wheel --no-index --no-deps --no-build-isolation"
-        " --no-cache-dir --disable-pip-version-check --verbose --wheel-dir /build/out ."),
+        (
+            f"{enter}; python3 -m pip wheel --no-index --no-deps --no-build-isolation"
+            " --no-cache-dir --disable-pip-version-check --verbose --wheel-dir /build/out ."
+        ),
     )

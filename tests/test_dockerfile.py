@@ -22,7 +22,7 @@ from lockbuild.dockerfile import (
 from lockbuild.errors import ImageError
 from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage
 from lockbuild.preflight import ENTRYPOINT
-from lockbuild.stack import Image, Stack, from_document
+from lockbuild.stack import Image, Interpreter, Stack, Standalone, from_document
 from lockbuild.wheelhouse import Manifest, WheelEntry
 
 DATA = Path(__file__).parent / "data"
@@ -314,3 +314,28 @@ def test_step_that_cannot_reach_a_network_is_not_found(step: str) -> None:
 
 def test_found_step_tells_its_line() -> None:
     assert network_steps("FROM scratch\n\nRUN true; \\\n    curl x\n") == ("line 3: RUN true; curl x",)
+
+
+# ---- a standalone interpreter -------------------------------------------------------------------------
+
+STANDALONE = replace(
+    STACK,
+    interpreter=Interpreter(
+        standalone=Standalone(url=("https://example.org/cpython.tar.gz",), sha256="a" * 64)
+    ),
+)
+
+
+def test_environment_is_made_by_the_standalone_python_itself() -> None:
+    # Made by way of the link in /usr/local/bin, one of Python 3.10 or older does not find its library.
+    assert "    /opt/python/bin/python3.11 -m venv " in dockerfile(STANDALONE)
+
+
+def test_toolchain_has_the_standalone_python_and_its_compilers() -> None:
+    toolchain = dockerfile(STANDALONE).partition("AS toolchain")[2].partition("FROM")[0]
+    assert 'PATH="/opt/python/bin:/usr/local/sbin:' in toolchain
+    assert ' LDSHARED="gcc -shared"' in toolchain
+
+
+def test_label_names_the_standalone_interpreter() -> None:
+    assert f'io.lockbuild.interpreter="cpython.tar.gz sha256:{"a" * 64}"' in dockerfile(STANDALONE)

@@ -84,7 +84,8 @@ def _rows_of_schema() -> dict[str, tuple[str, str]]:
 
 
 def _table_in(value: dict[str, Any]) -> str | None:
-    reference = value.get("$ref") or value.get("items", {}).get("$ref")
+    parts = (value, value.get("items", {}), *value.get("anyOf", ()))
+    reference = next((part["$ref"] for part in parts if "$ref" in part), None)
     return reference.rpartition("/")[2] if reference else None
 
 

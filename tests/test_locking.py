@@ -357,8 +357,20 @@ def test_a_build_environment_that_is_no_more_loses_its_lock(world: World) -> Non
 # ---- Debian packages -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("interpreter", "expected"),
+    [
+        ({"apt": "python3"}, ["base", "python3", "zlib"]),
+        ({"standalone": {"url": ["https://example.org/a.tar.gz"], "sha256": "0" * 64}}, ["base"]),
+    ],
+    ids=["apt", "standalone"],
+)
 def test_debian_packages_are_asked_of_the_configured_archive(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interpreter: dict[str, Any],
+    expected: list[str],
 ) -> None:
     need("apt-get", "dpkg-deb", "gpg", "gpgv")
     key = SigningKey(tmp_path / "gpg")
@@ -375,5 +387,6 @@ def test_debian_packages_are_asked_of_the_configured_archive(
     monkeypatch.setattr(apt, "_KEYRINGS", tmp_path / "keyrings")
     edit(world, lambda document: document["base"]["debian"].update(suite=SUITE))
     edit(world, lambda document: document["apt"].update(toolchain=[]))
+    edit(world, lambda document: document.update(interpreter=interpreter))
     resolved = ask(world, replace(world.mirrors, archives=(("debian", (archive.address,)),)))
-    assert [deb.package for deb in resolved.lock.debs] == ["base", "python3", "zlib"]
+    assert [deb.package for deb in resolved.lock.debs] == expected

@@ -242,7 +242,10 @@ def test_variable_of_a_build_is_the_stronger_one() -> None:
 @pytest.mark.parametrize(
     ("filename", "unpacks"),
     [
-        ("gamma-2.0.tar.gz", "tar --extract --file /build/inputs/source/gamma-2.0.tar.gz --no-same-owner"),
+        (
+            "gamma-2.0.tar.gz",
+            "tar --extract --file /build/inputs/source/gamma-2.0.tar.gz --no-same-owner",
+        ),
         ("gamma-2.0.zip", "python3 -m zipfile -e /build/inputs/source/gamma-2.0.zip .;"),
         ("gamma;~2.tar", "tar --extract --file '/build/inputs/source/gamma;~2.tar' --no-same-owner"),
     ],
@@ -590,3 +593,62 @@ def test_other_edits_rebuild(again: Plan) -> None:
     before = tree_plan(PATCH, GRAFT, TEXT)
     assert dict(again.builds)["gamma"] != dict(before.builds)["gamma"]
     assert again.roots == before.roots
+
+
+# ---- a standalone interpreter --------------------------------------------------------------------------
+
+ARCHIVE = "cpython-3.11.9+1-install_only.tar.gz"
+
+
+def standalone_plan(**changes: Any) -> Plan:
+    """Return the small stack's plan with an interpreter of its own, with some top-level keys replaced."""
+    standalone = {"url": [f"https://example.org/{ARCHIVE}"], "sha256": "a" * 64, "size": 7}
+    return small_plan(interpreter={"standalone": standalone}, **changes)
+
+
+def test_standalone_interpreter_is_looked_for_where_the_stack_says() -> None:
+    fetch = fetch_of(standalone_plan(), ARCHIVE)
+    assert (fetch.sha256, fetch.size) == ("a" * 64, 7)
+    assert fetch.where == Addresses(urls=(f"https://example.org/{ARCHIVE}",))
+
+
+def test_standalone_interpreter_is_in_every_root() -> None:
+    plan = standalone_plan()
+    for _, path in plan.roots:
+        root = plan.derivations[path]
+        assert isinstance(root, Build)
+        assert dict(root.inputs)[ARCHIVE] == fetch_of(plan, ARCHIVE).path
+        assert f"--interpreter=3.11:/opt/python:{ARCHIVE}" in root.command
+
+
+def test_every_python_of_a_build_is_the_standalone_one() -> None:
+    edit = {"file": "a.py", "old": "1", "new": "2", "reason": "r"}
+    plan = standalone_plan(build=changed_build(0, edits=[edit]))
+    for name in ("gamma-source", "gamma-environment", "gamma-2.0"):
+        path = dict(build_of(plan, name).env)["PATH"]
+        found = [folder for folder in path.split(":") if not folder.startswith("/build/")]
+        assert found[0] == "/opt/python/bin", name
+
+
+def test_standalone_interpreter_compiles_with_the_toolchain_s_compilers() -> None:
+    env = dict(build_of(standalone_plan(), "gamma-2.0").env)
+    assert {name: env[name] for name in ("AR", "CC", "CXX", "LDCXXSHARED", "LDSHARED")} == {
+        "AR": "ar",
+        "CC": "gcc",
+        "CXX": "g++",
+        "LDCXXSHARED": "g++ -shared",
+        "LDSHARED": "gcc -shared",
+    }
+
+
+def test_compilers_of_a_build_s_own_link_too() -> None:
+    build = changed_build(0, env={"CC": "gcc-11", "CXX": "g++-11", "LDCXXSHARED": "mold"})
+    env = dict(build_of(standalone_plan(build=build), "gamma-2.0").env)
+    assert (env["CC"], env["LDSHARED"], env["LDCXXSHARED"]) == ("gcc-11", "gcc-11 -shared", "mold")
+
+
+def test_other_interpreter_moves_every_root_and_build() -> None:
+    before, after = small_plan(), standalone_plan()
+    assert not {path for path in after.targets if isinstance(after.derivations[path], Build)} & {
+        *before.targets
+    }

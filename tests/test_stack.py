@@ -15,10 +15,12 @@ from lockbuild.stack import (
     DebianBase,
     Image,
     Index,
+    Interpreter,
     Mount,
     PinnedWheel,
     Python,
     Source,
+    Standalone,
     file_name_of,
     from_document,
     inputs_of,
@@ -44,7 +46,15 @@ def test_base_apt_and_interpreter_are_read() -> None:
     stack = small_stack(apt={"toolchain": ["g++"], "runtime": ["libgl1"]})
     assert stack.base == Base(debian=DebianBase(suite="bookworm", components=("main",)))
     assert stack.apt == Apt(toolchain=("g++",), runtime=("libgl1",))
-    assert stack.interpreter == "python3"
+    assert stack.interpreter == Interpreter(apt="python3")
+
+
+def test_standalone_interpreter_is_read() -> None:
+    url = ["https://example.org/cpython-3.8.20%2B1.tar.gz", "https://mirror.example.org/other.tar.gz"]
+    stack = small_stack(interpreter={"standalone": {"url": url, "sha256": "a" * 64, "size": 7}})
+    standalone = Standalone(url=tuple(url), sha256="a" * 64, size=7)
+    assert stack.interpreter == Interpreter(standalone=standalone)
+    assert standalone.filename == "cpython-3.8.20+1.tar.gz"
 
 
 def test_python_is_read() -> None:
@@ -177,6 +187,10 @@ def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
         ({"env": {"OMP_NUM_THREADS": "1", "NEW": "x"}}, {"env.NEW"}),
         ({"env": {}}, {"env.OMP_NUM_THREADS"}),
         ({"interpreter": {"apt": "python3.12"}}, {"interpreter.apt"}),
+        (
+            {"interpreter": {"standalone": {"url": ["https://a/b.tar.gz"], "sha256": "0" * 64}}},
+            {"interpreter.apt", "interpreter.standalone.sha256", "interpreter.standalone.url"},
+        ),
         ({"python": {"requires": ["alpha>=1", "z"]}}, {"python.requires"}),
     ],
 )

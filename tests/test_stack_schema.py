@@ -202,6 +202,43 @@ def test_pinned_wheel_is_accepted(changes: dict[str, object]) -> None:
     assert wheel.filename.endswith(".whl")
 
 
+STANDALONE = {"url": ["https://example.org/cpython-3.8.20%2B1-install_only.tar.gz"], "sha256": "a" * 64}
+
+
+def test_standalone_interpreter_is_accepted() -> None:
+    document = changed("interpreter", {"standalone": STANDALONE})
+    assert parse_stack_text(toml_text(document), file="stack.toml") == document
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "fault"),
+    [
+        ({}, "`interpreter`: found an empty table, expected exactly one of `apt` and `standalone`"),
+        (
+            {"apt": "python3", "standalone": STANDALONE},
+            "`interpreter`: found a table, expected exactly one of `apt` and `standalone`",
+        ),
+        ({"standalone": {**STANDALONE, "sha256": "1"}}, "expected a sha256: 64 hexadecimal digits"),
+        ({"standalone": {**STANDALONE, "url": []}}, "expected at least one entry"),
+        ({"standalone": {**STANDALONE, "size": 0}}, "found 0, expected a number above 0"),
+        (
+            {"standalone": {**STANDALONE, "url": ["https://example.org/cpython-full.tar.zst"]}},
+            "expected a first address that ends in the name of a `.tar.gz` archive",
+        ),
+        (
+            {"standalone": {"url": STANDALONE["url"]}},
+            "`interpreter.standalone.sha256`: missing, expected a string",
+        ),
+        ({"stand-alone": STANDALONE}, "unknown key; did you mean `standalone`?"),
+    ],
+)
+def test_interpreter_that_is_none_or_two_is_a_fault(
+    interpreter: dict[str, object], fault: str
+) -> None:
+    faults = faults_of(toml_text(changed("interpreter", interpreter)))
+    assert any(fault in line for line in faults), faults
+
+
 # ---- faults ------------------------------------------------------------------------------------------
 
 

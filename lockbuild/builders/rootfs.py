@@ -22,6 +22,7 @@ from urllib.parse import quote
 from debian.arfile import ArError
 from debian.debfile import DebFile
 
+from lockbuild.builders.standalone import Interpreter, archive_faults, install_command
 from lockbuild.derivation import BuildOutcome
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ToolMissing
@@ -42,11 +43,12 @@ _TAIL_LINES = 40
 # Runs as the first process of the new namespaces; when it ends or is killed, all others end with it.
 _SUPERVISE = """
 set -eu
-root=$1 tar=$2 normalise=$3
-shift 3
+root=$1 tar=$2 normalise=$3 interpreter=$4
+shift 4
 umask 022
 hostname lockbuild
 "$@"
+eval "$interpreter"
 chroot "$root" /bin/sh -eu < "$normalise"
 chroot "$root" /bin/tar --create --directory=/ --format=pax \\
   --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime \\
@@ -103,6 +105,8 @@ class _Recipe:
     architecture: str
     packages: Mapping[str, str]
     """Name -> version."""
+    interpreter: Interpreter | None
+    """A standalone Python that is installed beside the packages."""
 
 
 class RootfsBuilder:
@@ -157,7 +161,7 @@ def _make(task: BuildTask) -> tuple[BuildStatus, str, Sequence[str]]:
     recipe = _read_command(task.command)
     _output(task).mkdir(parents=True, exist_ok=True)
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    faults = _write_repository(task, recipe)
+    faults = [*_write_repository(task, recipe), *_interpreter_faults(task, recipe)]
     if faults:
         task.log.write_text("".join(f"{fault}\n" for fault in faults))
         return "failed", faults[0], faults
@@ -185,7 +189,18 @@ def _read_command(command: Sequence[str]) -> _Recipe:
         suite=options["suite"],
         architecture=options["architecture"],
         packages={name: version for name, _, version in pins},
+        interpreter=Interpreter.read(options["interpreter"]) if "interpreter" in options else None,
     )
+
+
+def _interpreter_faults(task: BuildTask, recipe: _Recipe) -> list[str]:
+    if recipe.interpreter is None:
+        return []
+    name = recipe.interpreter.archive
+    archive = dict(task.inputs).get(name)
+    if archive is None:
+        return [f"`{name}`: found none, expected the archive of the interpreter"]
+    return [f"`{name}` {fault}" for fault in archive_faults(archive)]
 
 
 # ---- the repository ----------------------------------------------------------------------------------
@@ -198,7 +213,9 @@ def _write_repository(task: BuildTask, recipe: _Recipe) -> list[str]:
     found: dict[str, str] = {}
     faults: list[str] = []
     index = ""
-    for number, (name, path) in enumerate(sorted(task.inputs)):
+    archive = recipe.interpreter.archive if recipe.interpreter else None
+    debs = sorted(entry for entry in task.inputs if entry[0] != archive)
+    for number, (name, path) in enumerate(debs):
         try:
             record = _record(path)
         except (ArError, TarError, OSError, ValueError) as error:
@@ -265,13 +282,17 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
     normalise = scratch / "normalise"
     normalise.write_text(_NORMALISE)
     source = f"deb [trusted=yes] copy:{quote(str(scratch / 'repository'))} ./"
+    interpreter = ""
+    if recipe.interpreter:
+        archive = dict(task.inputs)[recipe.interpreter.archive].resolve()
+        interpreter = install_command(recipe.interpreter, archive)
     hooks = []
     if "usr-is-merged" in recipe.packages:
         names = _MERGED_FOLDERS.get(recipe.architecture, "bin sbin lib")
         hooks = [f"--setup-hook={_MERGE_USR.format(names=names)}"]
     return [
         *(*_namespaces(), "sh", "-c", _SUPERVISE, "sh"),
-        *(str(root), str(_output(task).resolve() / "rootfs.tar"), str(normalise)),
+        *(str(root), str(_output(task).resolve() / "rootfs.tar"), str(normalise), interpreter),
         *("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory", "--verbose"),
         # The index is lockbuild's own, and no keyring of the host is asked about it.
         "--skip=check/signed-by",

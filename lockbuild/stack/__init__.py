@@ -26,12 +26,14 @@ __all__ = [
     "DebianBase",
     "Image",
     "Index",
+    "Interpreter",
     "Mount",
     "NamedSource",
     "PinnedWheel",
     "Python",
     "Source",
     "Stack",
+    "Standalone",
     "file_name_of",
     "from_document",
     "inputs_of",
@@ -56,6 +58,30 @@ class Base:
     """What toolchain and runtime stand on."""
 
     debian: DebianBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standalone:
+    """A CPython that works wherever it is unpacked: an `install_only` archive of python-build-standalone."""
+
+    url: tuple[str, ...]
+    """Where it may be had, asked in order."""
+    sha256: str
+    size: int | None = None
+
+    @property
+    def filename(self) -> str:
+        """The archive's name: that of the first address."""
+        return file_name_of(self.url[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """Where Python comes from: exactly one of these."""
+
+    apt: str | None = None
+    """Debian package: `python3`."""
+    standalone: Standalone | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +213,7 @@ class Stack:
     summary: str
     target: Target
     base: Base
-    interpreter: str
-    """Debian package that brings Python: `python3`."""
+    interpreter: Interpreter
     apt: Apt = field(default_factory=Apt)
     python: Python = field(default_factory=Python)
     builds: tuple[BuildSpec, ...] = ()
@@ -245,7 +270,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         summary=document.get("summary", ""),
         target=_make(Target, document["target"]),
         base=Base(debian=_make(DebianBase, document["base"]["debian"])),
-        interpreter=document["interpreter"]["apt"],
+        interpreter=_interpreter(document["interpreter"]),
         apt=_make(Apt, document.get("apt", {})),
         python=Python(
             requires=tuple(python.get("requires", ())),
@@ -286,6 +311,13 @@ def from_document(document: Mapping[str, Any]) -> Stack:
 def file_name_of(url: str) -> str:
     """Return the file name that an address ends in, without what follows it (`#sha256=…`)."""
     return unquote(url.partition("#")[0].partition("?")[0].rpartition("/")[2])
+
+
+def _interpreter(table: Mapping[str, Any]) -> Interpreter:
+    standalone = table.get("standalone")
+    return Interpreter(
+        apt=table.get("apt"), standalone=_make(Standalone, standalone) if standalone is not None else None
+    )
 
 
 def _pinned_wheel(table: Mapping[str, Any]) -> PinnedWheel:

@@ -200,10 +200,32 @@ class BaseTable(_Table):
     debian: DebianTable
 
 
+def _archive_first(urls: list[str]) -> list[str]:
+    if not re.fullmatch(r"[A-Za-z0-9._+-]+\.(tar\.gz|tgz)", file_name_of(urls[0]), re.ASCII):
+        raise _fault("a first address that ends in the name of a `.tar.gz` archive")
+    return urls
+
+
+class StandaloneTable(_Table):
+    """An archive of a CPython that works wherever it is unpacked."""
+
+    url: Annotated[list[Address], Field(min_length=1), AfterValidator(_archive_first)]
+    """Where it may be had, asked in order."""
+    sha256: Digest
+    size: Annotated[int, Field(gt=0)] | None = None
+
+
 class InterpreterTable(_Table):
     """Where Python comes from."""
 
-    apt: DebianPackage
+    apt: DebianPackage | None = None
+    standalone: StandaloneTable | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> InterpreterTable:
+        if (self.apt is None) == (self.standalone is None):
+            raise _fault("exactly one of `apt` and `standalone`")
+        return self
 
 
 class AptTable(_Table):
