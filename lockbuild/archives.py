@@ -87,7 +87,9 @@ def _absence(member: str, names: Mapping[str, bool]) -> str:
     if nearest:
         return f"`{member}`: absent; did you mean `{nearest[0]}`?"
     shown = ", ".join(f"`{name}`" for name in sorted(names)[:_SHOWN])
-    return f"`{member}`: absent; the archive has {shown or 'no file'}{', …' if len(names) > _SHOWN else ''}"
+    return (
+        f"`{member}`: absent; the archive has {shown or 'no file'}{', …' if len(names) > _SHOWN else ''}"
+    )
 
 
 def _is_zip(archive: Path) -> bool:
@@ -213,7 +215,9 @@ def _from_tar(archive: Path, wanted: Mapping[str, Path]) -> dict[str, bool]:
                 if entry.isdir() or not _once(name, wanted, found):
                     continue
                 if not entry.isreg() or entry.issparse():
-                    raise _Refused(f"`{name}` is {'a link' if entry.issym() or entry.islnk() else 'no plain file'}")
+                    raise _Refused(
+                        f"`{name}` is {'a link' if entry.issym() or entry.islnk() else 'no plain file'}"
+                    )
                 source = opened.extractfile(entry)
                 if source is None:
                     raise _Refused(f"`{name}` is no plain file")

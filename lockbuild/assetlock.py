@@ -69,5 +69,7 @@ def parse_asset(table: Mapping[str, Any]) -> LockedAsset:
         name=name,
         sha256=parse_sha256(table["sha256"]),
         size=table.get("size"),
-        archive=LockedArchive(sha256=parse_sha256(archive["sha256"]), size=archive["size"]) if archive else None,
+        archive=LockedArchive(sha256=parse_sha256(archive["sha256"]), size=archive["size"])
+        if archive
+        else None,
     )

@@ -138,7 +138,9 @@ class AssetPinner:
             if fetch:
                 with self.store.lock(fetch.path):
                     if self.store.info(fetch.path) is None:
-                        self.store.add_file(fetch.path, found.file, sha256=found.sha256, trusted_hash=True)
+                        self.store.add_file(
+                            fetch.path, found.file, sha256=found.sha256, trusted_hash=True
+                        )
             return locked
         tree = scratch / "tree"
         tree.mkdir()

@@ -278,7 +278,10 @@ def _wheel_tags(subject: Subject) -> Iterator[_Found]:
     target = subject.stack.target
     for entry in _manifest(subject).wheels:
         if not wheels.wheel_matches(entry.filename, target):
-            yield entry.filename, f"does not fit Python {target.python}, {target.platform}, glibc {target.glibc}"
+            yield (
+                entry.filename,
+                f"does not fit Python {target.python}, {target.platform}, glibc {target.glibc}",
+            )
 
 
 def _build_pinned(subject: Subject) -> Iterator[_Found]:
@@ -360,7 +363,10 @@ def _image_lock(subject: Subject) -> Iterator[_Found]:
     image = _image(subject)
     found = image.labels.get(LOCK_LABEL, "absent")
     if found != f"sha256:{subject.lock.digest}":
-        yield image.reference, f"label {LOCK_LABEL} is {found}, the lock's digest sha256:{subject.lock.digest}"
+        yield (
+            image.reference,
+            f"label {LOCK_LABEL} is {found}, the lock's digest sha256:{subject.lock.digest}",
+        )
 
 
 _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {

@@ -35,9 +35,7 @@ class LockbuildError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
-        self, message: str, *, details: tuple[str, ...] = (), hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, details: tuple[str, ...] = (), hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.details = details

@@ -38,7 +38,11 @@ class StackFolder:
     def wheels(self) -> Path:
         """The wheelhouse: `wheels/NAME` beside `stacks`, or `wheels` in a folder that stands alone."""
         parent = self.path.parent
-        return parent.parent / "wheels" / self.path.name if parent.name == "stacks" else self.path / "wheels"
+        return (
+            parent.parent / "wheels" / self.path.name
+            if parent.name == "stacks"
+            else self.path / "wheels"
+        )
 
     @property
     def wheels_from_here(self) -> str:
@@ -143,7 +147,9 @@ class StackFolder:
         for path in paths:
             folder = self.path / path
             if not folder.is_dir():
-                raise StackError(f"{self.stack_file}: `{path}` is not a folder", hint="a build's source is there")
+                raise StackError(
+                    f"{self.stack_file}: `{path}` is not a folder", hint="a build's source is there"
+                )
             for file in _source_files(folder):
                 name = os.fsencode(file.relative_to(self.path)).decode(errors="backslashreplace")
                 content = os.fsencode(os.readlink(file)) if file.is_symlink() else file.read_bytes()
@@ -156,7 +162,9 @@ class StackFolder:
         for path in sorted({edit["patch"] for edit in edits if "patch" in edit}):
             file = self.path / path
             if not file.is_file():
-                raise StackError(f"{self.stack_file}: `{path}` is not a file", hint="an edit's patch is there")
+                raise StackError(
+                    f"{self.stack_file}: `{path}` is not a file", hint="an edit's patch is there"
+                )
             found[path] = hashlib.sha256(b"-" + file.read_bytes()).hexdigest()
         return found
 
@@ -169,7 +177,9 @@ class StackFolder:
         changed = [name for name, text in texts.items() if not _same(self.path / name, text)]
         for name in sorted(changed, key=lambda name: (name == LOCK_FILE, name)):
             write_text(self.path / name, texts[name])
-        stale = [p for p in self.path.glob("pylock.build*.toml") if p.name not in texts and LOCK_FILE in texts]
+        stale = [
+            p for p in self.path.glob("pylock.build*.toml") if p.name not in texts and LOCK_FILE in texts
+        ]
         for path in stale:
             path.unlink()
         return tuple(sorted([*changed, *(path.name for path in stale)]))
@@ -182,7 +192,11 @@ def find_stack(argument: str, *, here: Path) -> StackFolder:
         UsageError: There is none; the hint names the nearest.
     """
     given = (here / argument).resolve()
-    for folder in (given, given.parent if given.name == STACK_FILE else given, here.resolve() / "stacks" / argument):
+    for folder in (
+        given,
+        given.parent if given.name == STACK_FILE else given,
+        here.resolve() / "stacks" / argument,
+    ):
         if (folder / STACK_FILE).is_file():
             return StackFolder(path=folder)
     known = sorted(path.parent.name for path in (here / "stacks").glob(f"*/{STACK_FILE}"))

@@ -165,7 +165,9 @@ def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -
     kind = "build or asset" if stack.bundles else "build"
     for what, wanted, known in ((kind, options.repin, pinned), ("package", upgraded, packages)):
         for name in sorted(wanted - known):
-            raise UsageError(f"stack `{stack.name}` has no {what} called `{name}`", hint=_nearest(name, known))
+            raise UsageError(
+                f"stack `{stack.name}` has no {what} called `{name}`", hint=_nearest(name, known)
+            )
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
@@ -233,9 +235,7 @@ class _Resolver:
             preferences=self._preferences(self.former.runtime if self.former else ()),
         )
 
-    def _build_question(
-        self, environment: str, runtime: tuple[LockedPackage, ...]
-    ) -> PythonQuestion:
+    def _build_question(self, environment: str, runtime: tuple[LockedPackage, ...]) -> PythonQuestion:
         stack = self.stack
         specs = [spec for spec in stack.builds if spec.environment == environment]
         wanted = {text for spec in specs for text in (*spec.build_requires, *spec.needs)} | {INSTALLER}
@@ -291,7 +291,9 @@ class _Resolver:
             if package.name not in pinned:
                 return package
             wheel = pinned[package.name]
-            file = LockedFile(filename=wheel.filename, sha256=parse_sha256(wheel.sha256), size=wheel.size)
+            file = LockedFile(
+                filename=wheel.filename, sha256=parse_sha256(wheel.sha256), size=wheel.size
+            )
             return replace(package, wheel=file, urls=wheel.url)
 
         return tuple(complete(package) for package in packages)
@@ -312,7 +314,10 @@ class _Resolver:
         unknown = {
             p.wheel.filename: urls[p.wheel.filename]
             for p in answer.packages
-            if p.wheel and p.wheel.size is None and p.wheel.sha256 not in former and p.wheel.filename in urls
+            if p.wheel
+            and p.wheel.size is None
+            and p.wheel.sha256 not in former
+            and p.wheel.filename in urls
         }
         asked = self._ask_sizes(tuple(unknown.values())) if unknown else {}
 
@@ -329,7 +334,11 @@ class _Resolver:
 
     def _former_sizes(self) -> dict[str, int]:
         """Return sha256 -> bytes of every wheel that was locked before: content does not change its size."""
-        locks = [self.former.runtime, *(packages for _, packages in self.former.build)] if self.former else []
+        locks = (
+            [self.former.runtime, *(packages for _, packages in self.former.build)]
+            if self.former
+            else []
+        )
         wheels = [package.wheel for packages in locks for package in packages if package.wheel]
         return {wheel.sha256: wheel.size for wheel in wheels if wheel.size is not None}
 
@@ -375,10 +384,11 @@ def _check_pinned_wheels(stack: Stack, runtime: Iterable[LockedPackage], file: s
                 f"{stack.target.platform}, glibc {stack.target.glibc}"
             )
         elif wheel.name not in names:
-            faults.append(f"`python.wheel[{wheel.name}]`: nothing requires it; name it in `python.requires`")
+            faults.append(
+                f"`python.wheel[{wheel.name}]`: nothing requires it; name it in `python.requires`"
+            )
     if faults:
         raise ResolveError(f"{file}: pinned wheels cannot be used", details=tuple(faults))
-
 
 
 def _check_needs(stack: Stack, runtime: Sequence[LockedPackage], file: str) -> None:
@@ -387,7 +397,9 @@ def _check_needs(stack: Stack, runtime: Sequence[LockedPackage], file: str) -> N
     for spec in stack.builds:
         for need in spec.needs:
             if need not in names:
-                said = f"`build[{spec.name}].needs`: found `{need}`, expected a package of the runtime lock"
+                said = (
+                    f"`build[{spec.name}].needs`: found `{need}`, expected a package of the runtime lock"
+                )
                 faults.append("; ".join(filter(None, (said, _nearest(need, names)))))
     if faults:
         raise ResolveError(f"{file}: builds need what is not installed", details=tuple(faults))

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from lockbuild.stack import Asset, Stack
     from lockbuild.store import Store
 
-__all__ = ["bundled_assets", "fill_context", "make_manifest", "strays", "verify_wheelhouse", "write_wheelhouse"]
+__all__ = [
+    "bundled_assets",
+    "fill_context",
+    "make_manifest",
+    "strays",
+    "verify_wheelhouse",
+    "write_wheelhouse",
+]
 
 # What `pip install --find-links` looks at: https://pip.pypa.io/en/stable/cli/pip_install/
 _TAKEN = (
@@ -74,7 +81,9 @@ def bundled_assets(stack: Stack, plan: Plan, store: Store) -> tuple[BundledAsset
         StoreError: One is not.
     """
     paths = dict(plan.assets)
-    return tuple(_bundled(asset, paths[asset.name], store) for asset in stack.bundles if asset.name in paths)
+    return tuple(
+        _bundled(asset, paths[asset.name], store) for asset in stack.bundles if asset.name in paths
+    )
 
 
 def _bundled(asset: Asset, path: StorePath, store: Store) -> BundledAsset:
@@ -166,7 +175,8 @@ def fill_context(  # noqa: PLR0913 - all that goes in
     files[f"tools/{plan.name_of(installer.path)}"] = store.locate(plan.installer)
     bundles = dict(plan.assets)
     files |= {
-        f"assets/{asset.name}/{file.context}".rstrip("/"): store.locate(bundles[asset.name]) / file.context
+        f"assets/{asset.name}/{file.context}".rstrip("/"): store.locate(bundles[asset.name])
+        / file.context
         for asset in assets
         for file in asset.files
     }

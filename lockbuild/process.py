@@ -92,9 +92,7 @@ def run(
         raise ToolMissing(
             f"`{words[0]}` cannot be started: {error.strerror}", hint=install_hint(words[0])
         ) from error
-    return Completed(
-        argv=words, returncode=ended.returncode, stdout=ended.stdout, stderr=ended.stderr
-    )
+    return Completed(argv=words, returncode=ended.returncode, stdout=ended.stdout, stderr=ended.stderr)
 
 
 def clean_env(*keep: str, **extra: str) -> dict[str, str]:
@@ -106,7 +104,9 @@ def clean_env(*keep: str, **extra: str) -> dict[str, str]:
 def find_tool(name: str) -> Path | None:
     """Return where the program called *name* is, looking in the system's folders after PATH."""
     # An empty entry would be the working folder.
-    path = os.pathsep.join([os.environ.get("PATH") or os.defpath, "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    path = os.pathsep.join(
+        [os.environ.get("PATH") or os.defpath, "/usr/local/sbin", "/usr/sbin", "/sbin"]
+    )
     found = shutil.which(name, path=path)
     return Path(found) if found else None
 

@@ -25,9 +25,7 @@ class Phase(Protocol):
 class Progress(Protocol):
     """Shows phases as they run."""
 
-    def phase(
-        self, name: str, *, total: int | None, unit: str
-    ) -> AbstractContextManager[Phase]:
+    def phase(self, name: str, *, total: int | None, unit: str) -> AbstractContextManager[Phase]:
         """Begin a phase.
 
         Args:

@@ -93,7 +93,9 @@ class Realiser:
             count = "1 artifact" if len(failures) == 1 else f"{len(failures)} artifacts"
             raise FetchError(
                 f"{count} of {len(wanted)} could not be fetched",
-                details=tuple(line for e in failures for line in (e.message, *(f"  {d}" for d in e.details))),
+                details=tuple(
+                    line for e in failures for line in (e.message, *(f"  {d}" for d in e.details))
+                ),
                 hint=failures[0].hint,
             )
         return wanted
@@ -142,7 +144,9 @@ class Realiser:
             expects = self.stack.build(name).expects if path in wanted else ()
             for wheel in self.store.locate(path).glob("*.whl") if expects else ():
                 if faults := wheels.missing_members(wheel, expects):
-                    raise BuildError(f"{wheel.name} lacks what `build[{name}].expects` names", details=faults)
+                    raise BuildError(
+                        f"{wheel.name} lacks what `build[{name}].expects` names", details=faults
+                    )
 
     def _schedule(
         self, to_build: Sequence[Build], phase: Phase, *, keep_going: bool
@@ -245,7 +249,9 @@ class Realiser:
         if (facts.name, facts.version) != (spec.name, spec.version):
             faults.append(f"expected {spec.name} {spec.version}, found {facts.name} {facts.version}")
         if not wheels.wheel_matches(wheel.name, self.stack.target):
-            faults.append(f"`{wheel.name}` does not fit Python {self.stack.target.python} on {self.stack.target.platform}")
+            faults.append(
+                f"`{wheel.name}` does not fit Python {self.stack.target.python} on {self.stack.target.platform}"
+            )
         pin = self.lock.pin(spec.name)
         if pin and pin.derivation == build.path:
             sha256 = trees.hash_file(wheel)
@@ -284,7 +290,9 @@ class Realiser:
         with self.progress.phase("checking", total=len(builds), unit="builds") as phase:
             width = max(1, min(self.cores, len(builds)))
             with _workers(width) as pool:
-                return tuple(pool.map(lambda build: self._compare(build, self.cores // width, phase), builds))
+                return tuple(
+                    pool.map(lambda build: self._compare(build, self.cores // width, phase), builds)
+                )
 
     def _compare(self, build: Build, cores: int, phase: Phase) -> Verdict:
         with self.store.scratch(f"check-{build.name}") as scratch:
@@ -339,4 +347,3 @@ def _failure(failed: Sequence[BuildOutcome]) -> BuildError:
     culprits = sum(outcome.status != "dependency-failed" for outcome in failed)
     count = "1 build" if culprits == 1 else f"{culprits} builds"
     return BuildError(f"{count} failed", details=tuple(details))
-

@@ -63,7 +63,12 @@ def load_settings(
     document = _read(config_path())
     environ = os.environ
     data_home = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    chosen = store or environ.get("LOCKBUILD_STORE") or document.get("store") or Path(data_home) / "lockbuild" / "store"
+    chosen = (
+        store
+        or environ.get("LOCKBUILD_STORE")
+        or document.get("store")
+        or Path(data_home) / "lockbuild" / "store"
+    )
     who = builder or environ.get("LOCKBUILD_BUILDER") or document.get("builder") or BUILDERS[0]
     if who not in BUILDERS:
         expected = " or ".join(f"`{name}`" for name in BUILDERS)
@@ -71,7 +76,10 @@ def load_settings(
     return Settings(
         store=Path(chosen).expanduser().absolute(),
         builder=who,
-        cores=cores or _whole("LOCKBUILD_CORES") or document.get("cores") or len(os.sched_getaffinity(0)),
+        cores=cores
+        or _whole("LOCKBUILD_CORES")
+        or document.get("cores")
+        or len(os.sched_getaffinity(0)),
         connections=_whole("LOCKBUILD_CONNECTIONS") or document.get("connections") or 8,
         indexes=_addresses("INDEX", document.get("indexes", {})),
         archives=_addresses("ARCHIVE", document.get("archives", {})),

@@ -64,17 +64,27 @@ class SourcePinner:
                     phase.line(f"{named.name}: {found[named.name].file.filename}")
         kept = {named.name: found.get(named.name) or self._kept(named) for named in wanted}
         return tuple(
-            replace(source, patches=self._patches(source.name)) for source in kept.values() if source is not None
+            replace(source, patches=self._patches(source.name))
+            for source in kept.values()
+            if source is not None
         )
 
     def _kept(self, named: NamedSource) -> LockedSource | None:
         """Return the former pin while the stack says the same of it: content does not move."""
         if self.former is None or named.source.path:
             return None
-        prefixes = (f"build.{named.name}.source.", f"source.{named.name}.", f"build.{named.name}.version")
+        prefixes = (
+            f"build.{named.name}.source.",
+            f"source.{named.name}.",
+            f"build.{named.name}.version",
+        )
         before = {key: value for key, value in self.former.inputs if key.startswith(prefixes)}
         now = {key: value for key, value in self.inputs.items() if key.startswith(prefixes)}
-        return next((s for s in self.former.sources if s.name == named.name), None) if before == now else None
+        return (
+            next((s for s in self.former.sources if s.name == named.name), None)
+            if before == now
+            else None
+        )
 
     def _find(self, named: NamedSource, phase: Phase) -> LockedSource:
         source = named.source

@@ -49,7 +49,11 @@ def _find(version: str) -> Path:
         told = subprocess.run([place, "-I", "-c", _ASK], capture_output=True, text=True, check=False)
         prefix, _, found = told.stdout.strip().rpartition(" ")
         # Debian spreads its own over /usr, and patches where it looks for itself.
-        if found == version and Path(prefix) != Path("/usr") and _sysconfig(Path(prefix), version).exists():
+        if (
+            found == version
+            and Path(prefix) != Path("/usr")
+            and _sysconfig(Path(prefix), version).exists()
+        ):
             return Path(prefix)
     missing(f"there is no Python {version} of its own folder on this machine: `pyenv install {version}`")
     raise AssertionError

@@ -52,7 +52,11 @@ def take(archive: Path, **members: str) -> dict[str, bytes]:
     into = archive.parent / "into"
     into.mkdir()
     take_members(archive, [(name, target) for target, name in members.items()], into=into, name="data")
-    return {path.relative_to(into).as_posix(): path.read_bytes() for path in into.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(into).as_posix(): path.read_bytes()
+        for path in into.rglob("*")
+        if path.is_file()
+    }
 
 
 def refusal(archive: Path, name: str) -> str:
@@ -79,7 +83,9 @@ def test_only_what_is_wanted_is_taken(make: Callable[[Path], Path], tmp_path: Pa
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_an_absent_member_is_told_with_the_nearest(make: Callable[[Path], Path], tmp_path: Path) -> None:
-    assert "`data/model.pt`: absent; did you mean `data/model.pth`?" in refusal(make(tmp_path), "data/model.pt")
+    assert "`data/model.pt`: absent; did you mean `data/model.pth`?" in refusal(
+        make(tmp_path), "data/model.pt"
+    )
 
 
 def test_a_member_that_resembles_nothing_is_told_with_what_there_is(tmp_path: Path) -> None:

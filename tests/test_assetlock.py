@@ -39,7 +39,13 @@ def test_a_changed_hash_of_an_asset_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"name": "../model"}, {"name": ".hidden"}, {"sha256": "12"}, {"archive": {"sha256": "x", "size": 1}}]
+    "change",
+    [
+        {"name": "../model"},
+        {"name": ".hidden"},
+        {"sha256": "12"},
+        {"archive": {"sha256": "x", "size": 1}},
+    ],
 )
 def test_what_is_no_asset_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not "):

@@ -130,7 +130,9 @@ def everything_in(folder: Path) -> bytes:
 
 def test_a_sha256_of_the_stack_needs_no_fetch(world: World, server: FaultyServer) -> None:
     declare(world, server, sha256=sha256(WEIGHTS), size=len(WEIGHTS))
-    assert pinned(world) == LockedAsset(name="weights", sha256=Sha256(sha256(WEIGHTS)), size=len(WEIGHTS))
+    assert pinned(world) == LockedAsset(
+        name="weights", sha256=Sha256(sha256(WEIGHTS)), size=len(WEIGHTS)
+    )
     assert server.requests == []
 
 
@@ -149,7 +151,9 @@ def test_the_size_is_known_once_it_was_fetched(world: World, server: FaultyServe
         ("git-blob", hashlib.sha1(b"blob %d\0" % len(WEIGHTS) + WEIGHTS).hexdigest()),
     ],
 )
-def test_the_first_fetch_pins_our_own_sha256(world: World, server: FaultyServer, key: str, digits: str) -> None:
+def test_the_first_fetch_pins_our_own_sha256(
+    world: World, server: FaultyServer, key: str, digits: str
+) -> None:
     declare(world, server, **({"sha256": None} | {key: digits}))
     found = pinned(world)
     assert (found.sha256, found.size) == (sha256(WEIGHTS), len(WEIGHTS))
@@ -278,7 +282,9 @@ def test_a_truncated_file_is_carried_on(world: World, server: FaultyServer) -> N
     assert server.asked("/w.pth")[1].headers["Range"] == "bytes=1000-"
 
 
-def test_a_page_whose_hash_was_pinned_is_refused_all_the_same(world: World, server: FaultyServer) -> None:
+def test_a_page_whose_hash_was_pinned_is_refused_all_the_same(
+    world: World, server: FaultyServer
+) -> None:
     page = b"<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>"
     (server.root / "w.pth").write_bytes(page)
     declare(world, server, sha256=sha256(page))
@@ -301,7 +307,9 @@ def test_a_build_waits_for_no_asset(world: World, server: FaultyServer) -> None:
     declare(world, server, sha256=sha256(WEIGHTS))
     ask(world)
     wheels = [path for _, path in (*world.plan.wheels, *world.plan.builds)]
-    assert "weights" not in {one.filename for one in missing(world.plan, wheels, valid=frozenset()).to_fetch}
+    assert "weights" not in {
+        one.filename for one in missing(world.plan, wheels, valid=frozenset()).to_fetch
+    }
 
 
 # ---- members ---------------------------------------------------------------------------------------
@@ -322,7 +330,9 @@ def test_only_members_come_into_the_store(world: World, server: FaultyServer, fi
 
 
 @pytest.mark.parametrize("file", ["data.zip", "data.tar.gz"])
-def test_members_are_fetched_again_as_they_were_pinned(world: World, server: FaultyServer, file: str) -> None:
+def test_members_are_fetched_again_as_they_were_pinned(
+    world: World, server: FaultyServer, file: str
+) -> None:
     declare_members(world, server, file)
     ask(world)
     forget(world)
@@ -341,7 +351,9 @@ def test_the_lock_has_hashes_of_archive_and_members(world: World, server: Faulty
     assert found.size == len(WEIGHTS) + len(b"mean")
 
 
-def test_the_hash_of_an_archive_is_compared_before_it_is_opened(world: World, server: FaultyServer) -> None:
+def test_the_hash_of_an_archive_is_compared_before_it_is_opened(
+    world: World, server: FaultyServer
+) -> None:
     declare_members(world, server, sha256="0" * 64)
     ((_, reason),) = ask(world).open
     assert "wrong bytes" in reason
@@ -427,7 +439,9 @@ def test_a_context_forgets_an_asset_that_became_members(
         assert (tmp_path / "context/assets/weights").is_dir() is (members is not None)
 
 
-def test_the_preflight_knows_every_file_and_mount(world: World, server: FaultyServer, tmp_path: Path) -> None:
+def test_the_preflight_knows_every_file_and_mount(
+    world: World, server: FaultyServer, tmp_path: Path
+) -> None:
     declare_members(world, server)
     document = tomllib.loads(world.folder.read_stack_text())
     smpl = {"name": "smpl", "path": "/app/smpl", "policy": "mount", "holds": ["*.pkl"], "why": "licence"}
@@ -439,10 +453,14 @@ def test_the_preflight_knows_every_file_and_mount(world: World, server: FaultySe
         {"path": "/app/data/mean.npz", "size": 4, "sha256": sha256(b"mean")},
         {"path": "/app/data/models/model.pth", "size": len(WEIGHTS), "sha256": sha256(WEIGHTS)},
     ]
-    assert data["mounts"] == [{"path": "/app/smpl", "holds": ["*.pkl"], "why": "licence", "optional": False}]
+    assert data["mounts"] == [
+        {"path": "/app/smpl", "holds": ["*.pkl"], "why": "licence", "optional": False}
+    ]
 
 
-def test_an_asset_comes_before_the_environment(world: World, server: FaultyServer, tmp_path: Path) -> None:
+def test_an_asset_comes_before_the_environment(
+    world: World, server: FaultyServer, tmp_path: Path
+) -> None:
     declare(world, server)
     ask(world)
     dockerfile = pack(world, tmp_path / "context")["Dockerfile"]

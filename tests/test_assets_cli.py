@@ -19,21 +19,30 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def weights(tmp_path: Path, world: World) -> Path:  # noqa: F811 - a fixture
+def weights(tmp_path: Path, world: World) -> Path:
     """Where the stack's only asset can be had, once it is there."""
     file = tmp_path / "drive" / "weights.pth"
-    declare(world, {"name": "weights", "path": "/app/w", "url": [file.as_uri()], "sha256": "on-first-fetch", "license": "MIT"})
+    declare(
+        world,
+        {
+            "name": "weights",
+            "path": "/app/w",
+            "url": [file.as_uri()],
+            "sha256": "on-first-fetch",
+            "license": "MIT",
+        },
+    )
     return file
 
 
-def declare(world: World, *assets: dict[str, Any]) -> None:  # noqa: F811 - an argument
+def declare(world: World, *assets: dict[str, Any]) -> None:
     document = tomllib.loads(world.folder.read_stack_text())
     document["asset"] = list(assets)
     (world.folder.path / STACK_FILE).write_text(toml_text(document), encoding="utf-8")
 
 
 @pytest.mark.usefixtures("weights")
-def test_a_lock_with_open_parts_is_written_and_ends_with_a_table(run: Run) -> None:  # noqa: F811
+def test_a_lock_with_open_parts_is_written_and_ends_with_a_table(run: Run) -> None:
     ended = run("resolve", "small")
     assert ended.code == 4
     assert "the lock is written, but 1 of its parts are open" in ended.err
@@ -44,7 +53,7 @@ def test_a_lock_with_open_parts_is_written_and_ends_with_a_table(run: Run) -> No
 
 
 @pytest.mark.usefixtures("weights")
-def test_open_parts_may_be_accepted(run: Run) -> None:  # noqa: F811
+def test_open_parts_may_be_accepted(run: Run) -> None:
     ended = run("resolve", "small", "--allow-open", "--json")
     assert ended.code == 0
     (part,) = ended.json["open"]
@@ -52,7 +61,7 @@ def test_open_parts_may_be_accepted(run: Run) -> None:  # noqa: F811
 
 
 @pytest.mark.usefixtures("weights")
-def test_fetch_and_build_go_on_without_what_is_open(run: Run) -> None:  # noqa: F811
+def test_fetch_and_build_go_on_without_what_is_open(run: Run) -> None:
     run("resolve", "small")
     fetched = run("fetch", "small")
     assert (fetched.code, "not fetched, as the lock is open: asset weights" in fetched.err) == (0, True)
@@ -61,7 +70,9 @@ def test_fetch_and_build_go_on_without_what_is_open(run: Run) -> None:  # noqa: 
 
 @pytest.mark.usefixtures("weights")
 @pytest.mark.parametrize("command", ["render", "image"])
-def test_no_image_is_made_of_an_open_lock(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_no_image_is_made_of_an_open_lock(
+    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lockbuild.image.engine.find_engine", lambda: None)
     run("resolve", "small")
     ended = run(command, "small")
@@ -70,14 +81,14 @@ def test_no_image_is_made_of_an_open_lock(run: Run, command: str, monkeypatch: p
 
 
 @pytest.mark.usefixtures("weights")
-def test_audit_names_what_is_open(run: Run) -> None:  # noqa: F811
+def test_audit_names_what_is_open(run: Run) -> None:
     run("resolve", "small")
     ended = run("audit", "small")
     assert ended.code == 9
     assert "open: asset weights: file://" in ended.out
 
 
-def test_audit_warns_of_what_nobody_told_the_hash_of(run: Run, weights: Path) -> None:  # noqa: F811
+def test_audit_warns_of_what_nobody_told_the_hash_of(run: Run, weights: Path) -> None:
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
     assert run("resolve", "small").code == 0
@@ -85,7 +96,7 @@ def test_audit_warns_of_what_nobody_told_the_hash_of(run: Run, weights: Path) ->
     assert "on-first-fetch: weights: nobody told its hash beforehand" in run("audit", "small").out
 
 
-def test_a_pin_is_forgotten_by_name(run: Run, weights: Path) -> None:  # noqa: F811
+def test_a_pin_is_forgotten_by_name(run: Run, weights: Path) -> None:
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
     run("resolve", "small")

@@ -278,7 +278,9 @@ def test_on_first_fetch__an_asset_whose_hash_nobody_told(subject: Subject) -> No
         stack=replace(subject.stack, assets=(asset,)),
         lock=replace(subject.lock, assets=(locked,)),
     )
-    assert only(first, "on-first-fetch") == f"weights: nobody told its hash beforehand: sha256 {'a' * 64}"
+    assert (
+        only(first, "on-first-fetch") == f"weights: nobody told its hash beforehand: sha256 {'a' * 64}"
+    )
 
 
 def test_without_a_wheelhouse_nothing_is_said_of_wheels(subject: Subject) -> None:

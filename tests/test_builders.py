@@ -45,9 +45,7 @@ CONNECT_6 = (
     "connect(S, pack_sockaddr_in6(443, inet_pton(AF_INET6, '2001:db8::1')))"
 )
 REFUSED = "socket(S, AF_INET, SOCK_STREAM, 0); connect(S, pack_sockaddr_in(9, INADDR_LOOPBACK))"
-REFUSED_6 = (
-    "socket(S, AF_INET6, SOCK_STREAM, 0); connect(S, pack_sockaddr_in6(9, IN6ADDR_LOOPBACK))"
-)
+REFUSED_6 = "socket(S, AF_INET6, SOCK_STREAM, 0); connect(S, pack_sockaddr_in6(9, IN6ADDR_LOOPBACK))"
 LOOPBACK = r"""
 my $server = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") or die "listen: $!";
 my $client = IO::Socket::INET->new(PeerAddr => "localhost", PeerPort => $server->sockport) or die "$@";
@@ -407,9 +405,7 @@ def test_log_grows_while_the_build_runs(builder: Builder, task: MakeTask) -> Non
         ("mkfifo /build/out/pipe", "neither a file, a folder nor a link"),
     ],
 )
-def test_hostile_output_is_rejected(
-    builder: Builder, task: MakeTask, script: str, why: str
-) -> None:
+def test_hostile_output_is_rejected(builder: Builder, task: MakeTask, script: str, why: str) -> None:
     outcome = builder.build(task(*shell(f"echo 1 >/build/out/file; {script}")))
     assert outcome.status == "output-rejected"
     assert why in outcome.message

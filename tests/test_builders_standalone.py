@@ -37,7 +37,9 @@ def with_python(task: BuildTask, debs: Debs, archive: Path, version: str = VERSI
     return replace(task, command=command, inputs=(*task.inputs, (archive.name, archive)))
 
 
-def entry(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644
+) -> tarfile.TarInfo:
     """Return the header of an entry of an archive."""
     member = tarfile.TarInfo(name)
     member.type, member.linkname, member.mode = kind, link, mode
@@ -188,8 +190,20 @@ def test_python_runs_and_finds_its_library(built: BuildOutcome, tmp_path: Path) 
     need("bwrap")
     with tarfile.open(tar_of(built)) as tar:
         tar.extractall(tmp_path, filter="tar")
-    words = ["bwrap", "--ro-bind", str(tmp_path), "/", "--unshare-all", "--dev", "/dev", "--proc", "/proc"]
-    program = "import json, sys, sysconfig; print(sys.prefix, sysconfig.get_path('include'), json.__cached__)"
+    words = [
+        "bwrap",
+        "--ro-bind",
+        str(tmp_path),
+        "/",
+        "--unshare-all",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+    ]
+    program = (
+        "import json, sys, sysconfig; print(sys.prefix, sysconfig.get_path('include'), json.__cached__)"
+    )
     for name in ("python3", "python3.10"):
         inside = subprocess.run(
             [*words, name, "-c", program],

@@ -35,7 +35,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 WAIT_S = 60
 """How long another process may take before its test fails."""
-VERBS = ["resolve", "fetch", "build", "check", "render", "image", "preflight", "audit", "doctor", "store", "schema"]
+VERBS = [
+    "resolve",
+    "fetch",
+    "build",
+    "check",
+    "render",
+    "image",
+    "preflight",
+    "audit",
+    "doctor",
+    "store",
+    "schema",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,9 @@ ASSETS = (
         name="data",
         files=(
             AssetFile(context="mean.npz", path="/app/data/mean.npz", size=4, sha256=Sha256("6" * 64)),
-            AssetFile(context="models/m.pth", path="/app/data/models/m.pth", size=5, sha256=Sha256("7" * 64)),
+            AssetFile(
+                context="models/m.pth", path="/app/data/models/m.pth", size=5, sha256=Sha256("7" * 64)
+            ),
         ),
     ),
 )
@@ -141,12 +143,15 @@ def test_rendered_dockerfile_with_assets_needs_no_network() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"path": "/app/x; reboot"}, {"path": "/app/x\nRUN y"}, {"context": "../x"}, {"context": "a b"}]
+    "change",
+    [{"path": "/app/x; reboot"}, {"path": "/app/x\nRUN y"}, {"context": "../x"}, {"context": "a b"}],
 )
 def test_asset_that_a_dockerfile_cannot_hold_is_refused(change: dict[str, Any]) -> None:
     file = replace(ASSETS[1].files[0], **change)
     with pytest.raises(ImageError, match="that a Dockerfile can hold"):
-        render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=[replace(ASSETS[1], files=(file,))])
+        render(
+            STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=[replace(ASSETS[1], files=(file,))]
+        )
 
 
 def test_rendering_twice_gives_the_same_text() -> None:

@@ -51,12 +51,16 @@ def asset(context: Path, name: str, files: dict[str, tuple[str, bytes]]) -> Bund
     return BundledAsset(name=name, files=tuple(made))
 
 
-def context_of(folder: Path, rootfs: Path, installer: Path, broken: bytes = b"") -> Path:  # noqa: F811 - arguments
+def context_of(folder: Path, rootfs: Path, installer: Path, broken: bytes = b"") -> Path:
     folder.mkdir()
     assets = (
         asset(folder, "weights.pth", {"": (LINKED, WEIGHTS)}),
         asset(folder, "home", {"": (HOME, MEAN)}),
-        asset(folder, "data", {"m.pth": (MODEL, WEIGHTS), "a/mean.npz": ("/usr/share/models/a/mean.npz", MEAN)}),
+        asset(
+            folder,
+            "data",
+            {"m.pth": (MODEL, WEIGHTS), "a/mean.npz": ("/usr/share/models/a/mean.npz", MEAN)},
+        ),
     )
     stack = replace(STACK, mounts=(Mount(path="/app/smpl", holds=("*.pkl",), why="licence"),))
     make_context(folder, stack, rootfs, installer, broken=broken, assets=assets)
@@ -65,14 +69,20 @@ def context_of(folder: Path, rootfs: Path, installer: Path, broken: bytes = b"")
 
 @pytest.fixture(scope="module")
 def made(
-    engine: Engine, rootfs: Path, installer: Path, tmp_path_factory: pytest.TempPathFactory  # noqa: F811
+    engine: Engine,
+    rootfs: Path,
+    installer: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Made:
     folder = tmp_path_factory.mktemp("assets")
     context = context_of(folder / "context", rootfs, installer)
-    return Made(context=context, facts=build(context, tag="assets:1", engine=engine, log=folder / "log", epoch=EPOCH))
+    return Made(
+        context=context,
+        facts=build(context, tag="assets:1", engine=engine, log=folder / "log", epoch=EPOCH),
+    )
 
 
-def look(engine: Engine, program: str) -> str:  # noqa: F811
+def look(engine: Engine, program: str) -> str:
     ended = run("assets:1", ["--preflight-skip", "python3", "-c", program], engine=engine)
     assert (ended.returncode, ended.stderr) == (0, "")
     return ended.stdout.strip()
@@ -80,20 +90,20 @@ def look(engine: Engine, program: str) -> str:  # noqa: F811
 
 @pytest.mark.usefixtures("made")
 @pytest.mark.parametrize("path", [LINKED, HOME, MODEL])
-def test_an_asset_is_roots_and_everybody_can_read_it(engine: Engine, path: str) -> None:  # noqa: F811
+def test_an_asset_is_roots_and_everybody_can_read_it(engine: Engine, path: str) -> None:
     program = f"import os; s = os.stat({path!r}); print(oct(s.st_mode), s.st_uid, s.st_gid, s.st_mtime, len(open({path!r}, 'rb').read()))"
     size = len(MEAN) if path == HOME else len(WEIGHTS)
     assert look(engine, program) == f"0o100444 0 0 {float(EPOCH)} {size}"
 
 
 @pytest.mark.usefixtures("made")
-def test_links_and_folders_of_the_base_stay_as_they_are(engine: Engine) -> None:  # noqa: F811
+def test_links_and_folders_of_the_base_stay_as_they_are(engine: Engine) -> None:
     program = "import os; print(os.readlink('/lib'), oct(os.stat('/usr/share').st_mode), os.stat('/home/lockbuild').st_uid)"
     assert look(engine, program) == "usr/lib 0o40755 1000"
 
 
 @pytest.mark.usefixtures("made")
-def test_the_preflight_hashes_assets_and_names_the_flag_of_a_mount(engine: Engine) -> None:  # noqa: F811
+def test_the_preflight_hashes_assets_and_names_the_flag_of_a_mount(engine: Engine) -> None:
     ended = run("assets:1", ["--preflight-only", "--preflight-full", "--preflight-json"], engine=engine)
     found = {(one["check"], one["subject"]): one for one in json.loads(ended.stdout)["findings"]}
     assert ended.returncode == 78
@@ -101,15 +111,21 @@ def test_the_preflight_hashes_assets_and_names_the_flag_of_a_mount(engine: Engin
     assert found["mount", "/app/smpl"]["flag"] == "-v /path/to/smpl:/app/smpl"
 
 
-def test_a_second_build_gives_the_same_layers(made: Made, engine: Engine, tmp_path: Path) -> None:  # noqa: F811
+def test_a_second_build_gives_the_same_layers(made: Made, engine: Engine, tmp_path: Path) -> None:
     for file in (made.context / "assets").rglob("*"):
         os.utime(file, (1_700_000_000, 1_700_000_000))
-    again = build(made.context, tag="assets:2", engine=engine, log=tmp_path / "log", epoch=EPOCH, cache=False)
+    again = build(
+        made.context, tag="assets:2", engine=engine, log=tmp_path / "log", epoch=EPOCH, cache=False
+    )
     assert again.id == made.facts.id
 
 
 def test_another_package_leaves_the_layers_of_assets(
-    made: Made, engine: Engine, rootfs: Path, installer: Path, tmp_path: Path  # noqa: F811
+    made: Made,
+    engine: Engine,
+    rootfs: Path,
+    installer: Path,
+    tmp_path: Path,
 ) -> None:
     context = context_of(tmp_path / "context", rootfs, installer, broken=b"x = 1\n")
     other = build(context, tag="assets:3", engine=engine, log=tmp_path / "log", epoch=EPOCH)
@@ -119,7 +135,10 @@ def test_another_package_leaves_the_layers_of_assets(
 
 
 def test_an_asset_in_place_of_a_file_of_the_base_is_refused(
-    engine: Engine, rootfs: Path, installer: Path, tmp_path: Path  # noqa: F811
+    engine: Engine,
+    rootfs: Path,
+    installer: Path,
+    tmp_path: Path,
 ) -> None:
     context = tmp_path / "context"
     context.mkdir()
@@ -127,4 +146,6 @@ def test_an_asset_in_place_of_a_file_of_the_base_is_refused(
     make_context(context, STACK, rootfs, installer, assets=assets)
     with pytest.raises(ImageError) as caught:
         build(context, tag="assets:4", engine=engine, log=tmp_path / "log", epoch=EPOCH)
-    assert "the base has /etc/passwd already: give the asset another path" in "\n".join(caught.value.details)
+    assert "the base has /etc/passwd already: give the asset another path" in "\n".join(
+        caught.value.details
+    )

@@ -74,7 +74,9 @@ def ask(world: World) -> Lock:
 
 
 def test_a_pinned_wheel_is_resolved_without_its_address(world: World, tmp_path: Path) -> None:
-    sha256 = pin(world, tmp_path / "gone", url=["https://unreachable.invalid/pinned-2.0+cu118-py3-none-any.whl"])
+    sha256 = pin(
+        world, tmp_path / "gone", url=["https://unreachable.invalid/pinned-2.0+cu118-py3-none-any.whl"]
+    )
     (found,) = (package for package in ask(world).runtime if package.name == "pinned")
     assert found.wheel is not None
     assert (found.version, found.wheel.sha256, found.index) == (VERSION, sha256, "")

@@ -104,7 +104,9 @@ def test_a_page_that_came_instead_is_named_with_its_title(server: FaultyServer, 
     assert "an HTML page came instead of the file: `Sign in`" in refusal(server, tmp_path)
 
 
-def test_a_long_quota_page_is_refused_before_it_is_all_there(server: FaultyServer, tmp_path: Path) -> None:
+def test_a_long_quota_page_is_refused_before_it_is_all_there(
+    server: FaultyServer, tmp_path: Path
+) -> None:
     page = b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title>" + b" " * 9_000_000
     (server.root / "w.pth").write_bytes(page)
     assert "`Google Drive - Quota exceeded`" in refusal(server, tmp_path)
@@ -121,7 +123,9 @@ def test_a_truncated_file_is_never_taken_for_whole(server: FaultyServer, tmp_pat
     assert "closed the connection before the end (3 tries)" in refusal(server, tmp_path)
 
 
-def test_a_file_without_an_end_that_could_be_told_is_refused(server: FaultyServer, tmp_path: Path) -> None:
+def test_a_file_without_an_end_that_could_be_told_is_refused(
+    server: FaultyServer, tmp_path: Path
+) -> None:
     server.faults["/w.pth"] = Fault(length=False)
     assert "does not say how long the file is, and neither does `size`" in refusal(server, tmp_path)
 
@@ -135,10 +139,15 @@ def test_another_size_is_refused(server: FaultyServer, tmp_path: Path) -> None:
     assert "expected 5 bytes\n  found    400000 bytes" in refusal(server, tmp_path, size=5)
 
 
-def test_a_broken_line_is_carried_on_where_the_file_is_the_same(server: FaultyServer, tmp_path: Path) -> None:
+def test_a_broken_line_is_carried_on_where_the_file_is_the_same(
+    server: FaultyServer, tmp_path: Path
+) -> None:
     server.faults["/w.pth"] = (Fault(kind="truncate", after=100_000, headers=TAG), Fault(headers=TAG))
     assert is_whole(see(server, tmp_path))
-    assert [request.headers.get("Range") for request in server.asked("/w.pth")] == [None, "bytes=100000-"]
+    assert [request.headers.get("Range") for request in server.asked("/w.pth")] == [
+        None,
+        "bytes=100000-",
+    ]
     assert server.asked("/w.pth")[1].headers["If-Range"] == '"one"'
 
 
@@ -207,7 +216,9 @@ def test_every_type_is_recognised(kind: str) -> None:
     assert fault_of_kind(head, kind) is None
 
 
-@pytest.mark.parametrize(("kind", "sample"), [("torch", "zip"), ("torch", "pickle"), ("npz", "zip"), ("tar", "tar")])
+@pytest.mark.parametrize(
+    ("kind", "sample"), [("torch", "zip"), ("torch", "pickle"), ("npz", "zip"), ("tar", "tar")]
+)
 def test_types_that_are_written_as_others_are_accepted(kind: str, sample: str) -> None:
     assert fault_of_kind(SAMPLES[sample][:HEAD], kind) is None
 
@@ -229,4 +240,7 @@ def test_what_nothing_is_known_of_may_be_anything() -> None:
 
 
 def test_bytes_of_no_known_type_are_shown() -> None:
-    assert fault_of_kind(b"\x00\x01\xff", "zip") == "expected a file of type `zip`, found one that begins with b'\\x00\\x01\\xff'"
+    assert (
+        fault_of_kind(b"\x00\x01\xff", "zip")
+        == "expected a file of type `zip`, found one that begins with b'\\x00\\x01\\xff'"
+    )

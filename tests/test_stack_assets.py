@@ -80,7 +80,9 @@ def test_a_mounted_asset_is_a_mount_of_the_preflight(policy: str, *, optional: b
     stack = read({**SMPL, "policy": policy})
     assert stack.bundles == ()
     assert stack.mounts == (
-        Mount(path="/app/smpl", holds=("SMPL_*.pkl",), why="SMPL may not be passed on", optional=optional),
+        Mount(
+            path="/app/smpl", holds=("SMPL_*.pkl",), why="SMPL may not be passed on", optional=optional
+        ),
     )
 
 
@@ -96,7 +98,10 @@ def test_a_mount_without_a_reason_names_asset_and_licence() -> None:
     ("asset", "said"),
     [
         ({**WEIGHTS, "sha256": "12"}, '`asset[weights.pth].sha256`: found "12", expected a sha256'),
-        ({**WEIGHTS, "sha1": "a" * 40}, "expected exactly one of `sha256`, `sha1`, `git-blob` and `lfs-oid`"),
+        (
+            {**WEIGHTS, "sha1": "a" * 40},
+            "expected exactly one of `sha256`, `sha1`, `git-blob` and `lfs-oid`",
+        ),
         (without("sha256"), "expected exactly one of `sha256`, `sha1`, `git-blob` and `lfs-oid`"),
         (without("url"), "expected `url` with at least one address"),
         (without("path"), "`asset[weights.pth].path`: missing"),
@@ -161,7 +166,9 @@ def test_the_types_are_those_that_can_be_told_apart() -> None:
 # ---- licences --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "LicenseRef-SMPL", "NOASSERTION", "NONE", "MIT AND CC-BY-NC-SA-4.0"])
+@pytest.mark.parametrize(
+    "licence", ["CC-BY-NC-4.0", "LicenseRef-SMPL", "NOASSERTION", "NONE", "MIT AND CC-BY-NC-SA-4.0"]
+)
 def test_a_bundle_that_not_everybody_may_pass_on_is_refused(licence: str) -> None:
     said = fault({**WEIGHTS, "license": licence})
     assert f"`{licence}` does not let everybody pass it on" in said

@@ -232,9 +232,7 @@ def test_standalone_interpreter_is_accepted() -> None:
         ({"stand-alone": STANDALONE}, "unknown key; did you mean `standalone`?"),
     ],
 )
-def test_interpreter_that_is_none_or_two_is_a_fault(
-    interpreter: dict[str, object], fault: str
-) -> None:
+def test_interpreter_that_is_none_or_two_is_a_fault(interpreter: dict[str, object], fault: str) -> None:
     faults = faults_of(toml_text(changed("interpreter", interpreter)))
     assert any(fault in line for line in faults), faults
 

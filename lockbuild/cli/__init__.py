@@ -53,11 +53,20 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="lockbuild")
 @click.option("--store", metavar="FOLDER", help="Where store objects are kept [env: LOCKBUILD_STORE].")
-@click.option("--builder", metavar="NAME", help="Who builds: sandbox or container [env: LOCKBUILD_BUILDER].")
-@click.option("--cores", type=click.IntRange(min=1), metavar="N", help="Cores that builds may use [env: LOCKBUILD_CORES].")
+@click.option(
+    "--builder", metavar="NAME", help="Who builds: sandbox or container [env: LOCKBUILD_BUILDER]."
+)
+@click.option(
+    "--cores",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Cores that builds may use [env: LOCKBUILD_CORES].",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and results.")
 @click.option("-v", "--verbose", is_flag=True, help="Say every step, also on a terminal.")
 @click.pass_context

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @stack_argument
-@click.option("--image", "reference", metavar="NAME", help="The image to look at; the one of this lock when left out.")
+@click.option(
+    "--image",
+    "reference",
+    metavar="NAME",
+    help="The image to look at; the one of this lock when left out.",
+)
 @json_option
 @click.pass_context
 def audit(ctx: click.Context, folder: StackFolder, *, reference: str | None, as_json: bool) -> None:
@@ -71,7 +76,9 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
         plan=realiser.plan,
         store=realiser.store,
         wheelhouse=folder.wheels,
-        manifest=parse_manifest(manifest_file.read_text(encoding="utf-8")) if manifest_file.is_file() else None,
+        manifest=parse_manifest(manifest_file.read_text(encoding="utf-8"))
+        if manifest_file.is_file()
+        else None,
         dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
         rendered=rendered,
         image=image,
@@ -94,12 +101,17 @@ def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | N
         if reference:
             raise
         return None, error.message
-    facts = containers.inspect(name, engine=engine) if reference else containers.find(name, engine=engine)
+    facts = (
+        containers.inspect(name, engine=engine) if reference else containers.find(name, engine=engine)
+    )
     if facts is None:
         return None, f"the engine has no image `{name}`: `lockbuild image`"
     installed = containers.installed(facts.id, prefix=PREFIX, engine=engine)
     contents = ImageContents(
-        reference=name, packages=dict(installed.python), debs=dict(installed.debs), labels=dict(facts.labels)
+        reference=name,
+        packages=dict(installed.python),
+        debs=dict(installed.debs),
+        labels=dict(facts.labels),
     )
     return contents, ""
 
@@ -111,7 +123,9 @@ def _print(report: Report) -> None:
         click.echo(f"not checked  {check}: {reason}")
     for finding in report.findings:
         colour = "red" if finding.level == "error" else "yellow"
-        click.echo(f"{click.style(f'{finding.level:<11}', fg=colour)}  {finding.check}: {finding.subject}: {finding.message}")
+        click.echo(
+            f"{click.style(f'{finding.level:<11}', fg=colour)}  {finding.check}: {finding.subject}: {finding.message}"
+        )
     for check, mend in dict.fromkeys((finding.check, finding.mend) for finding in report.findings):
         click.echo(f"mend         {check}: {mend}")
 
@@ -131,7 +145,9 @@ def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
     vendor = "debian"
     if stack:
         folder = find_stack(stack, here=Path.cwd())
-        vendor = from_document(parse_stack_text(folder.read_stack_text(), file=folder.stack_file)).base.debian.vendor
+        vendor = from_document(
+            parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
+        ).base.debian.vendor
     diagnoses = tuple(examine(settings_of(ctx), vendor=vendor))
     if as_json:
         print_json([asdict(diagnosis) for diagnosis in diagnoses])

@@ -81,7 +81,10 @@ def build(  # noqa: PLR0913 - the options, as keywords
     if as_json:
         print_json(
             {
-                "built": [{"name": o.name, "status": o.status, "seconds": round(o.duration_s, 1)} for o in outcomes],
+                "built": [
+                    {"name": o.name, "status": o.status, "seconds": round(o.duration_s, 1)}
+                    for o in outcomes
+                ],
                 "wheelhouse": str(folder.wheels),
                 "changed": list(changed),
             }
@@ -159,7 +162,10 @@ def check(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, ...],
     verdicts = open_realiser(ctx, folder, console).check(packages)
     if as_json:
         print_json(
-            [{"name": v.name, "identical": v.identical, "differences": list(v.differences)} for v in verdicts]
+            [
+                {"name": v.name, "identical": v.identical, "differences": list(v.differences)}
+                for v in verdicts
+            ]
         )
     else:
         for verdict in verdicts:
@@ -168,4 +174,6 @@ def check(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, ...],
                 click.echo(f"  {line}")
     apart = [verdict.name for verdict in verdicts if not verdict.identical]
     if apart:
-        raise BuildError(f"not reproducible: {', '.join(apart)}", hint="the lines above say which members differ")
+        raise BuildError(
+            f"not reproducible: {', '.join(apart)}", hint="the lines above say which members differ"
+        )

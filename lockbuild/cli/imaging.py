@@ -111,18 +111,24 @@ def render(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
     if as_json:
         print_json({"changed": list(changed), "context": str(folder.context)})
     elif changed:
-        console.note(f"{folder.label}: wrote {', '.join(changed)}; the build context is {folder.context}")
+        console.note(
+            f"{folder.label}: wrote {', '.join(changed)}; the build context is {folder.context}"
+        )
     else:
         console.note(f"{folder.label}: Dockerfile and build context are up to date")
 
 
 @click.command()
 @stack_argument
-@click.option("--tag", "tags", multiple=True, metavar="NAME", help="A further name for the image; may be repeated.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="NAME", help="A further name for the image; may be repeated."
+)
 @click.option("--no-test", is_flag=True, help="Do not build the test stage first.")
 @json_option
 @click.pass_context
-def image(ctx: click.Context, folder: StackFolder, *, tags: tuple[str, ...], no_test: bool, as_json: bool) -> None:
+def image(
+    ctx: click.Context, folder: StackFolder, *, tags: tuple[str, ...], no_test: bool, as_json: bool
+) -> None:
     """Build STACK's image with networking off, once its test stage has passed."""
     from contextlib import closing  # noqa: PLC0415 - the engine's modules are heavy, and only needed here
 
@@ -140,7 +146,13 @@ def image(ctx: click.Context, folder: StackFolder, *, tags: tuple[str, ...], no_
         log = realiser.store.root / "logs" / f"image-{realiser.stack.name}.log"
         if not no_test:
             building.build(
-                folder.context, tag=f"{tag}-test", engine=engine, log=log, epoch=EPOCH, target="test", progress=console
+                folder.context,
+                tag=f"{tag}-test",
+                engine=engine,
+                log=log,
+                epoch=EPOCH,
+                target="test",
+                progress=console,
             )
         facts = building.build(
             folder.context,
@@ -159,4 +171,6 @@ def image(ctx: click.Context, folder: StackFolder, *, tags: tuple[str, ...], no_
         print_json({"image": tag, "id": facts.id, "size": facts.size, "built": made})
     else:
         click.echo(tag)
-        console.note(f"{facts.id}, {facts.size / 1e6:.0f} MB" + ("" if made else ": the image is up to date"))
+        console.note(
+            f"{facts.id}, {facts.size / 1e6:.0f} MB" + ("" if made else ": the image is up to date")
+        )

@@ -27,11 +27,29 @@ if TYPE_CHECKING:
 
 @click.command()
 @stack_argument
-@click.option("--engine", type=click.Choice(["uv", "pip-tools"]), default="uv", show_default=True, help="Who resolves the Python packages.")
+@click.option(
+    "--engine",
+    type=click.Choice(["uv", "pip-tools"]),
+    default="uv",
+    show_default=True,
+    help="Who resolves the Python packages.",
+)
 @click.option("--cross-check", is_flag=True, help="Ask both engines; they must pin the same versions.")
 @click.option("--upgrade", is_flag=True, help="Move every pin to the newest that fits.")
-@click.option("-P", "--upgrade-package", "packages", multiple=True, metavar="NAME", help="Let this package move; may be repeated.")
-@click.option("--repin", multiple=True, metavar="NAME", help="Forget the pinned bytes of this build or asset; may be repeated.")
+@click.option(
+    "-P",
+    "--upgrade-package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help="Let this package move; may be repeated.",
+)
+@click.option(
+    "--repin",
+    multiple=True,
+    metavar="NAME",
+    help="Forget the pinned bytes of this build or asset; may be repeated.",
+)
 @click.option("--allow-open", is_flag=True, help="Accept a lock that lacks what cannot be had now.")
 @json_option
 @click.pass_context

@@ -90,7 +90,9 @@ def gc(ctx: click.Context, *, dry_run: bool, as_json: bool) -> None:
     for gone in collected.paths:
         click.echo(str(gone))
     verb = "would be" if dry_run else "were"
-    console_of(ctx).note(f"{len(collected.paths)} objects, {collected.size / 1e6:.1f} MB, {verb} removed")
+    console_of(ctx).note(
+        f"{len(collected.paths)} objects, {collected.size / 1e6:.1f} MB, {verb} removed"
+    )
 
 
 def _lines(damage: Damage) -> tuple[str, ...]:

@@ -91,7 +91,9 @@ def _session(engine: Engine, ref: str) -> Iterator[docker.DockerClient]:
             no_gpu = "could not select device driver" in said and "gpu" in said
             raise ImageError(
                 f"image `{ref}`: {said}",
-                hint="GPUs need the NVIDIA Container Toolkit on the engine's machine" if no_gpu else None,
+                hint="GPUs need the NVIDIA Container Toolkit on the engine's machine"
+                if no_gpu
+                else None,
             ) from error
         except (DockerException, RequestException) as error:
             raise ImageError(f"image `{ref}`: the engine at {engine.host}: {error}") from error

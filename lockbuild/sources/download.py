@@ -384,7 +384,11 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
         if not dict(mirrors.snapshots).get(where.vendor):
             return f"configure a snapshot archive (key `snapshots.{where.vendor}`), or {again}"
     key = _keys(fetch)
-    return f"name {key}" if isinstance(where, Addresses) else f"configure a further mirror ({key}), or {again}"
+    return (
+        f"name {key}"
+        if isinstance(where, Addresses)
+        else f"configure a further mirror ({key}), or {again}"
+    )
 
 
 def _hint_on_other_bytes(fetch: Fetch, again: str) -> str:
@@ -401,4 +405,6 @@ def _keys(fetch: Fetch) -> str:
     where = fetch.where
     if isinstance(where, IndexFile):
         return f"key `indexes.{where.index}`"
-    return f"key `archives.{where.vendor}`" if isinstance(where, PoolFile) else "another `url` in the stack"
+    return (
+        f"key `archives.{where.vendor}`" if isinstance(where, PoolFile) else "another `url` in the stack"
+    )

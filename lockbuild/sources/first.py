@@ -125,9 +125,13 @@ class _Transfer:
             self._validator = _validator(answer)
             ends = total is not None or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
             if not ends and self._wanted.size is None:
-                raise Fault("the server does not say how long the file is, and neither does `size` in the stack")
+                raise Fault(
+                    "the server does not say how long the file is, and neither does `size` in the stack"
+                )
             if self._wanted.size is not None and total not in (None, self._wanted.size):
-                raise _wrong_size(self._wanted.size, total, next(answer.chunks(HEAD), b"") if not start else b"")
+                raise _wrong_size(
+                    self._wanted.size, total, next(answer.chunks(HEAD), b"") if not start else b""
+                )
             self._pour(answer)
         expected = total if total is not None else self._wanted.size
         if expected is not None and target.tell() < expected:
@@ -139,7 +143,11 @@ class _Transfer:
             if self._stop.is_set():
                 raise Stopped
             # The first piece says whether the rest is worth the wait.
-            if not seen and len(chunk) >= HEAD and (fault := fault_of_kind(chunk[:HEAD], self._wanted.type)):
+            if (
+                not seen
+                and len(chunk) >= HEAD
+                and (fault := fault_of_kind(chunk[:HEAD], self._wanted.type))
+            ):
                 raise Fault(fault)
             seen += self._target.write(chunk)
             if self._wanted.size is not None and seen > self._wanted.size:
@@ -166,7 +174,9 @@ def _looked_at(wanted: Unpinned, file: Path) -> First:
     expected = ((("sha256", wanted.sha256),) if wanted.sha256 else ()) + wanted.checksums
     for name, digits in expected:
         if hashes[name] != digits:
-            raise Fault("wrong bytes", details=(f"expected {name} {digits}", f"found    {name} {hashes[name]}"))
+            raise Fault(
+                "wrong bytes", details=(f"expected {name} {digits}", f"found    {name} {hashes[name]}")
+            )
     return First(file=file, sha256=Sha256(hashes["sha256"]), size=size)
 
 

@@ -250,7 +250,10 @@ class Stack:
 
     def pinned_sources(self) -> tuple[NamedSource, ...]:
         """Return what every build is made of, then every further source, as the stack file has them."""
-        return (*(NamedSource(name=spec.name, source=spec.source) for spec in self.builds), *self.sources)
+        return (
+            *(NamedSource(name=spec.name, source=spec.source) for spec in self.builds),
+            *self.sources,
+        )
 
     def build_environments(self) -> tuple[str, ...]:
         """Return the names of the build environments, sorted.
@@ -292,7 +295,9 @@ def from_document(document: Mapping[str, Any]) -> Stack:
             for table in document.get("build", ())
         ),
         sources=tuple(
-            NamedSource(name=table["name"], source=_make(Source, {k: v for k, v in table.items() if k != "name"}))
+            NamedSource(
+                name=table["name"], source=_make(Source, {k: v for k, v in table.items() if k != "name"})
+            )
             for table in document.get("source", ())
         ),
         env=_pairs(document.get("env", {})),
@@ -316,7 +321,8 @@ def file_name_of(url: str) -> str:
 def _interpreter(table: Mapping[str, Any]) -> Interpreter:
     standalone = table.get("standalone")
     return Interpreter(
-        apt=table.get("apt"), standalone=_make(Standalone, standalone) if standalone is not None else None
+        apt=table.get("apt"),
+        standalone=_make(Standalone, standalone) if standalone is not None else None,
     )
 
 

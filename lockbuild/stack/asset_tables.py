@@ -57,15 +57,58 @@ def _licence(text: str) -> str:
 
 _PART = r"(?!\.\.?(/|$))[A-Za-z0-9._+-]+"
 
-Name = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "letters, digits, `.`, `_`, `-`"))]
-Address = Annotated[str, AfterValidator(_matching(r"(https?|file)://\S+", "an address that begins with `https://`"))]
-Digest = Annotated[str, AfterValidator(_matching(rf"[0-9a-f]{{64}}|{ON_FIRST_FETCH}", f"a sha256 (64 hexadecimal digits) or `{ON_FIRST_FETCH}`"))]
-Oid = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "the sha256 that a pointer file says behind `oid sha256:`"))]
+Name = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "letters, digits, `.`, `_`, `-`"))
+]
+Address = Annotated[
+    str, AfterValidator(_matching(r"(https?|file)://\S+", "an address that begins with `https://`"))
+]
+Digest = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            rf"[0-9a-f]{{64}}|{ON_FIRST_FETCH}",
+            f"a sha256 (64 hexadecimal digits) or `{ON_FIRST_FETCH}`",
+        )
+    ),
+]
+Oid = Annotated[
+    str,
+    AfterValidator(
+        _matching(r"[0-9a-f]{64}", "the sha256 that a pointer file says behind `oid sha256:`")
+    ),
+]
 Sha1 = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{40}", "40 lower-case hexadecimal digits"))]
-Place = Annotated[str, AfterValidator(_matching(rf"(/{_PART})+", "an absolute path in the image, such as `/app/weights/model.pth`"))]
-Below = Annotated[str, AfterValidator(_matching(rf"{_PART}(/{_PART})*", "a path below `path`, of letters, digits, `.`, `_`, `+`, `-`"))]
-Member = Annotated[str, AfterValidator(_matching(r"(?!\./)[^\x00\n]*[^\x00\n/]", "the name of a file in the archive, without `./` and patterns"))]
-Held = Annotated[str, AfterValidator(_matching(r"(?!/)(?!.*(^|/)\.\.(/|$))[^\x00\n\\]+", "a path or pattern below the mount, such as `models/*.pkl`"))]
+Place = Annotated[
+    str,
+    AfterValidator(
+        _matching(rf"(/{_PART})+", "an absolute path in the image, such as `/app/weights/model.pth`")
+    ),
+]
+Below = Annotated[
+    str,
+    AfterValidator(
+        _matching(rf"{_PART}(/{_PART})*", "a path below `path`, of letters, digits, `.`, `_`, `+`, `-`")
+    ),
+]
+Member = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"(?!\./)[^\x00\n]*[^\x00\n/]",
+            "the name of a file in the archive, without `./` and patterns",
+        )
+    ),
+]
+Held = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"(?!/)(?!.*(^|/)\.\.(/|$))[^\x00\n\\]+",
+            "a path or pattern below the mount, such as `models/*.pkl`",
+        )
+    ),
+]
 Line = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*", "one line of text"))]
 Reason = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*\S[^\x00\n]*", "one line that says why"))]
 Licence = Annotated[str, AfterValidator(_licence)]
@@ -95,7 +138,8 @@ class AssetTable(BaseModel):
     lfs_oid: Oid | None = None
     size: Annotated[int, Field(gt=0)] | None = None
     type: (
-        Literal["gzip", "hdf5", "npy", "npz", "pickle", "safetensors", "tar", "text", "torch", "zip"] | None
+        Literal["gzip", "hdf5", "npy", "npz", "pickle", "safetensors", "tar", "text", "torch", "zip"]
+        | None
     ) = None
     members: dict[Member, Below] = {}
     license: Licence | None = None
@@ -107,7 +151,9 @@ class AssetTable(BaseModel):
     @model_validator(mode="after")
     def _fits_its_policy(self) -> AssetTable:
         if self.policy != "bundle":
-            unfit = _given(self, "url", "sha256", "sha1", "git_blob", "lfs_oid", "size", "type", "members")
+            unfit = _given(
+                self, "url", "sha256", "sha1", "git_blob", "lfs_oid", "size", "type", "members"
+            )
             if unfit:
                 raise _fault(f'no {unfit} beside `policy = "{self.policy}"`: nothing is fetched')
             return self
@@ -124,7 +170,9 @@ class AssetTable(BaseModel):
     def _members_apart(self) -> AssetTable:
         targets = list(self.members.values())
         if clash := _clash(targets):
-            raise _fault(f"another place for each member; `{clash[0]}` and `{clash[1]}` cannot both be files")
+            raise _fault(
+                f"another place for each member; `{clash[0]}` and `{clash[1]}` cannot both be files"
+            )
         if self.path.startswith(tuple(f"{folder}/" for folder in _RESERVED)) or self.path in _RESERVED:
             raise _fault("a path outside of " + ", ".join(f"`{folder}`" for folder in _RESERVED))
         return self
@@ -134,11 +182,17 @@ class AssetTable(BaseModel):
         if self.policy != "bundle":
             return self
         if self.license is None:
-            raise _fault("`license` of what the image passes on; `NOASSERTION` where upstream says nothing")
+            raise _fault(
+                "`license` of what the image passes on; `NOASSERTION` where upstream says nothing"
+            )
         known = self.license not in _UNSTATED and "licenseref-" not in self.license.lower()
         if self.redistributable and known and forbids_redistribution(self.license):
-            raise _fault(f"no `redistributable = true`: {self.license} says otherwise; `accept-license` has the reason")
-        if self.accept_license is None and forbids_redistribution(self.license, redistributable=self.redistributable):
+            raise _fault(
+                f"no `redistributable = true`: {self.license} says otherwise; `accept-license` has the reason"
+            )
+        if self.accept_license is None and forbids_redistribution(
+            self.license, redistributable=self.redistributable
+        ):
             raise _fault(
                 f'`policy = "mount"`, as `{self.license}` does not let everybody pass it on; '
                 "or `accept-license` with the reason why this image may hold it"
@@ -165,7 +219,9 @@ def check_places(assets: Iterable[AssetTable], mounts: Iterable[str]) -> None:
     assets = list(assets)
     files = [path for table in assets for path in table.files]
     if clash := _clash(files):
-        raise _fault(f"a place of its own for each file of an asset; `{clash[0]}` and `{clash[1]}` cannot both be there")
+        raise _fault(
+            f"a place of its own for each file of an asset; `{clash[0]}` and `{clash[1]}` cannot both be there"
+        )
     places = [table.path for table in assets if table.policy != "bundle"]
     places += mounts
     if twin := _twin(places):

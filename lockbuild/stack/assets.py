@@ -59,7 +59,8 @@ def image_paths(path: str, members: tuple[tuple[str, str], ...]) -> tuple[str, .
 # Licences of https://spdx.org/licenses/ whose permission to pass a file on ends at a purpose, which no
 # program can know. NONE and NOASSERTION are SPDX's words for "upstream grants nothing" and "not known".
 _RESTRICTED = re.compile(
-    r"(CC-BY-NC-.*|CC-BY-NC|Aladdin|NCGL-UK-2\.0|PolyForm-Noncommercial-.*|NONE|NOASSERTION)", re.IGNORECASE
+    r"(CC-BY-NC-.*|CC-BY-NC|Aladdin|NCGL-UK-2\.0|PolyForm-Noncommercial-.*|NONE|NOASSERTION)",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"[()]|[^\s()]+")
 

@@ -9,7 +9,6 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,146 +18,49 @@ from lockbuild.errors import StackError
 from lockbuild.stack import file_name_of
 from lockbuild.stack.asset_tables import AssetTable, check_places
 from lockbuild.stack.faults import described
+from lockbuild.stack.words import (
+    Absolute,
+    Address,
+    Capability,
+    Commit,
+    DebianPackage,
+    Digest,
+    Held,
+    Inside,
+    InSource,
+    InTree,
+    Module,
+    Moment,
+    MountPoint,
+    Name,
+    PackageVersion,
+    Pattern,
+    Project,
+    PythonVersion,
+    Reason,
+    RequirementText,
+    Sdist,
+    Snapshot,
+    SourceName,
+    Suite,
+    TreePattern,
+    User,
+    Value,
+    Variable,
+    VersionPair,
+    WheelName,
+    fault,
+    matching,
+    not_default,
+    unique,
+    unique_paths,
+    wheel_name,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 __all__ = ["StackDocument", "json_schema", "parse_stack_text"]
-
-
-# ---- words: strings that must have a certain form -------------------------------------------------
-
-
-def _fault(expected: str) -> PydanticCustomError:
-    return PydanticCustomError("lockbuild", "{expected}", {"expected": expected})
-
-
-def _matching(pattern: str, expected: str) -> Callable[[str], str]:
-    compiled = re.compile(pattern, re.ASCII)
-
-    def check(text: str) -> str:
-        if not compiled.fullmatch(text):
-            raise _fault(expected)
-        return text
-
-    return check
-
-
-def _requirement(text: str) -> str:
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement as error:
-        raise _fault(f"a requirement such as `numpy>=1.26,<2` ({str(error).splitlines()[0]})") from error
-    if requirement.url:
-        raise _fault("a requirement without an address: a file from elsewhere is a `[[build]]` or an index")
-    return text
-
-
-def _sdist(text: str) -> str:
-    name, _, version = text.partition("==")
-    try:
-        canonicalize_name(name, validate=True)
-    except ValueError as error:
-        raise _fault("an sdist as `NAME==VERSION`") from error
-    if not _is_version(version):
-        raise _fault("an sdist as `NAME==VERSION`")
-    return text
-
-
-def _version(text: str) -> str:
-    if not _is_version(text):
-        raise _fault("a version such as `2.0.10`")
-    return text
-
-
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except ValueError:
-        return False
-    # `packaging` overlooks spaces around a version; file names and shell commands would not.
-    return text == text.strip()
-
-
-def _project(text: str) -> str:
-    if canonicalize_name(text) != text or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", text):
-        raise _fault(f"a normalised project name: `{canonicalize_name(text)}`")
-    return text
-
-
-def _inside(expected: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        parts = [part for part in text.split("/") if part not in {"", "."}]
-        if text.startswith("/") or ".." in parts or "\\" in text or not parts:
-            raise _fault(expected)
-        return text
-
-    return check
-
-
-def _one_path(text: str) -> str:
-    if "*" in text or "?" in text:
-        raise _fault("one path: patterns are not for edits")
-    return text
-
-
-def _in_tree(text: str) -> str:
-    expected = "a path inside the other source, with forward slashes; `.` is all of it"
-    return text if text == "." else _inside(expected)(text)
-
-
-Name = Annotated[str, AfterValidator(_matching(r"[a-z0-9][a-z0-9._-]{0,62}", "lower-case letters, digits, `.`, `_`, `-`"))]
-Project = Annotated[str, AfterValidator(_project)]
-PackageVersion = Annotated[str, AfterValidator(_version)]
-RequirementText = Annotated[str, AfterValidator(_requirement)]
-VersionPair = Annotated[str, AfterValidator(_matching(r"\d+\.\d+", "`MAJOR.MINOR`, such as `2.36`"))]
-PythonVersion = Annotated[str, AfterValidator(_matching(r"3\.\d+", "a Python as `3.MINOR`, such as `3.11`"))]
-Capability = Annotated[str, AfterValidator(_matching(r"\d+\.\d+a?(\+PTX)?", "a compute capability such as `8.6` or `8.6+PTX`"))]
-DebianPackage = Annotated[str, AfterValidator(_matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name, without version"))]
-Suite = Annotated[str, AfterValidator(_matching(r"[a-z]+", "a release suite such as `bookworm` (its updates and security suites are not used)"))]
-Snapshot = Annotated[str, AfterValidator(_matching(r"\d{8}T\d{6}Z", "a time stamp such as `20250601T000000Z`"))]
-Moment = Annotated[str, AfterValidator(_matching(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?", "a date such as `2025-06-01` or `2025-06-01T00:00:00Z`"))]
-Address = Annotated[str, AfterValidator(_matching(r"(https?|file)://\S+", "an address that begins with `https://`"))]
-Variable = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name"))]
-Value = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*", "one line of text"))]
-Module = Annotated[str, AfterValidator(_matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a module's name such as `mmcv.ops`"))]
-Commit = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{40}", "a whole commit: 40 lower-case hexadecimal digits"))]
-TreePattern = Annotated[str, AfterValidator(_matching(r"(?!/)(?!.*(^|/)\.\.(/|$))[^\x00\n\\]+", "a path pattern from the top of the tree: `projects/**`"))]
-Digest = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "a sha256: 64 hexadecimal digits"))]
-_wheel_name = _matching(r"[A-Za-z0-9._+!-]+\.whl", "a wheel's file name")
-WheelName = Annotated[str, AfterValidator(_wheel_name)]
-Inside = Annotated[str, AfterValidator(_inside("a path below the stack's folder, with forward slashes"))]
-Pattern = Annotated[str, AfterValidator(_inside("a pattern of files in the wheel, such as `mmcv/_ext*.so`"))]
-InSource = Annotated[str, AfterValidator(_one_path), AfterValidator(_inside("a path inside the source, with forward slashes"))]
-InTree = Annotated[str, AfterValidator(_in_tree)]
-SourceName = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "the name of a source"))]
-Reason = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*\S[^\x00\n]*", "one line that says why"))]
-User = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,31}", "a user's name such as `lockbuild`"))]
-Absolute = Annotated[str, AfterValidator(_matching(r"/[A-Za-z0-9._/-]*", "an absolute path in the image"))]
-MountPoint = Annotated[str, AfterValidator(_matching(r"(/(?!\.\.?(/|$))[A-Za-z0-9._-]+)+", "an absolute path in the image, such as `/app/data/smpl`"))]
-Held = Annotated[str, AfterValidator(_inside("a path or pattern below the mount, such as `models/*.pkl`"))]
-
-
-def _not_default(text: str) -> str:
-    if text == "pypi":
-        raise _fault("another name: `pypi` is the default index as configured on the machine")
-    return text
-
-
-def _unique(tables: list[Any]) -> list[Any]:
-    _no_twins([table.name for table in tables], "name")
-    return tables
-
-
-def _unique_paths(tables: list[Any]) -> list[Any]:
-    _no_twins([table.path for table in tables], "path")
-    return tables
-
-
-def _no_twins(names: list[str], what: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise _fault(f"each {what} once; twice: {', '.join(f'`{name}`' for name in twice)}")
 
 
 # ---- tables ---------------------------------------------------------------------------------------
@@ -202,7 +104,7 @@ class BaseTable(_Table):
 
 def _archive_first(urls: list[str]) -> list[str]:
     if not re.fullmatch(r"[A-Za-z0-9._+-]+\.(tar\.gz|tgz)", file_name_of(urls[0]), re.ASCII):
-        raise _fault("a first address that ends in the name of a `.tar.gz` archive")
+        raise fault("a first address that ends in the name of a `.tar.gz` archive")
     return urls
 
 
@@ -224,7 +126,7 @@ class InterpreterTable(_Table):
     @model_validator(mode="after")
     def _one(self) -> InterpreterTable:
         if (self.apt is None) == (self.standalone is None):
-            raise _fault("exactly one of `apt` and `standalone`")
+            raise fault("exactly one of `apt` and `standalone`")
         return self
 
 
@@ -238,7 +140,7 @@ class AptTable(_Table):
 class IndexTable(_Table):
     """A package index that serves only what is named."""
 
-    name: Annotated[Name, AfterValidator(_not_default)]
+    name: Annotated[Name, AfterValidator(not_default)]
     url: Address
     only: Annotated[list[Project], Field(min_length=1)]
 
@@ -261,11 +163,11 @@ class WheelTable(_Table):
     def _named(self) -> WheelTable:
         name = self.filename or file_name_of(self.url[0])
         try:
-            project, version, _, _ = parse_wheel_filename(_wheel_name(name))
+            project, version, _, _ = parse_wheel_filename(wheel_name(name))
         except (InvalidWheelFilename, PydanticCustomError) as error:
-            raise _fault("an address that ends in a wheel's name, or `filename`") from error
+            raise fault("an address that ends in a wheel's name, or `filename`") from error
         if (project, version) != (self.name, Version(self.version)):
-            raise _fault(f"`name` and `version` of the wheel `{name}`")
+            raise fault(f"`name` and `version` of the wheel `{name}`")
         return self
 
 
@@ -276,8 +178,8 @@ class PythonTable(_Table):
     constraints: list[RequirementText] = []
     overrides: list[RequirementText] = []
     exclude_newer: Moment | None = None
-    index: Annotated[list[IndexTable], AfterValidator(_unique)] = []
-    wheel: Annotated[list[WheelTable], AfterValidator(_unique)] = []
+    index: Annotated[list[IndexTable], AfterValidator(unique)] = []
+    wheel: Annotated[list[WheelTable], AfterValidator(unique)] = []
 
 
 class GitTable(_Table):
@@ -293,7 +195,7 @@ class GitTable(_Table):
 class SourceTable(_Table):
     """Where a build's source comes from."""
 
-    sdist: Annotated[str, AfterValidator(_sdist)] | None = None
+    sdist: Sdist | None = None
     path: Inside | None = None
     git: Address | None = None
     commit: Commit | None = None
@@ -305,12 +207,12 @@ class SourceTable(_Table):
     @model_validator(mode="after")
     def _one(self) -> SourceTable:
         if sum(origin is not None for origin in (self.sdist, self.path, self.git)) != 1:
-            raise _fault("exactly one of `sdist`, `path` and `git`")
+            raise fault("exactly one of `sdist`, `path` and `git`")
         if (self.git is None) != (self.commit is None):
-            raise _fault("`git` and `commit` together")
+            raise fault("`git` and `commit` together")
         of_git = sorted(self.model_fields_set & {"submodules", "include", "exclude"})
         if self.git is None and of_git:
-            raise _fault(f"{_listed(of_git)} only beside `git`")
+            raise fault(f"{_listed(of_git)} only beside `git`")
         return self
 
 
@@ -340,14 +242,14 @@ class EditTable(_Table):
         given = {name for name in self.model_fields_set if name != "reason"}
         kinds = sorted(given & _EDITS.keys())
         if len(kinds) != 1:
-            raise _fault("exactly one of `patch`, `file` and `graft`")
+            raise fault("exactly one of `patch`, `file` and `graft`")
         wanted, allowed = _EDITS[kinds[0]]
         if wanted - given:
-            raise _fault(f"{_listed(wanted)} beside `{kinds[0]}`")
+            raise fault(f"{_listed(wanted)} beside `{kinds[0]}`")
         if given - wanted - allowed - {kinds[0]}:
-            raise _fault(f"no {_listed(given - wanted - allowed - {kinds[0]})} beside `{kinds[0]}`")
+            raise fault(f"no {_listed(given - wanted - allowed - {kinds[0]})} beside `{kinds[0]}`")
         if self.file and (not self.old or self.old == self.new):
-            raise _fault("`old` to be some text, and `new` another")
+            raise fault("`old` to be some text, and `new` another")
         return self
 
 
@@ -373,7 +275,9 @@ class BuildTable(_Table):
     needs: list[Project] = []
     build_requires: list[RequirementText] = []
     requires: list[RequirementText] = []
-    environment: Annotated[str, AfterValidator(_matching(r"[a-z0-9-]*", "lower-case letters, digits and `-`"))] = ""
+    environment: Annotated[
+        str, AfterValidator(matching(r"[a-z0-9-]*", "lower-case letters, digits and `-`"))
+    ] = ""
     env: dict[Variable, Value] = {}
     expects: list[Pattern] = []
 
@@ -381,7 +285,7 @@ class BuildTable(_Table):
     def _own_sdist(self) -> BuildTable:
         name, _, version = (self.source.sdist or f"{self.name}=={self.version}").partition("==")
         if canonicalize_name(name) != self.name or Version(version) != Version(self.version):
-            raise _fault(f"`source.sdist` to be `{self.name}=={self.version}`, not `{self.source.sdist}`")
+            raise fault(f"`source.sdist` to be `{self.name}=={self.version}`, not `{self.source.sdist}`")
         return self
 
 
@@ -421,11 +325,11 @@ class StackDocument(_Table):
     interpreter: InterpreterTable
     apt: AptTable = AptTable()
     python: PythonTable = PythonTable()
-    build: Annotated[list[BuildTable], AfterValidator(_unique)] = []
-    source: Annotated[list[NamedSourceTable], AfterValidator(_unique)] = []
+    build: Annotated[list[BuildTable], AfterValidator(unique)] = []
+    source: Annotated[list[NamedSourceTable], AfterValidator(unique)] = []
     env: dict[Variable, Value] = {}
-    asset: Annotated[list[AssetTable], AfterValidator(_unique)] = []
-    mount: Annotated[list[MountTable], AfterValidator(_unique_paths)] = []
+    asset: Annotated[list[AssetTable], AfterValidator(unique)] = []
+    mount: Annotated[list[MountTable], AfterValidator(unique_paths)] = []
     preflight: PreflightTable = PreflightTable()
     image: ImageTable = ImageTable()
 
@@ -439,24 +343,30 @@ class StackDocument(_Table):
         both = sorted({build.name for build in self.build} & {wheel.name for wheel in self.python.wheel})
         if both:
             names = ", ".join(f"`{name}`" for name in both)
-            raise _fault(f"each package from one place; both `[[build]]` and `[[python.wheel]]`: {names}")
+            raise fault(f"each package from one place; both `[[build]]` and `[[python.wheel]]`: {names}")
         return self
 
     @model_validator(mode="after")
     def _known_grafts(self) -> StackDocument:
         builds, named = {build.name for build in self.build}, {source.name for source in self.source}
         if builds & named:
-            raise _fault(f"other names for `[[source]]` than those of builds: {_listed(builds & named)}")
+            raise fault(f"other names for `[[source]]` than those of builds: {_listed(builds & named)}")
         wanted = {edit.graft for build in self.build for edit in build.edits if edit.graft}
         if wanted - builds - named:
-            raise _fault(f"a `[[source]]` or `[[build]]` for every graft; there is none for {_listed(wanted - builds - named)}")
+            raise fault(
+                f"a `[[source]]` or `[[build]]` for every graft; there is none for {_listed(wanted - builds - named)}"
+            )
         return self
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a stack file, for editors."""
     schema = StackDocument.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "lockbuild stack"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "lockbuild stack",
+    }
 
 
 def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
@@ -478,6 +388,8 @@ def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
         faults = described(error, document, StackDocument)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise StackError(
-            f"{file}: {count}", details=faults, hint="`lockbuild schema` prints every key that a stack may have"
+            f"{file}: {count}",
+            details=faults,
+            hint="`lockbuild schema` prints every key that a stack may have",
         ) from error
     return document

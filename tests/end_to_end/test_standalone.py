@@ -174,7 +174,10 @@ def test_image_runs_on_the_standalone_python(engine: str, image: str) -> None:
 
 def test_python_outside_the_environment_is_the_standalone_one(engine: str, image: str) -> None:
     program = "import sys; print(sys.version_info[:2], sys.prefix)"
-    assert _run(engine, image, "/usr/local/bin/python3", "-c", program).split("\n")[0] == "(3, 10) /opt/python"
+    assert (
+        _run(engine, image, "/usr/local/bin/python3", "-c", program).split("\n")[0]
+        == "(3, 10) /opt/python"
+    )
 
 
 def test_preflight_passes_with_imports_and_checks(engine: str, image: str) -> None:

@@ -1,0 +1,188 @@
+"""A lock from the text of its files, which must be as they were written. Pure."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lockbuild.assetlock import parse_asset
+from lockbuild.digest import Sha256, StorePath, parse_sha256, sha256_of
+from lockbuild.errors import LockError
+from lockbuild.lock.values import (
+    LOCK_FILE,
+    LOCK_VERSION,
+    REQUIREMENTS,
+    RUNTIME_LOCK,
+    BuiltPin,
+    Lock,
+    LockedDeb,
+    LockedFile,
+    LockedPackage,
+    LockedSource,
+    content_digest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["parse_lock"]
+
+_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!~:%-]*")
+
+
+def parse_lock(texts: Mapping[str, str]) -> Lock:
+    """Return the lock held by *texts*, file name -> text.
+
+    Bytes that are not UTF-8 are lone surrogates in a text, as `surrogateescape` decodes them.
+
+    Raises:
+        LockError: A file is missing, is no lock, was edited, or is of a later version.
+    """
+    if LOCK_FILE not in texts:
+        raise LockError(f"there is no {LOCK_FILE}", hint="`lockbuild resolve` writes it")
+    main = _toml(LOCK_FILE, texts[LOCK_FILE])
+    if main.get("lock-version") != LOCK_VERSION:
+        raise LockError(
+            f"{LOCK_FILE}: `lock-version`: found {main.get('lock-version')!r}, expected {LOCK_VERSION}",
+            hint="it was written by another version of lockbuild: resolve again with this one",
+        )
+    try:
+        _check_digest(main)
+        for file, expected in main["files"].items():
+            _check_file(file, texts.get(file), expected)
+        return _assemble(main, texts)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Its digests are right, so whoever wrote it wanted it so: it is no lock of ours.
+        raise LockError(
+            f"{LOCK_FILE} and its files do not make a lock: {error!r}",
+            hint="restore them from version control, or resolve again",
+        ) from error
+
+
+def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
+    prefix, suffix = "pylock.build", ".toml"
+    # Files that the main one does not list were not checked, and are no part of the lock.
+    listed = {file: _toml(file, texts[file]) for file in main["files"] if file != REQUIREMENTS}
+    build = {
+        file.removeprefix(prefix).removesuffix(suffix).removeprefix("-"): document
+        for file, document in listed.items()
+        if file.startswith(prefix)
+    }
+    return Lock(
+        inputs=tuple(sorted(main["inputs"].items())),
+        runtime=_packages(listed[RUNTIME_LOCK]),
+        build=tuple((name, _packages(document)) for name, document in sorted(build.items())),
+        sources=_each(main, "source", _parse_source),
+        debs=_each(main, "deb", _parse_deb),
+        pins=_each(main, "built", _parse_pin),
+        assets=_each(main, "asset", parse_asset),
+        digest=Sha256(main["digest"]),
+    )
+
+
+def _check_digest(main: Mapping[str, Any]) -> None:
+    found = content_digest(main)
+    if main.get("digest") != found:
+        raise LockError(
+            f"{LOCK_FILE} is not as it was written",
+            details=(f"`digest` says {main.get('digest')}", f"its content gives {found}"),
+            hint="restore it from version control, or resolve again",
+        )
+
+
+def _check_file(file: str, text: str | None, expected: str) -> None:
+    if text is None:
+        raise LockError(f"{file} is missing", hint="restore it from version control, or resolve again")
+    found = sha256_of(text.encode(errors="surrogateescape"))
+    if found != expected:
+        raise LockError(
+            f"{file} is not as it was written",
+            details=(f"{LOCK_FILE} says sha256 {expected}", f"its bytes give    sha256 {found}"),
+            hint="restore it from version control, or resolve again",
+        )
+
+
+def _toml(file: str, text: str) -> dict[str, Any]:
+    try:
+        text.encode()
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise LockError(
+            f"{file} is not TOML: {error}",
+            hint="restore it from version control, or resolve again",
+        ) from error
+
+
+_T = TypeVar("_T")
+
+
+def _each(
+    document: Mapping[str, Any], key: str, parse: Callable[[Mapping[str, Any]], _T]
+) -> tuple[_T, ...]:
+    return tuple(parse(table) for table in document.get(key, ()))
+
+
+def _packages(document: Mapping[str, Any]) -> tuple[LockedPackage, ...]:
+    return _each(document, "packages", _parse_package)
+
+
+def _parse_package(table: Mapping[str, Any]) -> LockedPackage:
+    extras = table["tool"]["lockbuild"]
+    package = LockedPackage(
+        name=table["name"],
+        version=table["version"],
+        index=extras.get("index", ""),
+        urls=tuple(extras.get("urls", ())),
+        dependencies=tuple(entry["name"] for entry in table.get("dependencies", ())),
+        requested=extras.get("requested", False),
+    )
+    if extras.get("built"):
+        return package
+    wheel = table["wheels"][0]
+    return replace(package, wheel=_locked_file(wheel["name"], wheel["hashes"]["sha256"], wheel))
+
+
+def _parse_file(table: Mapping[str, Any]) -> LockedFile:
+    return _locked_file(table["filename"], table["sha256"], table)
+
+
+def _locked_file(filename: str, sha256: str, table: Mapping[str, Any]) -> LockedFile:
+    """Return the file, once its name cannot lead out of the folder it is put into."""
+    if not _FILENAME.fullmatch(filename):
+        msg = f"not a file name: {filename!r}"
+        raise ValueError(msg)
+    return LockedFile(filename=filename, sha256=parse_sha256(sha256), size=table.get("size"))
+
+
+def _parse_source(table: Mapping[str, Any]) -> LockedSource:
+    return LockedSource(
+        name=table["name"],
+        version=table["version"],
+        index=table.get("index", ""),
+        file=_parse_file(table),
+        path=table.get("path"),
+        commit=table.get("commit"),
+        submodules=tuple((s["path"], s["url"], s["commit"]) for s in table.get("submodules", ())),
+        patches=tuple((patch["path"], _parse_file(patch)) for patch in table.get("patches", ())),
+    )
+
+
+def _parse_pin(table: Mapping[str, Any]) -> BuiltPin:
+    return BuiltPin(
+        name=table["name"], derivation=StorePath(table["derivation"]), wheel=_parse_file(table)
+    )
+
+
+def _parse_deb(table: Mapping[str, Any]) -> LockedDeb:
+    return LockedDeb(
+        package=table["package"],
+        version=table["version"],
+        architecture=table["architecture"],
+        path=table["path"],
+        sha256=parse_sha256(table["sha256"]),
+        size=table["size"],
+        source=table["source"],
+        roots=tuple(table["roots"]),
+    )
