@@ -100,33 +100,7 @@ def resolve(
             former=former,
             scratch=Path(scratch),
         )
-        runtime, build = resolver.python(inputs)
-        pinner = SourcePinner(
-            stack=stack,
-            folder=folder,
-            former=former,
-            inputs=dict(inputs),
-            mirrors=mirrors,
-            store=store,
-            progress=progress,
-            scratch=Path(scratch),
-        )
-        assets = AssetPinner(
-            stack=stack,
-            former=former,
-            inputs=dict(inputs),
-            repin=options.repin,
-            store=store,
-            progress=progress,
-        )
-        lock = Lock(
-            inputs=inputs,
-            runtime=runtime,
-            build=build,
-            sources=pinner.pin(),
-            debs=resolver.debs(inputs),
-            assets=assets.pin(),
-        )
+        lock = resolver.lock(inputs, store)
     lock = replace(lock, pins=_pins(stack, lock, former, store, options.repin))
     texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
     changed = folder.write_texts(texts)
@@ -201,6 +175,36 @@ class _Resolver:
             return None
         before = [pair for pair in former.inputs if pair[0].startswith(prefixes)]
         return former if before == [pair for pair in inputs if pair[0].startswith(prefixes)] else None
+
+    def lock(self, inputs: tuple[tuple[str, str], ...], store: Store) -> Lock:
+        """Return the lock without the pins of what is built."""
+        runtime, build = self.python(inputs)
+        sources = SourcePinner(
+            stack=self.stack,
+            folder=self.folder,
+            former=self.former,
+            inputs=dict(inputs),
+            mirrors=self.mirrors,
+            store=store,
+            progress=self.progress,
+            scratch=self.scratch,
+        )
+        assets = AssetPinner(
+            stack=self.stack,
+            former=self.former,
+            inputs=dict(inputs),
+            repin=self.options.repin,
+            store=store,
+            progress=self.progress,
+        )
+        return Lock(
+            inputs=inputs,
+            runtime=runtime,
+            build=build,
+            sources=sources.pin(),
+            debs=self.debs(inputs),
+            assets=assets.pin(),
+        )
 
     def python(
         self, inputs: tuple[tuple[str, str], ...]

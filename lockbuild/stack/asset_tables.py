@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from lockbuild.stack.assets import ON_FIRST_FETCH, forbids_redistribution, image_paths
+from lockbuild.stack.words import Address, fault, matching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 __all__ = ["AssetTable", "check_places"]
 
@@ -26,47 +25,29 @@ _UNSTATED = ("NONE", "NOASSERTION")
 # ---- words ----------------------------------------------------------------------------------------
 
 
-def _fault(expected: str) -> PydanticCustomError:
-    return PydanticCustomError("lockbuild", "{expected}", {"expected": expected})
-
-
-def _matching(pattern: str, expected: str) -> Callable[[str], str]:
-    compiled = re.compile(pattern, re.ASCII)
-
-    def check(text: str) -> str:
-        if not compiled.fullmatch(text):
-            raise _fault(expected)
-        return text
-
-    return check
-
-
 def _licence(text: str) -> str:
     if text in _UNSTATED:
         return text
     try:
         canonical = canonicalize_license_expression(text)
     except InvalidLicenseExpression as error:
-        raise _fault(
+        raise fault(
             f"an SPDX expression, `LicenseRef-…`, or `NOASSERTION` where upstream says nothing ({error})"
         ) from error
     if canonical != text:
-        raise _fault(f"the licence as SPDX writes it: `{canonical}`")
+        raise fault(f"the licence as SPDX writes it: `{canonical}`")
     return text
 
 
 _PART = r"(?!\.\.?(/|$))[A-Za-z0-9._+-]+"
 
 Name = Annotated[
-    str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "letters, digits, `.`, `_`, `-`"))
-]
-Address = Annotated[
-    str, AfterValidator(_matching(r"(https?|file)://\S+", "an address that begins with `https://`"))
+    str, AfterValidator(matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "letters, digits, `.`, `_`, `-`"))
 ]
 Digest = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             rf"[0-9a-f]{{64}}|{ON_FIRST_FETCH}",
             f"a sha256 (64 hexadecimal digits) or `{ON_FIRST_FETCH}`",
         )
@@ -75,26 +56,26 @@ Digest = Annotated[
 Oid = Annotated[
     str,
     AfterValidator(
-        _matching(r"[0-9a-f]{64}", "the sha256 that a pointer file says behind `oid sha256:`")
+        matching(r"[0-9a-f]{64}", "the sha256 that a pointer file says behind `oid sha256:`")
     ),
 ]
-Sha1 = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{40}", "40 lower-case hexadecimal digits"))]
+Sha1 = Annotated[str, AfterValidator(matching(r"[0-9a-f]{40}", "40 lower-case hexadecimal digits"))]
 Place = Annotated[
     str,
     AfterValidator(
-        _matching(rf"(/{_PART})+", "an absolute path in the image, such as `/app/weights/model.pth`")
+        matching(rf"(/{_PART})+", "an absolute path in the image, such as `/app/weights/model.pth`")
     ),
 ]
 Below = Annotated[
     str,
     AfterValidator(
-        _matching(rf"{_PART}(/{_PART})*", "a path below `path`, of letters, digits, `.`, `_`, `+`, `-`")
+        matching(rf"{_PART}(/{_PART})*", "a path below `path`, of letters, digits, `.`, `_`, `+`, `-`")
     ),
 ]
 Member = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"(?!\./)[^\x00\n]*[^\x00\n/]",
             "the name of a file in the archive, without `./` and patterns",
         )
@@ -103,14 +84,14 @@ Member = Annotated[
 Held = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"(?!/)(?!.*(^|/)\.\.(/|$))[^\x00\n\\]+",
             "a path or pattern below the mount, such as `models/*.pkl`",
         )
     ),
 ]
-Line = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*", "one line of text"))]
-Reason = Annotated[str, AfterValidator(_matching(r"[^\x00\n]*\S[^\x00\n]*", "one line that says why"))]
+Line = Annotated[str, AfterValidator(matching(r"[^\x00\n]*", "one line of text"))]
+Reason = Annotated[str, AfterValidator(matching(r"[^\x00\n]*\S[^\x00\n]*", "one line that says why"))]
 Licence = Annotated[str, AfterValidator(_licence)]
 
 
@@ -155,26 +136,26 @@ class AssetTable(BaseModel):
                 self, "url", "sha256", "sha1", "git_blob", "lfs_oid", "size", "type", "members"
             )
             if unfit:
-                raise _fault(f'no {unfit} beside `policy = "{self.policy}"`: nothing is fetched')
+                raise fault(f'no {unfit} beside `policy = "{self.policy}"`: nothing is fetched')
             return self
         if self.holds:
-            raise _fault('`holds` only beside `policy = "mount"` or `"optional-mount"`')
+            raise fault('`holds` only beside `policy = "mount"` or `"optional-mount"`')
         if not self.url:
-            raise _fault("`url` with at least one address")
+            raise fault("`url` with at least one address")
         known = [key for key in (self.sha256, self.sha1, self.git_blob, self.lfs_oid) if key]
         if len(known) != 1:
-            raise _fault("exactly one of `sha256`, `sha1`, `git-blob` and `lfs-oid`")
+            raise fault("exactly one of `sha256`, `sha1`, `git-blob` and `lfs-oid`")
         return self
 
     @model_validator(mode="after")
     def _members_apart(self) -> AssetTable:
         targets = list(self.members.values())
         if clash := _clash(targets):
-            raise _fault(
+            raise fault(
                 f"another place for each member; `{clash[0]}` and `{clash[1]}` cannot both be files"
             )
         if self.path.startswith(tuple(f"{folder}/" for folder in _RESERVED)) or self.path in _RESERVED:
-            raise _fault("a path outside of " + ", ".join(f"`{folder}`" for folder in _RESERVED))
+            raise fault("a path outside of " + ", ".join(f"`{folder}`" for folder in _RESERVED))
         return self
 
     @model_validator(mode="after")
@@ -182,18 +163,18 @@ class AssetTable(BaseModel):
         if self.policy != "bundle":
             return self
         if self.license is None:
-            raise _fault(
+            raise fault(
                 "`license` of what the image passes on; `NOASSERTION` where upstream says nothing"
             )
         known = self.license not in _UNSTATED and "licenseref-" not in self.license.lower()
         if self.redistributable and known and forbids_redistribution(self.license):
-            raise _fault(
+            raise fault(
                 f"no `redistributable = true`: {self.license} says otherwise; `accept-license` has the reason"
             )
         if self.accept_license is None and forbids_redistribution(
             self.license, redistributable=self.redistributable
         ):
-            raise _fault(
+            raise fault(
                 f'`policy = "mount"`, as `{self.license}` does not let everybody pass it on; '
                 "or `accept-license` with the reason why this image may hold it"
             )
@@ -219,17 +200,17 @@ def check_places(assets: Iterable[AssetTable], mounts: Iterable[str]) -> None:
     assets = list(assets)
     files = [path for table in assets for path in table.files]
     if clash := _clash(files):
-        raise _fault(
+        raise fault(
             f"a place of its own for each file of an asset; `{clash[0]}` and `{clash[1]}` cannot both be there"
         )
     places = [table.path for table in assets if table.policy != "bundle"]
     places += mounts
     if twin := _twin(places):
-        raise _fault(f"each mount once; twice: `{twin}`")
+        raise fault(f"each mount once; twice: `{twin}`")
     for place in places:
         for file in files:
             if _covers(place, file):
-                raise _fault(f"no bundle below a mount: mounting `{place}` would hide `{file}`")
+                raise fault(f"no bundle below a mount: mounting `{place}` would hide `{file}`")
 
 
 def _covers(folder: str, path: str) -> bool:
