@@ -23,25 +23,20 @@ from lockbuild.derivation import (
 from lockbuild.digest import parse_sha256
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
-from lockbuild.lock import LockedFile, build_lock_name, closure
+from lockbuild.lock import LockedFile, build_lock_name
+from lockbuild.plan.blocking import INSTALLER, environment_packages, sources_of
 from lockbuild.plan.commands import INPUTS, compilers, install_command, search_path, wheel_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
     from lockbuild.stack import Asset, BuildSpec, Source, Stack, Standalone
-    from lockbuild.target import Target
 
-__all__ = ["EPOCH", "INSTALLER", "Planner", "asset_fetch"]
+__all__ = ["EPOCH", "Planner", "asset_fetch"]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
-
-INSTALLER = "pip"
-"""The package of the build environment that installs wheels, there and in the image."""
 
 _ENVIRONMENT = "environment"
 
@@ -162,10 +157,6 @@ class Planner:
         fetch = self._source(spec.name)
         if not spec.edits:
             return fetch.path, None if isinstance(fetch.where, GitTree) else fetch.filename
-        patches = {
-            path: self._fetch(file, BesideFile(path=path)).path
-            for path, file in self._lock.source(spec.name).patches
-        }
         grafts = {edit.source for edit in spec.edits if isinstance(edit, Graft)}
         build = source_build(
             f"{spec.name}-source",
@@ -173,7 +164,7 @@ class Planner:
             toolchain=self.root("toolchain"),
             tree=fetch.path,
             edits=spec.edits,
-            patches=patches,
+            patches=self._patches(spec),
             grafts={name: self._source(name).path for name in sorted(grafts)},
             epoch=EPOCH,
             path_env=self._path,
@@ -181,16 +172,8 @@ class Planner:
         return self.add(build), None
 
     def _environment(self, spec: BuildSpec) -> StorePath:
-        """Return the build environment of *spec*: only what it asks for and needs, with what that requires."""
-        packages = self._lock.build_environment(spec.environment)
-        asked = _projects(spec.build_requires, self._stack.target)
-        wanted = closure(packages, [*asked, *spec.needs, INSTALLER])
-        absent = sorted({*asked, *spec.needs} - {package.name for package in wanted})
-        if absent:
-            raise LockError(
-                f"the lock lacks what build `{spec.name}` needs: {', '.join(absent)}",
-                hint=self._resolve_hint,
-            )
+        """Return the build environment of *spec*."""
+        wanted = environment_packages(self._stack, self._lock, spec)
         inputs = [
             (f"wheels/{package.wheel.filename}", self.wheel(package, package.wheel).path)
             if package.wheel
@@ -210,6 +193,28 @@ class Planner:
                 inputs=tuple(sorted(inputs)),
             )
         )
+
+    def fetches(self, spec: BuildSpec) -> None:
+        """Plan whatever can be fetched for a build that waits for open parts of the lock."""
+        for name in sources_of(spec):
+            if name not in self._lock.open_of("source"):
+                self._source(name)
+        if spec.name not in self._lock.open_of("source"):
+            self._patches(spec)
+        for package in environment_packages(self._stack, self._lock, spec):
+            if package.wheel:
+                self.wheel(package, package.wheel)
+
+    def interpreter(self) -> None:
+        """Plan the fetch of an interpreter of the stack's own."""
+        if self._stack.interpreter.standalone:
+            self._standalone(self._stack.interpreter.standalone)
+
+    def _patches(self, spec: BuildSpec) -> dict[str, StorePath]:
+        return {
+            path: self._fetch(file, BesideFile(path=path)).path
+            for path, file in self._lock.source(spec.name).patches
+        }
 
     def build(self, spec: BuildSpec) -> StorePath:
         """Plan the wheel of *spec* and all that it is made of and with."""
@@ -250,17 +255,6 @@ class Planner:
                 ),
             )
         )
-
-
-def _projects(requirements: Iterable[str], target: Target) -> list[str]:
-    """Return the normalised names in *requirements* whose markers hold on *target*."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 - needed only to plan a build
-
-    environment = target.marker_environment()
-    found = [Requirement(text) for text in requirements]
-    return [
-        canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate(environment)
-    ]
 
 
 def _git_tree(source: Source, commit: str) -> GitTree:
