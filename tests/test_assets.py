@@ -370,7 +370,9 @@ def test_another_archive_than_the_pinned_one_is_refused(world: World, server: Fa
         archive.writestr("more", b"more")
     with pytest.raises(FetchError) as caught:
         fetch(world)
-    assert re.search(r"^data +127\.0\.0\.1 +wrong size; expected \d+ bytes", said(caught.value), re.MULTILINE)
+    assert re.search(
+        r"^data +127\.0\.0\.1 +wrong size; expected \d+ bytes", said(caught.value), re.MULTILINE
+    )
 
 
 def test_an_absent_member_is_told(world: World, server: FaultyServer) -> None:

@@ -221,7 +221,9 @@ def unreachable(url: str, address: str, ended: Completed) -> FetchError:
     shown, asked = redact(url), redact(address)
     via = () if shown == asked else (f"asked: {asked} (`url.<base>.insteadOf`)",)
     # The message is written into locks: it says nothing of this machine's mirrors, and the same each time.
-    why = next((words for pattern, words in _CAUSES if re.search(pattern, ended.stderr, re.IGNORECASE)), "")
+    why = next(
+        (words for pattern, words in _CAUSES if re.search(pattern, ended.stderr, re.IGNORECASE)), ""
+    )
     return FetchError(
         f"git repository `{shown}` cannot be reached" + (f": {why}" if why else ""),
         details=(*via, *said(ended)),
