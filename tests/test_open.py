@@ -7,11 +7,19 @@ from dataclasses import replace
 import pytest
 
 from lockbuild.assetlock import LockedAsset
-from lockbuild.lock import Lock, LockedPackage, OpenPart, lock_texts, parse_lock
+from lockbuild.lock import (
+    Lock,
+    LockedFile,
+    LockedPackage,
+    LockedSource,
+    OpenPart,
+    lock_texts,
+    parse_lock,
+)
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document
 from lockbuild.target import Target
-from tests.values import small_lock, small_stack, stack_document
+from tests.values import sha, small_lock, small_stack, stack_document
 
 TARGET = Target(python="3.11", platform="linux_x86_64", glibc="2.36")
 
@@ -97,6 +105,28 @@ def test_source_that_is_grafted_blocks_who_grafts_it() -> None:
     }
     plan = make_plan(from_document(document), without_gamma())
     assert dict(plan.blocked) == {"gamma": (GAMMA,), "delta": (GAMMA,)}
+
+
+@pytest.mark.parametrize(
+    ("edits", "blocked"),
+    [([], []), ([{"file": "a.py", "old": "a", "new": "b", "reason": "wrong"}], ["code"])],
+)
+def test_source_of_the_image_waits_for_the_toolchain_where_it_is_changed(
+    edits: list[dict[str, str]], blocked: list[str]
+) -> None:
+    code = {"name": "code", "git": "https://code.example.org/code", "commit": "1" * 40, "path": "/app"}
+    tree = LockedSource(
+        name="code",
+        version="",
+        index="",
+        file=LockedFile(filename="code-111111111111", sha256=sha("code")),
+        commit="1" * 40,
+    )
+    lock = replace(without_debs(), sources=(*small_lock().sources, tree))
+    plan = make_plan(small_stack(source=[{**code, "edits": edits, "license": "MIT"}]), lock)
+    assert [name for name in dict(plan.blocked) if name == "code"] == blocked
+    assert [name for name, _ in plan.sources] == ([] if blocked else ["code"])
+    assert "code-111111111111" in {fetch.filename for fetch in plan.fetches()}
 
 
 def test_wheel_blocks_itself_and_the_builds_that_need_it() -> None:
