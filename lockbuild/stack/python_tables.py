@@ -10,12 +10,13 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from lockbuild.stack import file_name_of
+from lockbuild.stack.asset_tables import Digest
+from lockbuild.stack.assets import ON_FIRST_FETCH
 from lockbuild.stack.table import Table
 from lockbuild.stack.words import (
     TABLE,
     TEXT,
     Address,
-    Digest,
     Moment,
     Name,
     PackageVersion,
@@ -64,6 +65,8 @@ class WheelTable(Table):
             raise fault("an address that ends in a wheel's name, or `filename`") from error
         if (project, version) != (self.name, Version(self.version)):
             raise fault(f"`name` and `version` of the wheel `{name}`")
+        if self.name == "pip" and self.sha256 == ON_FIRST_FETCH:
+            raise fault("the sha256 of `pip`, which installs all others")
         return self
 
 
