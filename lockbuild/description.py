@@ -68,8 +68,13 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "interpreter": _interpreter(stack),
         "lock": lock,
         "mounts": stack.mounts,
-        "open": [(f"asset {one.name}", one.reason) for one in lock.assets if one.sha256 is None],
-        "packages": [(one.name, one.version, _from(one)) for one in lock.runtime],
+        "members": [
+            (asset.name, [f"{asset.path}/{target}" for _, target in asset.members])
+            for asset in stack.bundles
+            if asset.members
+        ],
+        "open": [(part.label, part.reason) for part in lock.open_parts],
+        "packages": [(one.name, one.version, _from(one, lock)) for one in lock.runtime],
         "sources": list(_sources(stack, lock)),
         "stack": stack,
         "bounds": list(_bounds(stack)),
@@ -91,9 +96,10 @@ def _interpreter(stack: Stack) -> str:
     return f"the Debian package {_code(stack.interpreter.apt or '')}"
 
 
-def _from(package: LockedPackage) -> str:
+def _from(package: LockedPackage, lock: Lock) -> str:
     if package.urls:
-        return "a wheel that the stack pins"
+        is_open = package.name in lock.open_of("wheel")
+        return "a wheel that the stack pins" + (", open" if is_open else "")
     if not package.index:
         return "compiled"
     return "the default index" if package.index == "pypi" else f"the index {_code(package.index)}"
@@ -129,7 +135,8 @@ def _origin(name: str, source: Source, lock: Lock) -> str:
     else:
         what = f"the sdist {_code(source.sdist or '')}"
         what += f", sha256 {_code(locked.file.sha256[:_SHORT])}…" if locked else ""
-    return what + (f", of it {_code(source.subdirectory)}" if source.subdirectory else "")
+    what += f", of it {_code(source.subdirectory)}" if source.subdirectory else ""
+    return what if locked else f"{what}, open"
 
 
 def _link(url: str) -> str:
@@ -137,11 +144,15 @@ def _link(url: str) -> str:
     return f"[{shown}]({url})"
 
 
-def _debs(stack: Stack, lock: Lock) -> Iterator[tuple[str, int, str]]:
+def _debs(stack: Stack, lock: Lock) -> Iterator[tuple[str, int | str, str]]:
     """Yield each root file system, how many Debian packages it has, and which of them the stack asks for."""
     for root, wanted in (("runtime", stack.apt.runtime), ("toolchain", stack.apt.toolchain)):
         count = sum(root in deb.roots for deb in lock.debs)
-        yield root, count, ", ".join(map(_code, sorted(wanted))) or "-"
+        yield (
+            root,
+            "open" if lock.open_of("apt") else count,
+            ", ".join(map(_code, sorted(wanted))) or "-",
+        )
 
 
 def _assets(stack: Stack, lock: Lock) -> Iterator[tuple[str, str, str, str, str, str]]:

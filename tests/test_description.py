@@ -12,7 +12,7 @@ from lockbuild.assetlock import LockedArchive, LockedAsset
 from lockbuild.description import TEMPLATE, describe
 from lockbuild.digest import Sha256
 from lockbuild.errors import ImageError
-from lockbuild.lock import LockedFile, LockedSource
+from lockbuild.lock import LockedFile, LockedSource, OpenPart
 from lockbuild.stack import Stack, from_document
 from tests.values import minimal_document, sha, small_lock, small_stack, stack_document
 
@@ -134,6 +134,7 @@ def test_page_is_the_golden_one(golden: Callable[[str, str], None]) -> None:
         "| output | may be mounted | `/workspace/output` | - | - | - |",
         "- `/app/smpl`: SMPL may not be passed on; it must hold `SMPL_*.pkl`",
         "- `/workspace/output` (optional): results",
+        "- data: `/workspace/data/a`, `/workspace/data/b`",
         "| asset lost | https://example.org/lost: 404 |",
         "- text in `setup.py`: torch needs it",
         "- `b` from `a` of `app`: lacking",
@@ -147,6 +148,24 @@ def test_page_is_the_golden_one(golden: Callable[[str, str], None]) -> None:
 )
 def test_page_says(line: str) -> None:
     assert line in page().splitlines()
+
+
+def test_what_is_open_says_so_where_it_stands() -> None:
+    stack = from_document(document())
+    parts = (
+        OpenPart(kind="apt", name="bookworm", reason="away"),
+        OpenPart(kind="source", name="app", reason="away"),
+        OpenPart(kind="wheel", name="beta", reason="away"),
+    )
+    full = lock()
+    beta = replace(full.runtime[1], index="", urls=("https://example.org/beta.whl",))
+    runtime = tuple(beta if package.name == "beta" else package for package in full.runtime)
+    less = replace(full, sources=full.sources[:-1], debs=(), open=parts, runtime=runtime)
+    lines = describe(stack, less, template=TEMPLATE_TEXT).splitlines()
+    assert {"| apt bookworm | away |", "| runtime | open | - |"} <= set(lines)
+    assert "| beta | 0.9 | a wheel that the stack pins, open |" in lines
+    (app,) = (line for line in lines if line.startswith("| app | `/workspace/app`"))
+    assert "`012345678901`, open |" in app
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
