@@ -53,6 +53,14 @@ PREFIX = "/opt/venv"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UID = 1000
 
+# Runs each check in a Python of its own, and ends with the first that fails, whose text is the last that is said.
+_CHECKER = """\
+import subprocess, sys
+for check in sys.argv[1:]:
+    print(check, flush=True)
+    subprocess.run([sys.executable, "-c", check], check=True)
+"""
+
 # What is written without quotes. The stack file is checked already; but a Dockerfile that one value
 # could break out of is worth a second lock on the door.
 _FORMS = {
@@ -246,6 +254,7 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "account": account,
         "assets": assets,
         "base_env": sorted(common.items()),
+        "checker": _CHECKER,
         "entrypoint": entrypoint(stack.image.entrypoint),
         "env": _image_env(stack),
         "epoch": EPOCH,
