@@ -237,11 +237,6 @@ def test_hadolint_has_no_complaint(variant: str, tmp_path: Path) -> None:
     assert complaints(dockerfile(changed[variant], FULL_LOCK), tmp_path) == []
 
 
-def test_steps_are_excused_from_one_rule_alone() -> None:
-    template = TEMPLATE_TEXTS["Dockerfile.j2"]
-    assert set(re.findall(r"hadolint +(?:global +)?ignore=(\S+)", template)) == {"DL3059"}
-
-
 def test_hadolint_complains_of_what_is_wrong(tmp_path: Path) -> None:
     text = dockerfile(STACK).replace('"$@" /image', "$@ /image")
     (line,) = complaints(text, tmp_path)
