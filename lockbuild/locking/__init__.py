@@ -115,9 +115,9 @@ def _former(folder: StackFolder) -> Lock | None:
 
 
 def _repinned(options: ResolveOptions, stack: Stack) -> frozenset[str]:
-    """Return what is to be pinned anew: builds and wheels have normalised names, assets any."""
-    assets = {asset.name for asset in stack.bundles}
-    return frozenset(name if name in assets else canonicalize_name(name) for name in options.repin)
+    """Return what is to be pinned anew: builds and wheels have normalised names, assets and sources any."""
+    exact = {asset.name for asset in stack.bundles} | {source.name for source in stack.sources}
+    return frozenset(name if name in exact else canonicalize_name(name) for name in options.repin)
 
 
 def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -> None:
@@ -126,10 +126,11 @@ def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -
     kinds = {
         "build": builds,
         "asset": {asset.name for asset in stack.bundles},
+        "source": {one.name for one in stack.sources if one.source.ref},
         "wheel": {wheel.name for wheel in stack.python.wheels if wheel.first_fetched},
     }
     pinned = {name for names in kinds.values() for name in names}
-    packages = set(builds)
+    packages = builds | {canonicalize_name(one.name) for one in stack.sources if one.source.ref}
     if former:
         packages |= {p.name for found in (former.runtime, *dict(former.build).values()) for p in found}
     upgraded = options.upgrade_packages if former else frozenset[str]()
@@ -217,6 +218,11 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
         for environment, packages in one.build:
             label = f"build environment {environment}".strip()
             found |= {f"{package.name} ({label})": package.version for package in packages}
+        found |= {
+            " ".join(filter(None, (f"{source.name} (source)", source.ref))): source.commit[:12]
+            for source in one.sources
+            if source.commit
+        }
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 
