@@ -17,6 +17,7 @@ from lockbuild.locking.former import Former, ResolveOptions, nearest
 from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.python import ENGINES, PythonPinner
 from lockbuild.locking.sources import SourcePinner
+from lockbuild.locking.verifying import Unverified, verify_pins
 from lockbuild.locking.wheels import WheelPinner
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document, inputs_of
@@ -54,6 +55,8 @@ class Resolved:
     """What keeps its former pins, as nobody could be asked, and why not."""
     causes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Label of an open part -> what was tried on this machine, a line each."""
+    unverified: tuple[Unverified, ...] = ()
+    """Pinned wheels that were to be verified, and could not be."""
 
 
 def resolve(
@@ -91,6 +94,9 @@ def resolve(
             scratch=Path(scratch),
             gaps=gaps,
         )
+    unverified = (
+        verify_pins(stack, lock, mirrors=mirrors, progress=progress) if options.verify_pins else ()
+    )
     lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
     texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
     changed = folder.write_texts(texts)
@@ -103,6 +109,7 @@ def resolve(
         open=lock.open_parts,
         kept=tuple(sorted(gaps.kept)),
         causes=tuple(sorted(gaps.causes.items())),
+        unverified=unverified,
     )
 
 
