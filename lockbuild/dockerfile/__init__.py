@@ -260,7 +260,7 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "epoch": EPOCH,
         "installer": installer,
         "labels": _labels(stack, lock),
-        "open": [asset.name for asset in lock.assets if asset.sha256 is None],
+        "open": [part.label for part in lock.open_parts],
         "preflight": FOLDER,
         "sources": _sources(stack, lock, account),
         "prefix": PREFIX,
@@ -302,9 +302,9 @@ def _sources(stack: Stack, lock: Lock, account: _Account | None) -> list[_Source
 
 def _origin(source: NamedSource, lock: Lock) -> str:
     """Return where a source is from: its commit, else its archive's name and hash."""
-    locked = lock.source(source.name)
-    edited = " with edits" if source.edits else ""
-    return (locked.commit or f"{locked.file.filename} sha256:{locked.file.sha256}") + edited
+    locked = next((one for one in lock.sources if one.name == source.name), None)
+    archive = f"{locked.file.filename} sha256:{locked.file.sha256}" if locked else "open"
+    return (source.source.commit or archive) + (" with edits" if source.edits else "")
 
 
 def _python(stack: Stack) -> str:
