@@ -41,6 +41,7 @@ PURE = frozenset(
         "stack",
         "stack_schema",
         "target",
+        "upstream",
         "wheelhouse",
     }
 )
