@@ -308,7 +308,7 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
             {"path": "extension", "submodules": True, "exclude": ["a"]},
             "expected `exclude` and `submodules` only beside `git`",
         ),
-        ("source", [{"name": "other", "git": GIT["git"]}], "`source[other].commit`: missing"),
+        ("source", [{"name": "other", "git": GIT["git"]}], "expected `git` and `commit` together"),
         ("source", [{**GIT, "name": "gamma"}], "expected other names for `[[source]]` than those of"),
         ("source", [{**GIT, "name": "a"}] * 2, "expected each name once; twice: `a`"),
         ("build.1.expects", ["/usr"], "expected a pattern of files in the wheel"),

@@ -49,11 +49,13 @@ class Plan:
     assets: tuple[tuple[str, StorePath], ...] = ()
     """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
     that are open in the lock are left out."""
+    sources: tuple[tuple[str, StorePath], ...] = ()
+    """Name of each source of the image -> its tree as the image has it; the stack's order."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
-        """Return what an image needs: wheels, builds, root file systems, assets and the installer."""
-        named = (*self.wheels, *self.builds, *self.roots, *self.assets)
+        """Return what an image needs: wheels, builds, root file systems, sources, assets and the installer."""
+        named = (*self.wheels, *self.builds, *self.roots, *self.sources, *self.assets)
         return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
 
     def fetches(self) -> tuple[Fetch, ...]:
@@ -138,4 +140,5 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,
+        sources=tuple((source.name, planner.placed(source)) for source in stack.placed),
     )
