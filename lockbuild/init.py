@@ -59,6 +59,7 @@ class _Found:
 
     findings: list[Finding] = field(default_factory=list)
     modules: set[str] = field(default_factory=set)
+    licences: set[str] = field(default_factory=set)
     too_long: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
@@ -128,6 +129,7 @@ def survey(path: Path, *, git: str = "", revision: str = "") -> Upstream:
         commit=commit,
         findings=findings,
         modules=frozenset(found.modules),
+        licences=tuple(sorted(found.licences)),
         notes=(*notes, *_notes(found)),
     )
 
@@ -169,7 +171,7 @@ def _walk(top: Path, found: _Found, entries: dict[str, Entry]) -> None:
         if count > _MOST_FILES:
             found.too_long.append("what comes after the first fifty thousand files")
             return
-        _note_module(path, found)
+        _note_name(path, found)
         content = _content(top / path, found, path)
         if content is None:
             continue
@@ -223,7 +225,10 @@ def _blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _note_module(path: str, found: _Found) -> None:
+def _note_name(path: str, found: _Found) -> None:
+    """Keep what the name of a file says: a module, or a licence."""
+    if re.match(r"(licen[cs]e|copying)[^/]*$", path, re.IGNORECASE):
+        found.licences.add(path)
     if path.endswith(".py"):
         *folders, name = path.split("/")
         found.modules.update(folders)
@@ -255,7 +260,7 @@ def _listed(
 def _read_entry(objects: Objects, entry: Entry, found: _Found) -> None:
     if entry.kind not in {"executable", "file"}:
         return
-    _note_module(entry.path, found)
+    _note_name(entry.path, found)
     if Path(entry.path).suffix.lower() in _NEVER_TEXT:
         return
     try:

@@ -93,6 +93,9 @@ def test_folder_is_read_and_nothing_of_it_is_run(upstream: Path) -> None:
     assert {one.name for one in found.findings if isinstance(one, Requirement)} == {"torch", "numpy"}
     assert [one.path for one in found.findings if isinstance(one, Pointer)] == ["weights/model.pt"]
     assert not Path("/tmp/lockbuild-init-ran").exists()
+    assert "no file says its licence" in draft_stack(upstream, name="nerf")
+    (upstream / "LICENSE.md").write_text("yours", encoding="utf-8")
+    assert "LICENSE.md says its licence" in draft_stack(upstream, name="nerf")
 
 
 def test_links_are_not_followed(upstream: Path, tmp_path: Path) -> None:

@@ -471,6 +471,12 @@ def test_drafted_assets_are_accepted_once_their_comments_are_taken_off() -> None
     assert f"https://media.githubusercontent.com/media/lab/nerf/{COMMIT}/w/model%201.pt" in paths
 
 
+def test_drafted_source_is_accepted_in_the_image_once_its_comments_are_taken_off() -> None:
+    text = re.sub(r"^# (?=(path|license|accept-license) )", "", drafted({}), flags=re.MULTILINE)
+    (source,) = document(text)["source"]
+    assert (source["path"], source["license"]) == ("/workspace/nerf", "NOASSERTION")
+
+
 def test_draft_of_nothing_is_a_stack() -> None:
     stack = document(drafted({}))
     assert stack["target"]["python"] == "3.11"

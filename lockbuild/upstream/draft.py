@@ -59,6 +59,8 @@ class Upstream:
     findings: tuple[Finding, ...]
     modules: frozenset[str]
     """Names under which its own code may be imported."""
+    licences: tuple[str, ...] = ()
+    """Files of its top that say under which licence it is."""
     notes: tuple[str, ...] = ()
     """What was not read, and why."""
 
@@ -357,6 +359,15 @@ def _source(upstream: Upstream, findings: Sequence[Finding], *, taken: Collectio
     yield f"{mark}commit = {quoted(upstream.commit or '…')}"
     if submodules:
         yield f"{mark}submodules = true"
+    where = (
+        f"{listed(upstream.licences)} says its licence"
+        if upstream.licences
+        else "no file says its licence"
+    )
+    yield f"# decide: whether the image has it; {said(where)}"
+    yield f"# path = {quoted(f'/workspace/{name}')}"
+    yield '# license = "NOASSERTION"'
+    yield '# accept-license = "decide: why this image may hold it"'
     yield ""
 
 
