@@ -27,7 +27,7 @@ _LONGEST = 200_000  # an environment exported by conda has some hundred lines
 def is_environment(text: str) -> bool:
     """Tell whether a YAML file looks like a conda environment: `dependencies` at its top, as a list."""
     return len(text) < _LONGEST and bool(
-        re.search(r"^dependencies:[ \t]*(#.*)?\n(\s*(#.*)?\n)*[ \t]*- ", text, re.MULTILINE)
+        re.search(r"^dependencies:[ \t]*(#.*)?\n([ \t]*(#.*)?\n)*[ \t]*- ", text, re.MULTILINE)
     )
 
 

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 __all__ = ["page_findings", "script_findings"]
 
-_LEAST = r"(?P<bound>≥|>=|&gt;=|\\geq?\s*\$?|>|at least)?\s*v?"
+_LEAST = r"(?P<bound>≥|>=|&gt;=|\\geq?\s*\$?|>|at least)?\s?v?"
 _VERSIONS = {
     "cuda": re.compile(
-        rf"\bCUDA(?:[ -]?(?:toolkit|version))?[\s:=v(-]*{_LEAST}(?P<version>\d{{1,2}}\.\d)\b",
+        rf"\bCUDA(?:[ -]?(?:toolkit|version))?[\s:=v(-]{{0,6}}{_LEAST}(?P<version>\d{{1,2}}\.\d)\b",
         re.IGNORECASE,
     ),
     "python": re.compile(
-        rf"\bpython(?:\s+version)?[\s:=(]*{_LEAST}=?\s*(?P<version>3\.\d{{1,2}}(?:\.\d+)?)\b",
+        rf"\bpython(?:\s+version)?[\s:=(]{{0,6}}{_LEAST}=?\s?(?P<version>3\.\d{{1,2}}(?:\.\d+)?)\b",
         re.IGNORECASE,
     ),
     "torch": re.compile(
-        rf"\b(?:py)?torch(?:\s+version)?[\s:=(]*{_LEAST}(?P<version>[12]\.\d{{1,2}}(?:\.\d+)?)\b",
+        rf"\b(?:py)?torch(?:\s+version)?[\s:=(]{{0,6}}{_LEAST}(?P<version>[12]\.\d{{1,2}}(?:\.\d+)?)\b",
         re.IGNORECASE,
     ),
-    "ubuntu": re.compile(rf"\bubuntu[\s:]*{_LEAST}(?P<version>\d\d\.04)\b", re.IGNORECASE),
+    "ubuntu": re.compile(rf"\bubuntu[\s:]{{0,6}}{_LEAST}(?P<version>\d\d\.04)\b", re.IGNORECASE),
 }
 _COMMAND = re.compile(
     r"^\s*(?:[-*]\s+|\d+\.\s+|>\s*)?(?:[$%!]\s*)?`{0,3}(?:sudo\s+)?(?:[A-Z_]+=\S+\s+)*"
