@@ -728,6 +728,7 @@ def test_no_value_of_an_environment_breaks_out_of_the_draft(frame: str, values: 
         ("Dockerfile", "RUN <<A\n" * 2000),
         ("requirements.txt", "x\\\n" * 50_000),
         ("setup.cfg", "[a\n" * 1000),
+        ("get.sh", "cd a\n" * 150_000),
         ("environment.yml", "dependencies:\n" + "\n" * 5000 + "x"),
         ("README.md", ("CUDA" + " " * 3990 + "\n") * 200),
         ("README.md", "pip install " + "-" * 100_000),

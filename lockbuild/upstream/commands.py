@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "read_all"]
 
 _LONGEST = 4000
+_DEEPEST = 30  # folders that `cd` leads down; more are nobody's
 _PIP_VALUES = frozenset(
     {
         "-r",
@@ -208,7 +209,7 @@ class Session:
                 del parts[-1:]
             elif part not in {"", "."} and not part.startswith(("~", "$", "-")):
                 parts.append(part)
-        self._folder = "/".join(part for part in parts if part)
+        self._folder = "/".join([part for part in parts if part][:_DEEPEST])
 
 
 def _debian(arguments: list[str], place: Place) -> Iterator[AptPackage]:
