@@ -29,6 +29,7 @@ PURE = frozenset(
     {
         "assetlock",
         "derivation",
+        "description",
         "digest",
         "dockerfile",
         "documents",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lockbuild.assets import open_parts
 from lockbuild.cli.building import fill_wheelhouse
 from lockbuild.cli.session import (
     console_of,
@@ -19,6 +16,7 @@ from lockbuild.cli.session import (
     refuse_open,
     stack_argument,
 )
+from lockbuild.cli.templates import template_text
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.dockerfile import TEMPLATES, Contents, render_context
 from lockbuild.dockerfile import render as render_texts
@@ -45,10 +43,8 @@ _CONTEXT_LABEL = "io.lockbuild.context"
 
 
 def templates() -> dict[str, str]:
-    """Return the templates: those of an installed package, or of the source tree."""
-    inside = files("lockbuild") / "templates"
-    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "templates"
-    return {name: (folder / name).read_text(encoding="utf-8") for name in TEMPLATES}
+    """Return name -> text of what a build context is rendered from."""
+    return {name: template_text(name) for name in TEMPLATES}
 
 
 def rendered_texts(stack: Stack, lock: Lock) -> Mapping[str, str]:
@@ -129,7 +125,7 @@ def render(ctx: click.Context, folder: StackFolder, *, fill: bool, as_json: bool
         document, lock = folder.read_locked()
         changed = _write_committed(folder, rendered_texts(from_document(document), lock))
         result = {"changed": list(changed)}
-        for line in open_lines(open_parts(lock)):
+        for line in open_lines(lock.open_parts):
             console.warn(f"no image can be made yet, as the lock is open: {line}")
     if as_json:
         print_json(result)

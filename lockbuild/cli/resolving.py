@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -48,7 +49,12 @@ if TYPE_CHECKING:
     "--repin",
     multiple=True,
     metavar="NAME",
-    help="Forget the pinned bytes of this build or asset; may be repeated.",
+    help="Forget the pinned bytes of this build, asset or wheel; may be repeated.",
+)
+@click.option(
+    "--verify-pins",
+    is_flag=True,
+    help="Compare the wheels that the stack pins with what is published of them.",
 )
 @click.option("--allow-open", is_flag=True, help="Accept a lock that lacks what cannot be had now.")
 @json_option
@@ -62,6 +68,7 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
     upgrade: bool,
     packages: tuple[str, ...],
     repin: tuple[str, ...],
+    verify_pins: bool,
     allow_open: bool,
     as_json: bool,
 ) -> None:
@@ -82,6 +89,7 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
             upgrade=upgrade,
             upgrade_packages=frozenset(canonicalize_name(name) for name in packages),
             repin=frozenset(repin),
+            verify_pins=verify_pins,
         ),
         mirrors=lambda names: mirrors_of(settings, names),
         store=open_store(settings),
@@ -94,21 +102,44 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
                 "changed": list(resolved.changed),
                 "moved": list(resolved.moved),
                 "unpinned": list(resolved.unpinned),
-                "open": [{"name": name, "reason": reason} for name, reason in resolved.open],
+                "open": [asdict(part) for part in resolved.open],
+                "kept": [asdict(part) for part in resolved.kept],
+                "unverified": [asdict(one) for one in resolved.unverified],
                 "lock": resolved.lock.digest,
             }
         )
     else:
-        _say(resolved, folder, console)
+        _say(resolved, folder, console, accepted=allow_open)
+    _refuse_gaps(resolved, folder, console, allow_open=allow_open)
+
+
+def _refuse_gaps(resolved: Resolved, folder: StackFolder, console: Console, *, allow_open: bool) -> None:
+    """End with an error where a written lock is not all that was asked for."""
+    width = max((len(one.name) for one in resolved.unverified), default=0)
+    unverified = tuple(f"{one.name:<{width}}  {one.reason}" for one in resolved.unverified)
     if resolved.open and not allow_open:
+        for line in unverified:
+            console.warn(f"not verified: {line}")
         raise ResolveError(
-            f"{folder.label}: the lock is written, but {len(resolved.open)} of its parts are open",
-            details=open_lines(resolved.open),
-            hint="resolve again where they can be had, or accept it with `--allow-open`: images wait, all else does not",
+            f"{folder.label}: the lock is written, but {_count(len(resolved.open))} open",
+            details=open_lines(resolved.open, resolved.causes),
+            hint="resolve again where they can be had, or accept it with `--allow-open`: what needs them waits, "
+            "all else does not",
+        )
+    if unverified:
+        raise ResolveError(
+            f"{folder.label}: the lock is written, but nothing published speaks for {len(unverified)} of its "
+            "pinned wheels",
+            details=unverified,
+            hint="verify them where their indexes can be reached",
         )
 
 
-def _say(resolved: Resolved, folder: StackFolder, console: Console) -> None:
+def _count(parts: int) -> str:
+    return "1 of its parts is" if parts == 1 else f"{parts} of its parts are"
+
+
+def _say(resolved: Resolved, folder: StackFolder, console: Console, *, accepted: bool) -> None:
     for line in resolved.moved:
         click.echo(line)
     if resolved.engines[1:]:
@@ -117,7 +148,10 @@ def _say(resolved: Resolved, folder: StackFolder, console: Console) -> None:
         console.note(f"{folder.label}: wrote {', '.join(resolved.changed)}")
     else:
         console.note(f"{folder.label}: the lock is up to date")
-    for line in open_lines(resolved.open):
+    for line in open_lines(resolved.kept):
+        console.warn(f"keeps its former pins: {line}")
+    # What is not accepted is told at the end, by the error.
+    for line in open_lines(resolved.open) if accepted else ():
         console.warn(f"open: {line}")
     if resolved.unpinned:
         console.note(

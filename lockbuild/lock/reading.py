@@ -21,6 +21,7 @@ from lockbuild.lock.values import (
     LockedFile,
     LockedPackage,
     LockedSource,
+    OpenPart,
     content_digest,
 )
 
@@ -78,6 +79,7 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
         debs=_each(main, "deb", _parse_deb),
         pins=_each(main, "built", _parse_pin),
         assets=_each(main, "asset", parse_asset),
+        open=_each(main, "open", _parse_open),
         digest=Sha256(main["digest"]),
     )
 
@@ -138,7 +140,7 @@ def _parse_package(table: Mapping[str, Any]) -> LockedPackage:
         dependencies=tuple(entry["name"] for entry in table.get("dependencies", ())),
         requested=extras.get("requested", False),
     )
-    if extras.get("built"):
+    if extras.get("built") or extras.get("open"):
         return package
     wheel = table["wheels"][0]
     return replace(package, wheel=_locked_file(wheel["name"], wheel["hashes"]["sha256"], wheel))
@@ -164,6 +166,7 @@ def _parse_source(table: Mapping[str, Any]) -> LockedSource:
         file=_parse_file(table),
         path=table.get("path"),
         commit=table.get("commit"),
+        ref=table.get("ref"),
         submodules=tuple((s["path"], s["url"], s["commit"]) for s in table.get("submodules", ())),
         patches=tuple((patch["path"], _parse_file(patch)) for patch in table.get("patches", ())),
     )
@@ -173,6 +176,10 @@ def _parse_pin(table: Mapping[str, Any]) -> BuiltPin:
     return BuiltPin(
         name=table["name"], derivation=StorePath(table["derivation"]), wheel=_parse_file(table)
     )
+
+
+def _parse_open(table: Mapping[str, Any]) -> OpenPart:
+    return OpenPart(kind=table["kind"], name=table["name"], reason=table["reason"])
 
 
 def _parse_deb(table: Mapping[str, Any]) -> LockedDeb:

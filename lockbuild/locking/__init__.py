@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from lockbuild.assets import open_parts
 from lockbuild.errors import LockError, UsageError
 from lockbuild.lock import BuiltPin, Lock, LockedFile, lock_texts
 from lockbuild.locking.assets import AssetPinner
 from lockbuild.locking.debs import DebPinner
 from lockbuild.locking.former import Former, ResolveOptions, nearest
+from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.python import ENGINES, PythonPinner
 from lockbuild.locking.sources import SourcePinner
+from lockbuild.locking.verifying import Unverified, verify_pins
+from lockbuild.locking.wheels import WheelPinner
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import parse_stack_text
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lockbuild.folders import StackFolder
+    from lockbuild.lock import OpenPart
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import Stack
@@ -46,8 +49,14 @@ class Resolved:
     """Builds whose bytes nobody has seen yet."""
     engines: tuple[str, ...]
     """The engines that agreed; empty when nothing had to be resolved."""
-    open: tuple[tuple[str, str], ...] = ()
+    open: tuple[OpenPart, ...] = ()
     """What the lock does not pin, as it could not be had and never was before, and why."""
+    kept: tuple[OpenPart, ...] = ()
+    """What keeps its former pins, as nobody could be asked, and why not."""
+    causes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Label of an open part -> what was tried on this machine, a line each."""
+    unverified: tuple[Unverified, ...] = ()
+    """Pinned wheels that were to be verified, and could not be."""
 
 
 def resolve(
@@ -64,6 +73,7 @@ def resolve(
         StackError: The stack file is wrong.
         UsageError: The options name a package or a build that there is not.
         ResolveError: Requirements cannot be met, or two engines disagree. No file is touched.
+        FetchError: What somebody gave is not what was asked for. No file is touched.
     """
     document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
     stack = from_document(document)
@@ -72,6 +82,7 @@ def resolve(
     _check_options(options, stack, before)
     inputs = inputs_of(document, folder.used_files(document))
     former = Former(lock=before, inputs=inputs, options=options)
+    gaps = Gaps()
     with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
         lock, engines = _composed(
             folder,
@@ -81,7 +92,11 @@ def resolve(
             store=store,
             progress=progress,
             scratch=Path(scratch),
+            gaps=gaps,
         )
+    unverified = (
+        verify_pins(stack, lock, mirrors=mirrors, progress=progress) if options.verify_pins else ()
+    )
     lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
     texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
     changed = folder.write_texts(texts)
@@ -91,7 +106,10 @@ def resolve(
         moved=_moved(before, lock),
         unpinned=tuple(spec.name for spec in stack.builds if lock.pin(spec.name) is None),
         engines=engines,
-        open=open_parts(lock),
+        open=lock.open_parts,
+        kept=tuple(sorted(gaps.kept)),
+        causes=tuple(sorted(gaps.causes.items())),
+        unverified=unverified,
     )
 
 
@@ -104,20 +122,26 @@ def _former(folder: StackFolder) -> Lock | None:
 
 
 def _repinned(options: ResolveOptions, stack: Stack) -> frozenset[str]:
-    """Return what is to be pinned anew: builds have normalised names, assets any."""
-    assets = {asset.name for asset in stack.bundles}
-    return frozenset(name if name in assets else canonicalize_name(name) for name in options.repin)
+    """Return what is to be pinned anew: builds and wheels have normalised names, assets and sources any."""
+    exact = {asset.name for asset in stack.bundles} | {source.name for source in stack.sources}
+    return frozenset(name if name in exact else canonicalize_name(name) for name in options.repin)
 
 
 def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -> None:
     """Refuse names that would be passed over in silence."""
     builds = {spec.name for spec in stack.builds}
-    pinned = builds | {asset.name for asset in stack.bundles}
-    packages = set(builds)
+    kinds = {
+        "build": builds,
+        "asset": {asset.name for asset in stack.bundles},
+        "source": {one.name for one in stack.sources if one.source.ref},
+        "wheel": {wheel.name for wheel in stack.python.wheels if wheel.first_fetched},
+    }
+    pinned = {name for names in kinds.values() for name in names}
+    packages = builds | {canonicalize_name(one.name) for one in stack.sources if one.source.ref}
     if former:
         packages |= {p.name for found in (former.runtime, *dict(former.build).values()) for p in found}
     upgraded = options.upgrade_packages if former else frozenset[str]()
-    kind = "build or asset" if stack.bundles else "build"
+    kind = " or ".join(kind for kind, names in kinds.items() if names) or "build"
     for what, wanted, known in ((kind, options.repin, pinned), ("package", upgraded, packages)):
         for name in sorted(wanted - known):
             raise UsageError(
@@ -134,6 +158,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     store: Store,
     progress: Progress,
     scratch: Path,
+    gaps: Gaps,
 ) -> tuple[Lock, tuple[str, ...]]:
     """Return the lock without the pins of what is built, and the engines that were asked."""
     python = PythonPinner(
@@ -143,7 +168,9 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         mirrors=mirrors,
         progress=progress,
         scratch=scratch,
+        gaps=gaps,
     )
+    wheels = WheelPinner(stack=stack, former=former, store=store, progress=progress, gaps=gaps)
     sources = SourcePinner(
         stack=stack,
         folder=folder,
@@ -152,10 +179,13 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         store=store,
         progress=progress,
         scratch=scratch,
+        gaps=gaps,
     )
-    debs = DebPinner(stack=stack, former=former, mirrors=mirrors, progress=progress, scratch=scratch)
+    debs = DebPinner(
+        stack=stack, former=former, mirrors=mirrors, progress=progress, scratch=scratch, gaps=gaps
+    )
     assets = AssetPinner(stack=stack, former=former, store=store, progress=progress)
-    runtime, build = python.pin()
+    runtime, build = wheels.pin(*python.pin())
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
         runtime=runtime,
@@ -164,7 +194,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         debs=debs.pin(),
         assets=assets.pin(),
     )
-    return lock, python.engines
+    return replace(lock, open=tuple(sorted(gaps.open))), python.engines
 
 
 def _pins(
@@ -195,10 +225,16 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
         for environment, packages in one.build:
             label = f"build environment {environment}".strip()
             found |= {f"{package.name} ({label})": package.version for package in packages}
+        found |= {
+            " ".join(filter(None, (f"{source.name} (source)", source.ref))): source.commit[:12]
+            for source in one.sources
+            if source.commit
+        }
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 
     before, after = pins(former), pins(lock)
+    after |= {f"{part.name} ({part.kind})": "open" for part in lock.open if part not in former.open}
     return tuple(
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in sorted({*before, *after})

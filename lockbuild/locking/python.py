@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import ResolveError
 from lockbuild.lock import LockedFile, LockedPackage
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Progress
     from lockbuild.resolvers import PythonAnswer
     from lockbuild.sources import Mirrors
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "PythonPinner"]
 
 ENGINES = ("uv", "pip-tools")
+_INPUTS = ("target.", "python.", "build.", "file ")
+"""What decides which packages there are."""
 _PYPI = frozenset({"pypi"})
 
 
@@ -39,6 +44,7 @@ class PythonPinner:
     mirrors: Callable[[frozenset[str]], Mirrors]
     progress: Progress
     scratch: Path
+    gaps: Gaps
     engines: tuple[str, ...] = ()
     """The engines that were asked and agreed."""
 
@@ -46,9 +52,24 @@ class PythonPinner:
         self,
     ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
         """Return the runtime lock and the build locks."""
-        kept = self.former.kept("target.", "python.", "build.", "file ")
-        if kept and not self.former.options.cross_check and not self.former.options.upgrade_packages:
+        kept = self.former.kept(*_INPUTS)
+        options = self.former.options
+        # Sources that are not built are no packages.
+        sources = {canonicalize_name(source.name) for source in self.stack.sources}
+        if kept and not options.cross_check and options.upgrade_packages <= sources:
             return kept.runtime, kept.build
+        try:
+            return self._asked()
+        except ResolveError as error:
+            known = self.former.same(*_INPUTS)
+            if known is None or not error.unreachable or self.former.options.cross_check:
+                raise
+            self.gaps.keep("python", "packages", error)
+            return known.runtime, known.build
+
+    def _asked(
+        self,
+    ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
         stack = self.stack
         runtime = self._ask("runtime", self._runtime_question())
         _check_needs(stack, runtime, self.stack_file)
@@ -135,6 +156,9 @@ class PythonPinner:
             if package.name not in pinned:
                 return package
             wheel = pinned[package.name]
+            if wheel.first_fetched:
+                # Its bytes, if they are known at all, are looked up once everything is resolved.
+                return replace(package, urls=wheel.url)
             file = LockedFile(
                 filename=wheel.filename, sha256=parse_sha256(wheel.sha256), size=wheel.size
             )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from lockbuild.stack.assets import ON_FIRST_FETCH
+
 if TYPE_CHECKING:
     from lockbuild.edits import Edit
     from lockbuild.stack.assets import Asset
@@ -94,7 +96,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedWheel:
-    """A wheel known by its bytes, so that resolving needs no access to the index it comes from."""
+    """A wheel known by its bytes, or by the first that come, so that resolving needs no access to the index it comes from."""
 
     name: str
     version: str
@@ -103,9 +105,15 @@ class PinnedWheel:
     url: tuple[str, ...]
     """Where it may be had, asked in order."""
     sha256: str
+    """`ON_FIRST_FETCH` where nobody publishes one."""
     size: int | None = None
     requires: tuple[str, ...] = ()
     """Its run-time requirements, as its own metadata says them."""
+
+    @property
+    def first_fetched(self) -> bool:
+        """Whether nobody but its first fetch tells its hash."""
+        return self.sha256 == ON_FIRST_FETCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +124,8 @@ class Python:
     constraints: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     """Pins stronger than a package's own requirements."""
+    reasons: tuple[tuple[str, str], ...] = ()
+    """Constraint or override -> why it is there, for people."""
     exclude_newer: str | None = None
     """Files uploaded later than this date or time do not exist."""
     indexes: tuple[Index, ...] = ()
@@ -134,6 +144,8 @@ class Source:
     """Address of a repository."""
     commit: str | None = None
     """40 hexadecimal digits; every commit's tree is one set of bytes, wherever it comes from."""
+    ref: str | None = None
+    """A branch or tag, in place of a commit: the lock has the commit that it stood for."""
     submodules: bool = False
     include: tuple[str, ...] = ()
     """Path patterns of what is wanted of the tree; none for everything."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "TABLE",
+    "TEXT",
     "Absolute",
     "Address",
     "Capability",
@@ -34,6 +36,7 @@ __all__ = [
     "Project",
     "PythonVersion",
     "Reason",
+    "Ref",
     "RequirementText",
     "Sdist",
     "Snapshot",
@@ -48,6 +51,7 @@ __all__ = [
     "fault",
     "matching",
     "not_default",
+    "text_or_table",
     "unique",
     "unique_paths",
     "wheel_name",
@@ -191,6 +195,15 @@ Module = Annotated[
 Commit = Annotated[
     str, AfterValidator(matching(r"[0-9a-f]{40}", "a whole commit: 40 lower-case hexadecimal digits"))
 ]
+Ref = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"(?![0-9a-f]{40}$)(?!.*(\.\.|//|/$|\.lock$))[A-Za-z0-9_][A-Za-z0-9_./+@-]*",
+            "a branch or a tag, such as `v2.0`; a whole commit is a `commit`",
+        )
+    ),
+]
 TreePattern = Annotated[
     str,
     AfterValidator(
@@ -242,6 +255,15 @@ def not_default(text: str) -> str:
     if text == "pypi":
         raise fault("another name: `pypi` is the default index as configured on the machine")
     return text
+
+
+TEXT, TABLE = "<text>", "<table>"
+"""Which of both a value is that may be either: no keys, and left out of key paths."""
+
+
+def text_or_table(value: object) -> str:
+    """Return `TABLE` for a table, else `TEXT`."""
+    return TABLE if isinstance(value, dict) else TEXT
 
 
 def unique(tables: list[Any]) -> list[Any]:
