@@ -42,6 +42,7 @@ PURE = frozenset(
         "stack",
         "stack_schema",
         "target",
+        "upstream",
         "wheelhouse",
     }
 )

@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 WAIT_S = 60
 """How long another process may take before its test fails."""
 VERBS = [
+    "init",
     "resolve",
     "fetch",
     "build",
