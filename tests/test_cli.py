@@ -456,6 +456,7 @@ def test_json_of_audit(run: Run) -> None:
     assert {skipped["check"] for skipped in found["skipped"]} == {
         "image-packages",
         "image-debs",
+        "image-sources",
         "image-lock",
     }
 

@@ -16,12 +16,13 @@ from lockbuild.cli.session import (
     settings_of,
     stack_argument,
 )
-from lockbuild.errors import AuditError, LockError, ToolMissing
+from lockbuild.errors import AuditError, LockbuildError, LockError, ToolMissing
 from lockbuild.folders import find_stack
 
 if TYPE_CHECKING:
     from lockbuild.audit import ImageContents, Report, Subject
     from lockbuild.folders import StackFolder
+    from lockbuild.placing import SourceTree
     from lockbuild.realise import Realiser
 
 
@@ -79,6 +80,7 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
         dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
         rendered=rendered_texts(realiser.stack, realiser.lock)["Dockerfile"],
         image=image,
+        trees=_trees(realiser),
         no_image=no_image,
     )
 
@@ -109,8 +111,22 @@ def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | N
         packages=dict(installed.python),
         debs=dict(installed.debs),
         labels=dict(facts.labels),
+        sources={
+            source.name: containers.files_below(facts.id, source.path, engine=engine)
+            for source in realiser.stack.placed
+        },
     )
     return contents, ""
+
+
+def _trees(realiser: Realiser) -> tuple[SourceTree, ...] | None:
+    """Return what the image must have of sources; none where it cannot be known."""
+    from lockbuild.placing import source_trees  # noqa: PLC0415 - heavy
+
+    try:
+        return source_trees(realiser.stack, realiser.plan, realiser.store)
+    except LockbuildError:
+        return None
 
 
 def _print(report: Report) -> None:
