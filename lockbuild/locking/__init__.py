@@ -184,7 +184,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     debs = DebPinner(
         stack=stack, former=former, mirrors=mirrors, progress=progress, scratch=scratch, gaps=gaps
     )
-    assets = AssetPinner(stack=stack, former=former, store=store, progress=progress)
+    assets = AssetPinner(stack=stack, former=former, gaps=gaps, store=store, progress=progress)
     runtime, build = wheels.pin(*python.pin())
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
