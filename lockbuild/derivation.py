@@ -159,13 +159,14 @@ class Build:
     """A computation without network whose result follows from what is listed here."""
 
     name: str
-    kind: Literal["environment", "rootfs", "source", "wheel"]
-    """`rootfs` makes a toolchain from .debs; the others run a command in one."""
+    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
+    """`rootfs` makes a toolchain from .debs, `prefix` unpacks conda packages; the others run a command in
+    a toolchain."""
     system: str
     toolchain: StorePath | None
-    """Root file system in which the command runs; none for a `rootfs`."""
+    """Root file system in which the command runs; none for a `rootfs` and a `prefix`."""
     command: tuple[str, ...]
-    """The argument vector; for a `rootfs`, the options of the tool that makes it."""
+    """The argument vector; for a `rootfs` and a `prefix`, what it is made of and how."""
     env: tuple[tuple[str, str], ...]
     """Environment variables, sorted by name."""
     inputs: tuple[tuple[str, StorePath], ...]
@@ -252,7 +253,7 @@ class BuildTask:
     """All that a builder may know. Paths are those of the machine; it never sees a store."""
 
     name: str
-    kind: Literal["environment", "rootfs", "source", "wheel"]
+    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
     rootfs: Path | None
     """Unpacked toolchain, never written to; none when a root file system is what is built."""
     rootfs_name: str | None
