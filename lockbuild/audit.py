@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from lockbuild import wheels
 from lockbuild.assets import first_seen, open_parts
 from lockbuild.derivation import Fetch
-from lockbuild.dockerfile import network_steps
+from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
 from lockbuild.packing import strays, verify_wheelhouse
 

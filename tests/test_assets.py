@@ -16,7 +16,8 @@ import pytest
 from lockbuild.assetlock import LockedAsset
 from lockbuild.assets import open_parts
 from lockbuild.digest import Sha256
-from lockbuild.dockerfile import network_steps, render
+from lockbuild.dockerfile import render
+from lockbuild.dockerfile.steps import network_steps
 from lockbuild.documents import toml_text
 from lockbuild.errors import FetchError, UsageError
 from lockbuild.folders import STACK_FILE

@@ -16,9 +16,9 @@ from lockbuild.dockerfile import (
     AssetFile,
     BundledAsset,
     installer_wheel,
-    network_steps,
     render,
 )
+from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import ImageError
 from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage
 from lockbuild.preflight import ENTRYPOINT

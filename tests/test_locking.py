@@ -17,7 +17,8 @@ from lockbuild.documents import toml_text
 from lockbuild.errors import LockError, ResolveError, StackError, UsageError
 from lockbuild.folders import STACK_FILE, StackFolder
 from lockbuild.lock import LOCK_FILE
-from lockbuild.locking import Resolved, ResolveOptions, _check_same_bytes, resolve
+from lockbuild.locking import Resolved, ResolveOptions, resolve
+from lockbuild.locking.python import _check_same_bytes
 from lockbuild.progress import Silent
 from lockbuild.resolvers import apt
 from lockbuild.store import Store

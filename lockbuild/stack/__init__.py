@@ -6,13 +6,28 @@ made, and never checks it again. Defaults stand here and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote
 
 from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.edits import Edit, Graft, Patch, Substitute
 from lockbuild.stack.assets import Asset
+from lockbuild.stack.values import (
+    Apt,
+    Base,
+    BuildSpec,
+    DebianBase,
+    Image,
+    Index,
+    Interpreter,
+    Mount,
+    NamedSource,
+    PinnedWheel,
+    Python,
+    Source,
+    Stack,
+    Standalone,
+    file_name_of,
+)
 from lockbuild.target import Target
 
 if TYPE_CHECKING:
@@ -38,229 +53,6 @@ __all__ = [
     "from_document",
     "inputs_of",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebianBase:
-    """Root file systems made from locked .debs."""
-
-    suite: str
-    """`bookworm`: the release suite alone is used, whose versions stand still between point releases."""
-    vendor: str = "debian"
-    """Whose archive: `debian` or `ubuntu`."""
-    components: tuple[str, ...] = ("main",)
-    snapshot: str | None = None
-    """Time stamp of a snapshot archive (`20250601T000000Z`); none for the archive as it is now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """What toolchain and runtime stand on."""
-
-    debian: DebianBase
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standalone:
-    """A CPython that works wherever it is unpacked: an `install_only` archive of python-build-standalone."""
-
-    url: tuple[str, ...]
-    """Where it may be had, asked in order."""
-    sha256: str
-    size: int | None = None
-
-    @property
-    def filename(self) -> str:
-        """The archive's name: that of the first address."""
-        return file_name_of(self.url[0])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interpreter:
-    """Where Python comes from: exactly one of these."""
-
-    apt: str | None = None
-    """Debian package: `python3`."""
-    standalone: Standalone | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Apt:
-    """Packages wanted in each root file system, beside Debian's essential ones."""
-
-    toolchain: tuple[str, ...] = ()
-    runtime: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
-    """A package index that serves only what is named, so that no other package can come from it."""
-
-    name: str
-    url: str
-    only: tuple[str, ...]
-    """Normalised project names."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedWheel:
-    """A wheel known by its bytes, so that resolving needs no access to the index it comes from."""
-
-    name: str
-    version: str
-    """With its local label: `2.7.1+cu118`."""
-    filename: str
-    url: tuple[str, ...]
-    """Where it may be had, asked in order."""
-    sha256: str
-    size: int | None = None
-    requires: tuple[str, ...] = ()
-    """Its run-time requirements, as its own metadata says them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Python:
-    """What is installed by wheels, and what may be said about resolving it."""
-
-    requires: tuple[str, ...] = ()
-    constraints: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    """Pins stronger than a package's own requirements."""
-    exclude_newer: str | None = None
-    """Files uploaded later than this date or time do not exist."""
-    indexes: tuple[Index, ...] = ()
-    wheels: tuple[PinnedWheel, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a build's source comes from: an sdist, a folder beside the stack file, or a commit."""
-
-    sdist: str | None = None
-    """`NAME==VERSION`."""
-    path: str | None = None
-    """Folder below the stack's folder."""
-    git: str | None = None
-    """Address of a repository."""
-    commit: str | None = None
-    """40 hexadecimal digits; every commit's tree is one set of bytes, wherever it comes from."""
-    submodules: bool = False
-    include: tuple[str, ...] = ()
-    """Path patterns of what is wanted of the tree; none for everything."""
-    exclude: tuple[str, ...] = ()
-    subdirectory: str | None = None
-    """Folder of the tree that is built."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedSource:
-    """A pinned source that is not built itself: builds may graft parts of it."""
-
-    name: str
-    source: Source
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildSpec:
-    """A package compiled in the sandbox into a wheel."""
-
-    name: str
-    version: str
-    source: Source
-    edits: tuple[Edit, ...] = ()
-    """Changes to the source, in order."""
-    needs: tuple[str, ...] = ()
-    """Packages of the runtime lock that the build imports or links: the very same bytes."""
-    build_requires: tuple[str, ...] = ()
-    requires: tuple[str, ...] = ()
-    """Run-time requirements, said here so that resolving runs no setup.py."""
-    environment: str = ""
-    """Builds that name the same one share one lock of build requirements."""
-    env: tuple[tuple[str, str], ...] = ()
-    expects: tuple[str, ...] = ()
-    """Patterns of files that the wheel must hold: `mmcv/_ext*.so`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """A folder or file that whoever runs the image brings along."""
-
-    path: str
-    """Where it is in the image."""
-    holds: tuple[str, ...] = ()
-    """Paths and patterns below it that must be there; none for a file."""
-    why: str = ""
-    """What it is, and why the image does not have it: said when it is missing."""
-    optional: bool = False
-    """Whether the image is of use without it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """How the image is run."""
-
-    user: str = "lockbuild"
-    workdir: str = "/workspace"
-    entrypoint: tuple[str, ...] = ()
-    command: tuple[str, ...] = ("python3",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
-    """A declared environment."""
-
-    name: str
-    summary: str
-    target: Target
-    base: Base
-    interpreter: Interpreter
-    apt: Apt = field(default_factory=Apt)
-    python: Python = field(default_factory=Python)
-    builds: tuple[BuildSpec, ...] = ()
-    sources: tuple[NamedSource, ...] = ()
-    env: tuple[tuple[str, str], ...] = ()
-    """Environment variables of the image, sorted by name."""
-    mounts: tuple[Mount, ...] = ()
-    """Those that assets ask for are among them."""
-    assets: tuple[Asset, ...] = ()
-    """In the order of the stack file."""
-    gpu: str = "none"
-    """Whether the image's command needs a GPU: `none`, `optional` or `required`."""
-    imports: tuple[str, ...] = ()
-    """Modules that must import in the image."""
-    checks: tuple[str, ...] = ()
-    """Python programs that must run in the image without an error."""
-    image: Image = field(default_factory=Image)
-
-    def build(self, name: str) -> BuildSpec:
-        """Return the build called *name*.
-
-        Raises:
-            KeyError: There is none.
-        """
-        for spec in self.builds:
-            if spec.name == name:
-                return spec
-        raise KeyError(name)
-
-    @property
-    def bundles(self) -> tuple[Asset, ...]:
-        """The assets that the image has."""
-        return tuple(asset for asset in self.assets if asset.bundled)
-
-    def pinned_sources(self) -> tuple[NamedSource, ...]:
-        """Return what every build is made of, then every further source, as the stack file has them."""
-        return (
-            *(NamedSource(name=spec.name, source=spec.source) for spec in self.builds),
-            *self.sources,
-        )
-
-    def build_environments(self) -> tuple[str, ...]:
-        """Return the names of the build environments, sorted.
-
-        The unnamed one, the empty string, is always among them: it brings what installs wheels.
-        """
-        return tuple(sorted({"", *(spec.environment for spec in self.builds)}))
 
 
 def from_document(document: Mapping[str, Any]) -> Stack:
@@ -311,11 +103,6 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         checks=tuple(preflight.get("checks", ())),
         image=_make(Image, document.get("image", {})),
     )
-
-
-def file_name_of(url: str) -> str:
-    """Return the file name that an address ends in, without what follows it (`#sha256=…`)."""
-    return unquote(url.partition("#")[0].partition("?")[0].rpartition("/")[2])
 
 
 def _interpreter(table: Mapping[str, Any]) -> Interpreter:

@@ -6,9 +6,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from lockbuild.stack.assets import ON_FIRST_FETCH, forbids_redistribution, image_paths
+from lockbuild.stack.table import Table
 from lockbuild.stack.words import Address, fault, matching
 
 if TYPE_CHECKING:
@@ -98,16 +99,8 @@ Licence = Annotated[str, AfterValidator(_licence)]
 # ---- the table ------------------------------------------------------------------------------------
 
 
-class AssetTable(BaseModel):
+class AssetTable(Table):
     """Weights or other data: in the image, or mounted into it."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        title=None,
-    )
 
     name: Name
     path: Place

@@ -11,9 +11,10 @@ import pytest
 from lockbuild.documents import toml_text
 from lockbuild.errors import FetchError
 from lockbuild.folders import STACK_FILE, StackFolder
+from lockbuild.locking.former import Former
+from lockbuild.locking.sources import SourcePinner
 from lockbuild.plan import make_plan
 from lockbuild.sources import Mirrors
-from lockbuild.sourcing import SourcePinner
 from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import parse_stack_text
 from lockbuild.store import Store
@@ -69,8 +70,7 @@ class Sources:
             pinner = SourcePinner(
                 stack=from_document(document),
                 folder=folder,
-                former=former,
-                inputs=inputs,
+                former=Former(lock=former, inputs=inputs),
                 mirrors=lambda _names: mirrors or Mirrors(),
                 store=self.store,
                 progress=progress,

@@ -17,11 +17,11 @@ from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from lockbuild.folders import StackFolder
-    from lockbuild.lock import Lock
+    from lockbuild.locking.former import Former
     from lockbuild.progress import Phase, Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import NamedSource, Source, Stack
@@ -38,9 +38,7 @@ class SourcePinner:
 
     stack: Stack
     folder: StackFolder
-    former: Lock | None
-    inputs: Mapping[str, str]
-    """Key path in the stack -> digest, as they are now."""
+    former: Former
     mirrors: Callable[[frozenset[str]], Mirrors]
     store: Store
     progress: Progress
@@ -71,20 +69,11 @@ class SourcePinner:
 
     def _kept(self, named: NamedSource) -> LockedSource | None:
         """Return the former pin while the stack says the same of it: content does not move."""
-        if self.former is None or named.source.path:
+        if named.source.path:
             return None
-        prefixes = (
-            f"build.{named.name}.source.",
-            f"source.{named.name}.",
-            f"build.{named.name}.version",
-        )
-        before = {key: value for key, value in self.former.inputs if key.startswith(prefixes)}
-        now = {key: value for key, value in self.inputs.items() if key.startswith(prefixes)}
-        return (
-            next((s for s in self.former.sources if s.name == named.name), None)
-            if before == now
-            else None
-        )
+        name = named.name
+        former = self.former.same(f"build.{name}.source.", f"source.{name}.", f"build.{name}.version")
+        return next((s for s in former.sources if s.name == name), None) if former else None
 
     def _find(self, named: NamedSource, phase: Phase) -> LockedSource:
         source = named.source

@@ -1,0 +1,206 @@
+"""Resolving: from a stack file to its lock files. The only code that writes locks."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from lockbuild.assets import open_parts
+from lockbuild.errors import LockError, UsageError
+from lockbuild.lock import BuiltPin, Lock, LockedFile, lock_texts
+from lockbuild.locking.assets import AssetPinner
+from lockbuild.locking.debs import DebPinner
+from lockbuild.locking.former import Former, ResolveOptions, nearest
+from lockbuild.locking.python import ENGINES, PythonPinner
+from lockbuild.locking.sources import SourcePinner
+from lockbuild.plan import make_plan
+from lockbuild.stack import from_document, inputs_of
+from lockbuild.stack.schema import parse_stack_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lockbuild.folders import StackFolder
+    from lockbuild.progress import Progress
+    from lockbuild.sources import Mirrors
+    from lockbuild.stack import Stack
+    from lockbuild.store import Store
+
+__all__ = ["ENGINES", "ResolveOptions", "Resolved", "resolve"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What resolving gave."""
+
+    lock: Lock
+    changed: tuple[str, ...]
+    """Names of the files that were written; empty when the lock was up to date."""
+    moved: tuple[str, ...]
+    """A line for each pin that was added, removed or moved."""
+    unpinned: tuple[str, ...]
+    """Builds whose bytes nobody has seen yet."""
+    engines: tuple[str, ...]
+    """The engines that agreed; empty when nothing had to be resolved."""
+    open: tuple[tuple[str, str], ...] = ()
+    """What the lock does not pin, as it could not be had and never was before, and why."""
+
+
+def resolve(
+    folder: StackFolder,
+    *,
+    options: ResolveOptions,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    store: Store,
+    progress: Progress,
+) -> Resolved:
+    """Write the lock of the stack in *folder*, keeping every former pin that nothing speaks against.
+
+    Raises:
+        StackError: The stack file is wrong.
+        UsageError: The options name a package or a build that there is not.
+        ResolveError: Requirements cannot be met, or two engines disagree. No file is touched.
+    """
+    document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
+    stack = from_document(document)
+    before = _former(folder)
+    options = replace(options, repin=_repinned(options, stack))
+    _check_options(options, stack, before)
+    inputs = inputs_of(document, folder.used_files(document))
+    former = Former(lock=before, inputs=inputs, options=options)
+    with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
+        lock, engines = _composed(
+            folder,
+            stack,
+            former,
+            mirrors=mirrors,
+            store=store,
+            progress=progress,
+            scratch=Path(scratch),
+        )
+    lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
+    texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
+    changed = folder.write_texts(texts)
+    return Resolved(
+        lock=folder.read_lock(),
+        changed=changed,
+        moved=_moved(before, lock),
+        unpinned=tuple(spec.name for spec in stack.builds if lock.pin(spec.name) is None),
+        engines=engines,
+        open=open_parts(lock),
+    )
+
+
+def _former(folder: StackFolder) -> Lock | None:
+    # An absent or damaged lock has no pins to keep; it is about to be written anew.
+    try:
+        return folder.read_lock()
+    except LockError:
+        return None
+
+
+def _repinned(options: ResolveOptions, stack: Stack) -> frozenset[str]:
+    """Return what is to be pinned anew: builds have normalised names, assets any."""
+    assets = {asset.name for asset in stack.bundles}
+    return frozenset(name if name in assets else canonicalize_name(name) for name in options.repin)
+
+
+def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -> None:
+    """Refuse names that would be passed over in silence."""
+    builds = {spec.name for spec in stack.builds}
+    pinned = builds | {asset.name for asset in stack.bundles}
+    packages = set(builds)
+    if former:
+        packages |= {p.name for found in (former.runtime, *dict(former.build).values()) for p in found}
+    upgraded = options.upgrade_packages if former else frozenset[str]()
+    kind = "build or asset" if stack.bundles else "build"
+    for what, wanted, known in ((kind, options.repin, pinned), ("package", upgraded, packages)):
+        for name in sorted(wanted - known):
+            raise UsageError(
+                f"stack `{stack.name}` has no {what} called `{name}`", hint=nearest(name, known)
+            )
+
+
+def _composed(  # noqa: PLR0913 - all that any part asks
+    folder: StackFolder,
+    stack: Stack,
+    former: Former,
+    *,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    store: Store,
+    progress: Progress,
+    scratch: Path,
+) -> tuple[Lock, tuple[str, ...]]:
+    """Return the lock without the pins of what is built, and the engines that were asked."""
+    python = PythonPinner(
+        stack=stack,
+        stack_file=folder.stack_file,
+        former=former,
+        mirrors=mirrors,
+        progress=progress,
+        scratch=scratch,
+    )
+    sources = SourcePinner(
+        stack=stack,
+        folder=folder,
+        former=former,
+        mirrors=mirrors,
+        store=store,
+        progress=progress,
+        scratch=scratch,
+    )
+    debs = DebPinner(stack=stack, former=former, mirrors=mirrors, progress=progress, scratch=scratch)
+    assets = AssetPinner(stack=stack, former=former, store=store, progress=progress)
+    runtime, build = python.pin()
+    lock = Lock(
+        inputs=tuple(sorted(former.inputs.items())),
+        runtime=runtime,
+        build=build,
+        sources=sources.pin(),
+        debs=debs.pin(),
+        assets=assets.pin(),
+    )
+    return lock, python.engines
+
+
+def _pins(
+    stack: Stack, lock: Lock, former: Lock | None, store: Store, repin: frozenset[str]
+) -> tuple[BuiltPin, ...]:
+    """Return the pin of each build: the former one while its derivation is the same, else what the store has."""
+    pins = []
+    for name, path in make_plan(stack, lock).builds:
+        pin = former.pin(name) if former and name not in repin else None
+        if pin is None or pin.derivation != path:
+            info = store.info(path)
+            wheel = next((o for o in info.outputs if o[0].endswith(".whl")), None) if info else None
+            if wheel is None:
+                continue
+            file = LockedFile(filename=wheel[0], sha256=wheel[1], size=wheel[2])
+            pin = BuiltPin(name=name, derivation=path, wheel=file)
+        pins.append(pin)
+    return tuple(pins)
+
+
+def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
+    """Return a line for each pin that differs between two locks."""
+    if former is None:
+        return ()
+
+    def pins(one: Lock) -> dict[str, str]:
+        found = {package.name: package.version for package in one.runtime}
+        for environment, packages in one.build:
+            label = f"build environment {environment}".strip()
+            found |= {f"{package.name} ({label})": package.version for package in packages}
+        found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
+        return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
+
+    before, after = pins(former), pins(lock)
+    return tuple(
+        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    )

@@ -1,0 +1,141 @@
+"""From stack and lock to the derivations that realise them. Pure: asks neither store nor network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lockbuild.derivation import Build, Derivation, Fetch
+from lockbuild.plan.commands import compilers, search_path
+from lockbuild.plan.planner import EPOCH, INSTALLER, Planner, asset_fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lockbuild.digest import StorePath
+    from lockbuild.lock import Lock
+    from lockbuild.stack import Stack
+
+__all__ = [
+    "EPOCH",
+    "INSTALLER",
+    "ROOTS",
+    "Missing",
+    "Plan",
+    "asset_fetch",
+    "compilers",
+    "make_plan",
+    "missing",
+    "search_path",
+]
+
+ROOTS = ("runtime", "toolchain")
+"""The root file systems of a stack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Every derivation that a stack needs, and which of them were asked for."""
+
+    derivations: Mapping[StorePath, Derivation]
+    wheels: tuple[tuple[str, StorePath], ...]
+    """Normalised name of each package of the runtime lock that is fetched -> its wheel."""
+    builds: tuple[tuple[str, StorePath], ...]
+    """Normalised name of each package that is built -> its build."""
+    roots: tuple[tuple[str, StorePath], ...]
+    """Name of each root file system -> its build."""
+    installer: StorePath
+    """The wheel of `INSTALLER`."""
+    assets: tuple[tuple[str, StorePath], ...] = ()
+    """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
+    that are open in the lock are left out."""
+
+    @property
+    def targets(self) -> tuple[StorePath, ...]:
+        """Return what an image needs: wheels, builds, root file systems, assets and the installer."""
+        named = (*self.wheels, *self.builds, *self.roots, *self.assets)
+        return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
+
+    def fetches(self) -> tuple[Fetch, ...]:
+        """Return every fetch, sorted by store path."""
+        found = (self.derivations[path] for path in sorted(self.derivations))
+        return tuple(derivation for derivation in found if isinstance(derivation, Fetch))
+
+    def name_of(self, path: StorePath) -> str:
+        """Return what people call the derivation at *path*."""
+        derivation = self.derivations[path]
+        return derivation.filename if isinstance(derivation, Fetch) else derivation.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What is still to be done to realise targets."""
+
+    to_fetch: tuple[Fetch, ...]
+    """Sorted by file name."""
+    to_build: tuple[Build, ...]
+    """In an order in which each comes after what it needs."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether everything is there."""
+        return not self.to_fetch and not self.to_build
+
+
+def missing(plan: Plan, targets: Iterable[StorePath], *, valid: frozenset[StorePath]) -> Missing:
+    """Return what must be fetched and built to realise *targets*.
+
+    A valid output hides its inputs: they are neither fetched nor built unless something else needs them.
+
+    Args:
+        valid: Paths the store already has.
+    """
+    fetches: dict[StorePath, Fetch] = {}
+    builds: dict[StorePath, Build] = {}
+
+    def visit(path: StorePath) -> None:
+        if path in valid or path in fetches or path in builds:
+            return
+        derivation = plan.derivations[path]
+        if isinstance(derivation, Fetch):
+            fetches[path] = derivation
+            return
+        for reference in derivation.references:
+            visit(reference)
+        builds[path] = derivation
+
+    for target in targets:
+        visit(target)
+    return Missing(
+        to_fetch=tuple(sorted(fetches.values(), key=lambda fetch: (fetch.filename, fetch.sha256))),
+        to_build=tuple(builds.values()),
+    )
+
+
+def make_plan(stack: Stack, lock: Lock) -> Plan:
+    """Return the plan that follows from *stack* and *lock*.
+
+    Raises:
+        LockError: The lock lacks something that the stack needs.
+        StackError: Builds need one another in a circle.
+    """
+    planner = Planner(stack, lock)
+    roots = tuple((root, planner.root(root)) for root in ROOTS)
+    wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
+    builds = tuple(
+        (spec.name, planner.build(spec)) for spec in sorted(stack.builds, key=lambda b: b.name)
+    )
+    locked = {asset.name: asset for asset in lock.assets}
+    assets = tuple(
+        (asset.name, fetch.path)
+        for asset in stack.bundles
+        if (fetch := asset_fetch(asset, locked.get(asset.name))) and planner.add(fetch)
+    )
+    return Plan(
+        derivations=planner.derivations,
+        wheels=wheels,
+        builds=builds,
+        roots=roots,
+        installer=planner.installer("").path,
+        assets=assets,
+    )
