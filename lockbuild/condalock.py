@@ -11,12 +11,22 @@ from lockbuild.digest import Sha256, parse_sha256
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["CONDA_LOCK", "LockedConda", "conda_table", "in_link_order", "parse_conda"]
+__all__ = [
+    "CONDA_LOCK",
+    "LINK_SCRIPTS",
+    "LockedConda",
+    "conda_table",
+    "in_link_order",
+    "parse_conda",
+]
 
 CONDA_LOCK = "conda-lock.yml"
 """The file that conda-lock reads. Nothing of lockbuild does: `lockbuild.lock` says the same and more."""
 
-_CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]*")
+LINK_SCRIPTS = ("-post-link.sh", "-pre-link.sh")
+"""How programs end that conda runs when it installs a package: `bin/.NAME-post-link.sh`."""
+
+_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SUBDIR = re.compile(r"[a-z0-9-]+")
 _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!~%-]*\.(conda|tar\.bz2)")
 _MD5 = re.compile(r"[0-9a-f]{32}")

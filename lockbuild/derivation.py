@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from lockbuild.lock import LockedDeb
 
 __all__ = [
+    "CONDA_FOLDER",
     "INTERPRETER_FOLDER",
+    "PREFIX_TAR",
     "SANDBOX_VERSION",
     "Addresses",
     "ArchiveMembers",
@@ -29,6 +31,7 @@ __all__ = [
     "BuildOutcome",
     "BuildStatus",
     "BuildTask",
+    "ChannelFile",
     "Derivation",
     "Fetch",
     "FolderArchive",
@@ -43,6 +46,11 @@ __all__ = [
 SANDBOX_VERSION = 1
 """Raised whenever the sandbox changes in a way that can change what a build gives."""
 
+CONDA_FOLDER = "/opt/conda"
+"""Where conda packages are in an image."""
+
+PREFIX_TAR = "conda.tar"
+"""Name of the file that a `prefix` build gives, to be unpacked at the root of a file system."""
 
 INTERPRETER_FOLDER = "/opt/python"
 """Where a standalone Python is in a root file system."""
@@ -70,6 +78,18 @@ class PoolFile:
     """Path below the archive's root: `pool/main/z/zlib/…`."""
     snapshot: str | None = None
     """Time stamp of a snapshot archive, `20250601T000000Z`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelFile:
+    """A package of a conda channel."""
+
+    channel: str
+    """Name of the channel."""
+    subdir: str
+    """Folder of the channel: `linux-64` or `noarch`."""
+    url: str
+    """The channel's address, as the stack says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +153,16 @@ class BesideFile:
     """Below the stack's folder."""
 
 
-Where = Addresses | ArchiveMembers | BesideFile | FolderArchive | GitTree | IndexFile | PoolFile
+Where = (
+    Addresses
+    | ArchiveMembers
+    | BesideFile
+    | ChannelFile
+    | FolderArchive
+    | GitTree
+    | IndexFile
+    | PoolFile
+)
 """Where a fetch may be looked for. Never part of a digest."""
 
 

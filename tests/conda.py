@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tarfile
 import zipfile
 from dataclasses import dataclass, field
 from io import BytesIO
+from posixpath import dirname
 from typing import TYPE_CHECKING, Any
 
 from lockbuild.builders.prefix import zstd_module
@@ -165,7 +165,7 @@ def _tar(
         for path, data in files.items():
             member = tarfile.TarInfo(path)
             member.size, member.mtime = len(data), _TIME
-            member.mode = 0o755 if os.path.basename(os.path.dirname(path)) == "bin" else 0o644
+            member.mode = 0o755 if dirname(path).endswith("bin") else 0o644
             tar.addfile(member, BytesIO(data))
         for path, target in links.items():
             member = tarfile.TarInfo(path)

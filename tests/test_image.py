@@ -386,7 +386,7 @@ def test_entry_point_that_is_not_there_is_named(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_installed_packages_are_read_without_running_anything(engine: Engine) -> None:
-    found = installed("small:1", prefix=PREFIX, engine=engine)
+    found = installed("small:1", prefix=PREFIX, conda="/opt/conda", engine=engine)
     assert found.python == (("alpha", "1.0"), ("beta", "1.0"))
     debs = dict(found.debs)
     assert debs["python3"].startswith("3.11.")

@@ -16,11 +16,12 @@ import zipfile
 import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from posixpath import basename, dirname, join, normpath
+from posixpath import dirname, join, normpath
 from typing import IO, TYPE_CHECKING, Any
 
 from lockbuild.builders.relocate import entry_point, in_prefix, noarch_place
-from lockbuild.derivation import BuildOutcome
+from lockbuild.condalock import LINK_SCRIPTS
+from lockbuild.derivation import PREFIX_TAR, BuildOutcome
 from lockbuild.errors import ToolMissing
 
 if TYPE_CHECKING:
@@ -30,11 +31,9 @@ if TYPE_CHECKING:
 
     from lockbuild.derivation import BuildTask
 
-__all__ = ["PREFIX_TAR", "PrefixBuilder", "zstd_module"]
+__all__ = ["PrefixBuilder", "zstd_module"]
 
-PREFIX_TAR = "conda.tar"
 _TAIL_LINES = 40
-_LINK_SCRIPTS = ("-post-link.sh", "-pre-link.sh")
 
 
 def zstd_module() -> ModuleType:
@@ -202,13 +201,16 @@ class _Prefix:
             paths.append({"_path": f"bin/{name}", "path_type": "unix_python_entry_point"})
         self.say(f"{package.filename}: {len(paths)} files")
         for entry in paths:
-            if entry["_path"].endswith(_LINK_SCRIPTS) and basename(entry["_path"]).startswith("."):
+            if entry["_path"].endswith(LINK_SCRIPTS):
                 self.say(f"{package.filename}: `{entry['_path']}` is not run")
         self._record(package, paths)
 
     def _link_one(self, entry: Mapping[str, Any], place: str, file: _File) -> dict[str, Any]:
         """Put one file where it belongs, with the prefix in it, and return its record."""
-        record: dict[str, Any] = {"_path": place, "path_type": "softlink" if file.content is None else "hardlink"}
+        record: dict[str, Any] = {
+            "_path": place,
+            "path_type": "softlink" if file.content is None else "hardlink",
+        }
         if file.content is not None:
             placeholder = entry.get("prefix_placeholder")
             if placeholder:

@@ -8,8 +8,8 @@ __all__ = ["entry_point", "in_prefix", "noarch_place"]
 
 _ENTRY_POINT = re.compile(r"\s*([A-Za-z0-9._-]+)\s*=\s*([\w.]+)\s*:\s*([\w.]+)\s*")
 
-# https://github.com/conda/conda/blob/main/conda/gateways/disk/create.py
-_SCRIPT = r"""#!{python}
+# To the byte what rattler writes, tabs and all; conda indents it otherwise.
+_SCRIPT = """#!{python}
 # -*- coding: utf-8 -*-
 import re
 import sys
@@ -17,8 +17,8 @@ import sys
 from {module} import {name}
 
 if __name__ == '__main__':
-    sys.argv[0] = re.sub(r'(-script\.pyw?|\.exe)?$', '', sys.argv[0])
-    sys.exit({function}())
+\tsys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
+\tsys.exit({function}())
 """
 
 

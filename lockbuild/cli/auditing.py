@@ -15,6 +15,7 @@ from lockbuild.cli.session import (
     settings_of,
     stack_argument,
 )
+from lockbuild.derivation import CONDA_FOLDER
 from lockbuild.errors import AuditError, LockbuildError, ToolMissing
 from lockbuild.folders import find_stack
 
@@ -106,11 +107,12 @@ def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | N
     )
     if facts is None:
         return None, f"the engine has no image `{name}`: `lockbuild image`"
-    installed = containers.installed(facts.id, prefix=PREFIX, engine=engine)
+    installed = containers.installed(facts.id, prefix=PREFIX, conda=CONDA_FOLDER, engine=engine)
     contents = ImageContents(
         reference=name,
         packages=dict(installed.python),
         debs=dict(installed.debs),
+        conda=dict(installed.conda),
         labels=dict(facts.labels),
     )
     return contents, ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from lockbuild.derivation import INTERPRETER_FOLDER
+from lockbuild.derivation import CONDA_FOLDER, INTERPRETER_FOLDER, PREFIX_TAR
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
@@ -194,6 +194,9 @@ def _values(
         "account": account,
         "assets": assets,
         "base_env": sorted(common.items()),
+        "conda": f"conda/{PREFIX_TAR}" if lock.conda else "",
+        "conda_folder": CONDA_FOLDER,
+        "conda_packages": lock.conda,
         "entrypoint": entrypoint(stack.image.entrypoint),
         "env": _image_env(stack),
         "epoch": EPOCH,
@@ -230,7 +233,8 @@ def _account(image: Image) -> _Account | None:
 
 def _image_env(stack: Stack) -> list[tuple[str, str]]:
     own = dict(stack.env)
-    variables = {"PATH": f"{PREFIX}/bin:{own.get('PATH', _PATH)}", "VIRTUAL_ENV": PREFIX}
+    conda = f"{CONDA_FOLDER}/bin:" if stack.conda else ""
+    variables = {"PATH": f"{PREFIX}/bin:{conda}{own.get('PATH', _PATH)}", "VIRTUAL_ENV": PREFIX}
     if stack.target.cuda:
         # What NVIDIA's container runtime looks at; without it the image has no GPU.
         variables |= {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility", "NVIDIA_VISIBLE_DEVICES": "all"}
@@ -258,6 +262,9 @@ def _labels(
     if assets:
         files: list[JsonValue] = [[file.path, file.sha256] for asset in assets for file in asset.files]
         labels["io.lockbuild.assets"] = f"sha256:{sha256_of(canonical_json(files))}"
+    if lock.conda:
+        conda: list[JsonValue] = [[package.filename, package.sha256] for package in lock.conda]
+        labels["io.lockbuild.conda"] = f"sha256:{sha256_of(canonical_json(conda))}"
     if standalone := stack.interpreter.standalone:
         labels["io.lockbuild.interpreter"] = f"{standalone.filename} sha256:{standalone.sha256}"
     if stack.target.cuda:

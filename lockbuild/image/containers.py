@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tarfile
@@ -35,6 +36,7 @@ __all__ = ["inspect", "installed", "load", "run", "save"]
 
 _BLOCK = 1 << 20
 _METADATA = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.(dist-info/METADATA|egg-info/PKG-INFO)")
+_CONDA_META = re.compile(r"conda-meta/[^/]+\.json")
 
 
 def inspect(ref: str, *, engine: Engine) -> ImageFacts:
@@ -232,11 +234,12 @@ class _Blocks(RawIOBase):
         return data[:end]
 
 
-def installed(ref: str, *, prefix: str, engine: Engine) -> Installed:
-    """Return the Python and Debian packages of an image, read from its files; nothing of it runs.
+def installed(ref: str, *, prefix: str, conda: str, engine: Engine) -> Installed:
+    """Return the Python, conda and Debian packages of an image, read from its files; nothing of it runs.
 
     Args:
         prefix: The virtual environment in the image: `/opt/venv`.
+        conda: The prefix of conda packages: `/opt/conda`.
 
     Raises:
         ImageError: The engine does not have the image.
@@ -248,8 +251,10 @@ def installed(ref: str, *, prefix: str, engine: Engine) -> Installed:
         python = sorted(
             _package(text) for name, text in _files(container, f"{prefix}/lib") if _METADATA.match(name)
         )
+        records = [json.loads(text) for _, text in _files(container, f"{conda}/conda-meta")]
         status = "".join(text for _, text in _files(container, "/var/lib/dpkg/status"))
-    return Installed(python=tuple(python), debs=tuple(sorted(_debs(status))))
+    found = sorted((record["name"], f"{record['version']} {record['build']}") for record in records)
+    return Installed(python=tuple(python), conda=tuple(found), debs=tuple(sorted(_debs(status))))
 
 
 def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
@@ -261,7 +266,11 @@ def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
     blocks = iter(answer)
     with tarfile.open(fileobj=_Blocks(blocks), mode="r|") as tar:
         for member in tar:
-            if member.isreg() and (_METADATA.match(member.name) or member.name == "status"):
+            if member.isreg() and (
+                _METADATA.match(member.name)
+                or _CONDA_META.fullmatch(member.name)
+                or member.name == "status"
+            ):
                 content = tar.extractfile(member)
                 if content is not None:
                     yield member.name, content.read().decode(errors="replace")

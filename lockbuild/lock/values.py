@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lockbuild.assetlock import LockedAsset
+    from lockbuild.condalock import LockedConda
     from lockbuild.digest import StorePath
 
 __all__ = [
@@ -134,6 +135,8 @@ class Lock:
     pins: tuple[BuiltPin, ...] = ()
     assets: tuple[LockedAsset, ...] = ()
     """Those that the image has, sorted by name."""
+    conda: tuple[LockedConda, ...] = ()
+    """Sorted by name."""
     digest: Sha256 = _NOT_WRITTEN
     """Digest of all files together."""
 

@@ -13,6 +13,7 @@ from lockbuild.assets import open_parts
 from lockbuild.errors import LockError, UsageError
 from lockbuild.lock import BuiltPin, Lock, LockedFile, lock_texts
 from lockbuild.locking.assets import AssetPinner
+from lockbuild.locking.conda import CondaPinner
 from lockbuild.locking.debs import DebPinner
 from lockbuild.locking.former import Former, ResolveOptions, nearest
 from lockbuild.locking.python import ENGINES, PythonPinner
@@ -73,7 +74,7 @@ def resolve(
     inputs = inputs_of(document, folder.used_files(document))
     former = Former(lock=before, inputs=inputs, options=options)
     with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
-        lock, engines = _composed(
+        lock, further, engines = _composed(
             folder,
             stack,
             former,
@@ -83,7 +84,9 @@ def resolve(
             scratch=Path(scratch),
         )
     lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
-    texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
+    texts = lock_texts(
+        lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here, further=further
+    )
     changed = folder.write_texts(texts)
     return Resolved(
         lock=folder.read_lock(),
@@ -134,8 +137,8 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     store: Store,
     progress: Progress,
     scratch: Path,
-) -> tuple[Lock, tuple[str, ...]]:
-    """Return the lock without the pins of what is built, and the engines that were asked."""
+) -> tuple[Lock, dict[str, str], tuple[str, ...]]:
+    """Return the lock without the pins of what is built, files beside it, and the engines that were asked."""
     python = PythonPinner(
         stack=stack,
         stack_file=folder.stack_file,
@@ -155,6 +158,15 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     )
     debs = DebPinner(stack=stack, former=former, mirrors=mirrors, progress=progress, scratch=scratch)
     assets = AssetPinner(stack=stack, former=former, store=store, progress=progress)
+    conda = CondaPinner(
+        stack=stack,
+        folder=folder,
+        former=former,
+        mirrors=mirrors,
+        store=store,
+        progress=progress,
+        scratch=scratch,
+    )
     runtime, build = python.pin()
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
@@ -163,8 +175,9 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         sources=sources.pin(),
         debs=debs.pin(),
         assets=assets.pin(),
+        conda=conda.pin(),
     )
-    return lock, python.engines
+    return lock, conda.texts(lock.conda), python.engines
 
 
 def _pins(
@@ -195,6 +208,7 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
         for environment, packages in one.build:
             label = f"build environment {environment}".strip()
             found |= {f"{package.name} ({label})": package.version for package in packages}
+        found |= {f"{p.name} (conda)": f"{p.version} {p.build}" for p in one.conda}
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 

@@ -49,12 +49,19 @@ class Plan:
     assets: tuple[tuple[str, StorePath], ...] = ()
     """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
     that are open in the lock are left out."""
+    prefix: StorePath | None = None
+    """The prefix of conda packages; none where the stack has none."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
-        """Return what an image needs: wheels, builds, root file systems, assets and the installer."""
-        named = (*self.wheels, *self.builds, *self.roots, *self.assets)
+        """Return what an image needs: wheels, builds, root file systems, prefix, assets and the installer."""
+        named = (*self.wheels, *self.builds, *self.roots, *self.prefixes, *self.assets)
         return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
+
+    @property
+    def prefixes(self) -> tuple[tuple[str, StorePath], ...]:
+        """Name of the prefix of conda packages -> its build; nothing where there is none."""
+        return (("conda", self.prefix),) if self.prefix else ()
 
     def fetches(self) -> tuple[Fetch, ...]:
         """Return every fetch, sorted by store path."""
@@ -138,4 +145,5 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,
+        prefix=planner.prefix(),
     )

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from lockbuild.condalock import in_link_order
 from lockbuild.derivation import (
+    CONDA_FOLDER,
     Addresses,
     ArchiveMembers,
     BesideFile,
     Build,
+    ChannelFile,
     Derivation,
     Fetch,
     FolderArchive,
@@ -143,6 +146,31 @@ class Planner:
                 system=self._stack.target.system,
                 toolchain=None,
                 command=rootfs_command(self._stack.base.debian.suite, debs, interpreter=interpreter),
+                env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
+                inputs=tuple(sorted(inputs)),
+            )
+        )
+
+    def prefix(self) -> StorePath | None:
+        """Plan the prefix of conda packages; none where the stack has none."""
+        if self._stack.conda is None or not self._lock.conda:
+            return None
+        channels = dict(self._stack.conda.named_channels())
+        words, inputs = [], []
+        for package in in_link_order(self._lock.conda):
+            file = LockedFile(filename=package.filename, sha256=package.sha256, size=package.size)
+            where = ChannelFile(
+                channel=package.channel, subdir=package.subdir, url=channels[package.channel]
+            )
+            inputs.append((package.filename, self._fetch(file, where).path))
+            words.append(f"{package.channel}/{package.subdir}/{package.filename}")
+        return self.add(
+            Build(
+                name="conda",
+                kind="prefix",
+                system=self._stack.target.system,
+                toolchain=None,
+                command=(f"--place={CONDA_FOLDER}", *words),
                 env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
                 inputs=tuple(sorted(inputs)),
             )

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from lockbuild.errors import StackError
 from lockbuild.stack import file_name_of
 from lockbuild.stack.asset_tables import AssetTable, check_places
+from lockbuild.stack.conda_tables import CondaTable
 from lockbuild.stack.faults import described
 from lockbuild.stack.python_tables import PythonTable
 from lockbuild.stack.source_tables import BuildTable, NamedSourceTable, listed
@@ -145,6 +146,7 @@ class StackDocument(Table):
     python: PythonTable = PythonTable()
     build: Annotated[list[BuildTable], AfterValidator(unique)] = []
     source: Annotated[list[NamedSourceTable], AfterValidator(unique)] = []
+    conda: CondaTable | None = None
     env: dict[Variable, Value] = {}
     asset: Annotated[list[AssetTable], AfterValidator(unique)] = []
     mount: Annotated[list[MountTable], AfterValidator(unique_paths)] = []

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from lockbuild.edits import Edit
     from lockbuild.stack.assets import Asset
+    from lockbuild.stack.conda import Conda
     from lockbuild.target import Target
 
 __all__ = [
@@ -208,6 +209,8 @@ class Stack:
     python: Python = field(default_factory=Python)
     builds: tuple[BuildSpec, ...] = ()
     sources: tuple[NamedSource, ...] = ()
+    conda: Conda | None = None
+    """None where the image has no conda packages."""
     env: tuple[tuple[str, str], ...] = ()
     """Environment variables of the image, sorted by name."""
     mounts: tuple[Mount, ...] = ()
