@@ -68,6 +68,8 @@ def _rattler() -> ModuleType:
 
 
 async def _solve(rattler: ModuleType, question: CondaQuestion, cache: Path) -> tuple[LockedConda, ...]:
+    from rattler.exceptions import GatewayError, SolverError  # noqa: PLC0415 - as above
+
     specifications = [_specification(rattler, text) for text in question.packages]
     gateway = rattler.Gateway(cache_dir=cache)
     asked = {spec.name.normalized for spec in specifications}
@@ -89,18 +91,20 @@ async def _solve(rattler: ModuleType, question: CondaQuestion, cache: Path) -> t
             # Nothing but the channels that the stack names, whatever these say of others.
             channel_relations="disabled",
         )
-    except rattler.exceptions.SolverError as error:
+    except SolverError as error:
         raise _unsatisfiable(question, error) from error
-    except rattler.exceptions.GatewayError as error:
+    except GatewayError as error:
         raise ResolveError("a conda channel stopped answering", details=_lines(error)) from error
     by_address = {channel.channel.base_url.rstrip("/"): channel.name for channel in channels}
     return tuple(sorted((_locked(record, by_address, asked) for record in found), key=lambda p: p.name))
 
 
 def _specification(rattler: ModuleType, text: str) -> Any:  # noqa: ANN401 - py-rattler's own
+    from rattler.exceptions import InvalidMatchSpecError  # noqa: PLC0415 - as above
+
     try:
         return rattler.MatchSpec(text, strict=True)
-    except rattler.exceptions.InvalidMatchSpecError as error:
+    except InvalidMatchSpecError as error:
         raise ResolveError(
             f"`conda.packages`: `{text}` is not how conda names packages: {error}",
             hint="write `NAME`, `NAME VERSION` or `NAME VERSION BUILD`, such as `openh264 >=2.1,<3`",
@@ -116,6 +120,8 @@ async def _reached(  # noqa: PLR0913, PLR0917 - of which only two vary
     wanted: list[str],
 ) -> _Channel:
     """Return the channel called *name* at the first address that answers."""
+    from rattler.exceptions import GatewayError  # noqa: PLC0415 - as above
+
     details: list[str] = []
     for address in addresses:
         channel = rattler.Channel(address)
@@ -123,7 +129,7 @@ async def _reached(  # noqa: PLR0913, PLR0917 - of which only two vary
             found = await gateway.query(
                 [channel], [subdir, "noarch"], wanted, recursive=False, channel_relations="disabled"
             )
-        except rattler.exceptions.GatewayError as error:
+        except GatewayError as error:
             details += _lines(error)
             continue
         return _Channel(name, channel, [record for records in found for record in records])
