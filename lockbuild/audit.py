@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from lockbuild import wheels
 from lockbuild.assets import first_seen, open_parts
 from lockbuild.condalock import LINK_SCRIPTS
-from lockbuild.derivation import PREFIX_TAR, Fetch
+from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
 from lockbuild.packing import strays, verify_wheelhouse
@@ -338,7 +338,8 @@ def _base_pinned(subject: Subject) -> Iterator[_Found]:
 
 
 def _conda_scripts(subject: Subject) -> Iterator[_Found]:
-    for _, path in subject.plan.prefixes:
+    builds = (d for d in subject.plan.derivations.values() if isinstance(d, Build))
+    for path in (build.path for build in builds if build.kind == "prefix"):
         if path not in subject.store.valid([path]):
             raise _Skip("the prefix of conda packages is not built yet: `lockbuild build`")
         with tarfile.open(subject.store.locate(path) / PREFIX_TAR) as tar:

@@ -234,7 +234,11 @@ Derivation = Fetch | Build
 
 
 def rootfs_command(
-    suite: str, debs: Iterable[LockedDeb], *, interpreter: tuple[str, str] | None = None
+    suite: str,
+    debs: Iterable[LockedDeb],
+    *,
+    interpreter: tuple[str, str] | None = None,
+    place: str = INTERPRETER_FOLDER,
 ) -> tuple[str, ...]:
     """Return the command of the `rootfs` build that installs *debs*.
 
@@ -243,7 +247,9 @@ def rootfs_command(
     more option: `--interpreter=3.8:/opt/python:cpython-….tar.gz`.
 
     Args:
-        interpreter: Python version that a standalone interpreter must have, and the input that holds it.
+        interpreter: Python version that an interpreter in a folder of its own must have, and the input that
+            holds it.
+        place: That folder.
 
     Raises:
         ValueError: The packages are of no architecture, or of several.
@@ -257,7 +263,7 @@ def rootfs_command(
     options = [f"--suite={suite}", f"--architecture={architectures[0]}"]
     if interpreter:
         version, archive = interpreter
-        options.append(f"--interpreter={version}:{INTERPRETER_FOLDER}:{archive}")
+        options.append(f"--interpreter={version}:{place}:{archive}")
     return (*options, *pins)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from lockbuild.derivation import CONDA_FOLDER, INTERPRETER_FOLDER, PREFIX_TAR
+from lockbuild.derivation import CONDA_FOLDER, PREFIX_TAR
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
@@ -194,7 +194,7 @@ def _values(
         "account": account,
         "assets": assets,
         "base_env": sorted(common.items()),
-        "conda": f"conda/{PREFIX_TAR}" if lock.conda else "",
+        "conda": f"conda/{PREFIX_TAR}" if lock.conda and not stack.interpreter.conda else "",
         "conda_folder": CONDA_FOLDER,
         "conda_packages": lock.conda,
         "entrypoint": entrypoint(stack.image.entrypoint),
@@ -215,7 +215,8 @@ def _python(stack: Stack) -> str:
     """Return the command that makes the virtual environment."""
     name = f"python{stack.target.python}"
     # An environment keeps where its Python was started: a link would lead an older one astray.
-    return f"{INTERPRETER_FOLDER}/bin/{name}" if stack.interpreter.standalone else name
+    folder = stack.interpreter.folder
+    return f"{folder}/bin/{name}" if folder else name
 
 
 def _check(form: str, found: Sequence[str] | Iterator[str], key: str) -> None:

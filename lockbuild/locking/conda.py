@@ -58,7 +58,7 @@ class CondaPinner:
         question = CondaQuestion(
             channels=tuple((name, (*configured.get(name, ()), url)) for name, url in channels),
             subdir=self.stack.target.conda_subdir,
-            packages=conda.packages,
+            packages=_packages(self.stack),
             virtual_packages=conda.virtual(self.stack.target),
             former=() if former is None or self.former.options.upgrade else former.conda,
         )
@@ -101,3 +101,10 @@ class CondaPinner:
             "target.platform",
             "target.python",
         )
+
+
+def _packages(stack: Stack) -> tuple[str, ...]:
+    """Return what the channels are asked for, Python among it where it comes from there."""
+    python = stack.interpreter.conda
+    packages = stack.conda.packages if stack.conda else ()
+    return (*packages, *((f"{python} {stack.target.python}.*",) if python else ()))

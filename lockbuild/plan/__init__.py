@@ -50,7 +50,8 @@ class Plan:
     """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
     that are open in the lock are left out."""
     prefix: StorePath | None = None
-    """The prefix of conda packages; none where the stack has none."""
+    """The prefix of conda packages, for a layer of its own; none where the stack has none, or where Python
+    is in it and the root file systems hold it."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
@@ -145,5 +146,5 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,
-        prefix=planner.prefix(),
+        prefix=None if stack.interpreter.conda else planner.prefix(),
     )

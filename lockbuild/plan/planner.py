@@ -9,6 +9,8 @@ from packaging.utils import canonicalize_name
 from lockbuild.condalock import in_link_order
 from lockbuild.derivation import (
     CONDA_FOLDER,
+    INTERPRETER_FOLDER,
+    PREFIX_TAR,
     Addresses,
     ArchiveMembers,
     BesideFile,
@@ -47,6 +49,7 @@ INSTALLER = "pip"
 """The package of the build environment that installs wheels, there and in the image."""
 
 _ENVIRONMENT = "environment"
+_PREFIX = "conda"
 
 
 def asset_fetch(asset: Asset, locked: LockedAsset | None) -> Fetch | None:
@@ -139,13 +142,21 @@ class Planner:
         if standalone := self._stack.interpreter.standalone:
             interpreter = (self._stack.target.python, standalone.filename)
             inputs.append((standalone.filename, self._standalone(standalone).path))
+        elif self._stack.interpreter.conda:
+            interpreter = (self._stack.target.python, f"{_PREFIX}/{PREFIX_TAR}")
+            inputs.append((_PREFIX, self._python_prefix()))
         return self.add(
             Build(
                 name=f"{self._stack.base.debian.suite}-{root}",
                 kind="rootfs",
                 system=self._stack.target.system,
                 toolchain=None,
-                command=rootfs_command(self._stack.base.debian.suite, debs, interpreter=interpreter),
+                command=rootfs_command(
+                    self._stack.base.debian.suite,
+                    debs,
+                    interpreter=interpreter,
+                    place=self._stack.interpreter.folder or INTERPRETER_FOLDER,
+                ),
                 env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
                 inputs=tuple(sorted(inputs)),
             )
@@ -166,7 +177,7 @@ class Planner:
             words.append(f"{package.channel}/{package.subdir}/{package.filename}")
         return self.add(
             Build(
-                name="conda",
+                name=_PREFIX,
                 kind="prefix",
                 system=self._stack.target.system,
                 toolchain=None,
@@ -175,6 +186,12 @@ class Planner:
                 inputs=tuple(sorted(inputs)),
             )
         )
+
+    def _python_prefix(self) -> StorePath:
+        prefix = self.prefix()
+        if prefix is None:
+            raise LockError("the lock has no conda packages, and Python is one", hint=self._resolve_hint)
+        return prefix
 
     def _source(self, name: str) -> Fetch:
         """Return the fetch of a pinned source: an archive, or a tree."""
@@ -226,7 +243,7 @@ class Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
-        path = (("PATH", self._path),) if self._stack.interpreter.standalone else ()
+        path = (("PATH", self._path),) if self._stack.interpreter.folder else ()
         return self.add(
             Build(
                 name=f"{spec.name}-environment",

@@ -112,6 +112,7 @@ def _interpreter(table: Mapping[str, Any]) -> Interpreter:
     standalone = table.get("standalone")
     return Interpreter(
         apt=table.get("apt"),
+        conda=table.get("conda"),
         standalone=_make(Standalone, standalone) if standalone is not None else None,
     )
 

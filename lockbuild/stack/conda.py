@@ -20,7 +20,7 @@ class Conda:
 
     channels: tuple[str, ...]
     """Addresses."""
-    packages: tuple[str, ...]
+    packages: tuple[str, ...] = ()
     """As conda writes them: `ffmpeg`, `openh264 ==2.1`."""
     virtual_packages: tuple[tuple[str, str], ...] = ()
     """Name -> version, or `VERSION=BUILD`, in the place of what follows from the target."""

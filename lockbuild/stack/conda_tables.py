@@ -10,7 +10,7 @@ from lockbuild.stack.conda import channel_name
 from lockbuild.stack.table import Table
 from lockbuild.stack.words import fault, matching
 
-__all__ = ["CondaTable"]
+__all__ = ["CondaPackageName", "CondaTable"]
 
 _CHANNEL = r"(https?|file)://[^\s?#$@]+"
 _SPECIFICATION = r"[a-z0-9][a-z0-9_.-]*([ =<>!~][^\[\]:]*)?"
@@ -23,6 +23,9 @@ ChannelAddress = Annotated[
 ]
 CondaPackageText = Annotated[
     str, AfterValidator(matching(_SPECIFICATION, "a conda package such as `openh264 ==2.1`"))
+]
+CondaPackageName = Annotated[
+    str, AfterValidator(matching(r"[a-z0-9][a-z0-9_.-]*", "a conda package's name such as `python`"))
 ]
 VirtualName = Annotated[
     str, AfterValidator(matching(r"__[a-z0-9_]+", "a virtual package's name such as `__cuda`"))
@@ -46,6 +49,6 @@ class CondaTable(Table):
 
     channels: Annotated[list[ChannelAddress], Field(min_length=1), AfterValidator(_names_apart)]
     """The first that has a package serves it."""
-    packages: Annotated[list[CondaPackageText], Field(min_length=1)]
+    packages: list[CondaPackageText] = []
     virtual_packages: dict[VirtualName, VirtualVersion] = {}
     """In the place of what follows from `target`."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from lockbuild.derivation import CONDA_FOLDER, INTERPRETER_FOLDER
+
 if TYPE_CHECKING:
     from lockbuild.edits import Edit
     from lockbuild.stack.assets import Asset
@@ -73,6 +75,15 @@ class Interpreter:
     apt: str | None = None
     """Debian package: `python3`."""
     standalone: Standalone | None = None
+    conda: str | None = None
+    """The conda package that brings it."""
+
+    @property
+    def folder(self) -> str | None:
+        """Where it is in a root file system; none for one that is spread over the system's own folders."""
+        if self.standalone:
+            return INTERPRETER_FOLDER
+        return CONDA_FOLDER if self.conda else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
