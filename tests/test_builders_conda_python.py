@@ -80,7 +80,17 @@ def test_python_and_the_prefix_s_programs_run(built: BuildOutcome, tmp_path: Pat
     need("bwrap")
     with tarfile.open(tar_of(built)) as tar:
         tar.extractall(tmp_path, filter="tar")
-    root = ["bwrap", "--ro-bind", str(tmp_path), "/", "--unshare-all", "--dev", "/dev", "--proc", "/proc"]
+    root = [
+        "bwrap",
+        "--ro-bind",
+        str(tmp_path),
+        "/",
+        "--unshare-all",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+    ]
     program = "import script, sys; print(sys.prefix, script.__cached__)"
     for words, expected in (
         (["python3", "-c", program], None),

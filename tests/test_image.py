@@ -34,6 +34,7 @@ from tests.wheels import make_wheel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from lockbuild.condalock import LockedConda
     from lockbuild.dockerfile import BundledAsset
     from lockbuild.folders import StackFolder
     from lockbuild.process import Completed
@@ -110,6 +111,7 @@ def make_context(
     installer: Path,
     broken: bytes = b"",
     assets: Sequence[BundledAsset] = (),
+    conda: tuple[LockedConda, ...] = (),
 ) -> Manifest:
     """Write the whole context of *stack*, but for its assets, and return the manifest of its wheels."""
     wheels = (
@@ -143,7 +145,7 @@ def make_context(
     name, packages = LOCK.build[0]
     assert packages[0].wheel
     pip = replace(packages[0], wheel=replace(packages[0].wheel, filename=installer.name))
-    lock = replace(LOCK, build=((name, (pip,)),))
+    lock = replace(LOCK, build=((name, (pip,)),), conda=conda)
     templates = {
         name: (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")
         for name in TEMPLATES
