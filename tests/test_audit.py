@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import tarfile
 import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,10 +14,13 @@ import pytest
 
 from lockbuild.assetlock import LockedAsset
 from lockbuild.audit import CHECKS, LOCK_LABEL, ImageContents, Report, Subject, audit
+from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import Sha256, sha256_of
 from lockbuild.lock import BuiltPin, Lock, LockedFile
 from lockbuild.packing import make_manifest, write_wheelhouse
 from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
+from tests.test_condalock import package as conda_package
+from tests.values import any_build
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world
 
@@ -337,10 +341,6 @@ def test_without_a_dockerfile_nothing_is_said_of_it(subject: Subject) -> None:
     assert set(reasons) == {"dockerfile-current", "dockerfile-network"}
 
 
-def test_a_dockerfile_that_cannot_be_rendered_is_still_searched_for_networks(subject: Subject) -> None:
-    assert set(skips(replace(subject, rendered=None))) == {"dockerfile-current"}
-
-
 # ---- the image -------------------------------------------------------------------------------------
 
 
@@ -377,6 +377,37 @@ def test_image_debs__that_are_not_the_locked_ones(
     assert only(replace(subject, image=replace(image, debs=debs)), "image-debs") == said
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"tool": "2.2 h1_0"}, "tool: the image has 2.2 h1_0, the lock 1.0 h1_0"),
+        ({}, "tool: 1.0 h1_0 is locked, but not in the image"),
+    ],
+    ids=["other", "less"],
+)
+def test_image_conda__that_is_not_the_locked_one(
+    subject: Subject, found: dict[str, str], said: str
+) -> None:
+    lock = replace(subject.lock, conda=(conda_package("tool"),))
+    image = replace(image_of(subject), conda={"tool": "1.0 h1_0"})
+    assert not broken(replace(subject, lock=lock, image=image))
+    image = replace(image, conda=found)
+    assert only(replace(subject, lock=lock, image=image), "image-conda") == said
+
+
+def test_conda_scripts__that_nobody_runs(subject: Subject, tmp_path: Path) -> None:
+    build = any_build(name="conda", kind="prefix", toolchain=None)
+    plan = replace(subject.plan, derivations={**subject.plan.derivations, build.path: build})
+    subject = replace(subject, plan=plan)
+    assert "is not built yet" in skips(subject)["conda-scripts"]
+    (tmp_path / "prefix").mkdir()
+    with tarfile.open(tmp_path / "prefix" / PREFIX_TAR, "w") as tar:
+        for name in ("bin/tool", "bin/.tool-post-link.sh"):
+            tar.addfile(tarfile.TarInfo(f"opt/conda/{name}"))
+    subject.store.add_folder(build.path, tmp_path / "prefix")
+    assert only(subject, "conda-scripts") == "/opt/conda/bin/.tool-post-link.sh: is not run"
+
+
 @pytest.mark.parametrize("labels", [{}, {LOCK_LABEL: "sha256:old"}], ids=["absent", "old"])
 def test_image_lock__of_another_lock(subject: Subject, labels: dict[str, str]) -> None:
     line = only(replace(subject, image=replace(image_of(subject), labels=labels)), "image-lock")
@@ -388,5 +419,5 @@ def test_image_lock__of_another_lock(subject: Subject, labels: dict[str, str]) -
 def test_without_an_image_the_reason_is_told(subject: Subject) -> None:
     reasons = skips(replace(subject, image=None, no_image="no Docker Engine answers"))
     assert reasons == dict.fromkeys(
-        ("image-packages", "image-debs", "image-lock"), "no Docker Engine answers"
+        ("image-packages", "image-debs", "image-conda", "image-lock"), "no Docker Engine answers"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lockbuild.derivation import IndexFile
 from lockbuild.documents import toml_text
 from lockbuild.errors import FetchError
 from lockbuild.folders import STACK_FILE, StackFolder
@@ -172,6 +173,32 @@ def test_patches_are_pinned_once_each_in_the_order_of_paths(sources: Sources) ->
     assert pinned.source("other").patches == ()
 
 
+PLACED = {"path": "/workspace/other", "license": "MIT"}
+
+
+def test_patch_of_a_source_of_the_image_is_pinned(sources: Sources) -> None:
+    sources.other |= {**PLACED, "edits": PATCHED[:1]}
+    assert [path for path, _ in sources.pin().source("other").patches] == ["patches/more.patch"]
+
+
+def test_source_of_the_image_may_be_an_sdist_of_any_project(sources: Sources, tmp_path: Path) -> None:
+    sources.other = {"sdist": "Talking.Head==2.0", **PLACED}
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index/talking_head-2.0.tar.gz").write_bytes(b"source of talking")
+    with serve_index(tmp_path / "index") as index:
+        lock = sources.pin(mirrors=Mirrors(indexes=(("pypi", (index.url,)),)))
+    assert lock.source("other").file.filename == "talking_head-2.0.tar.gz"
+    plan = make_plan(from_document(sources.document), lock)
+    (fetch,) = (f for f in plan.fetches() if f.filename == "talking_head-2.0.tar.gz")
+    assert fetch.where == IndexFile(index="pypi", project="talking-head")
+
+
+def test_source_of_the_image_may_be_a_folder_beside_the_stack_file(sources: Sources) -> None:
+    sources.other = {"folder": "extension", **PLACED}
+    other = sources.pin().source("other")
+    assert (other.file.filename, other.path, other.version) == ("other.tar", "extension", "")
+
+
 def test_unreachable_repository_pins_nothing(sources: Sources, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "other.git")
     with pytest.raises(FetchError, match=r"other\.git"):
@@ -194,6 +221,13 @@ def test_change_of_something_else_keeps_the_pin(sources: Sources) -> None:
     sources.forget_repositories()
     sources.build = {"needs": [], "env": {"A": "1"}, "edits": PATCHED}
     assert replace(gamma_of(sources.pin(former)), patches=()) == gamma_of(former)
+
+
+def test_place_in_the_image_and_edits_keep_the_pin(sources: Sources) -> None:
+    former = sources.pin()
+    sources.forget_repositories()
+    sources.other |= {**PLACED, "writable": True, "edits": PATCHED[:1]}
+    assert replace(sources.pin(former).source("other"), patches=()) == former.source("other")
 
 
 def test_other_commit_moves_the_pin_and_the_build(sources: Sources, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lockbuild.plan import make_plan
 from lockbuild.stack import from_document
 from lockbuild.stack.schema import parse_stack_text
 from tests.test_condalock import package
-from tests.test_dockerfile import LOCK, MANIFEST, TEMPLATE_TEXTS
+from tests.test_dockerfile import LOCK, TEMPLATE_TEXTS
 from tests.test_plan import build_of, fetch_of
 from tests.values import small_lock, stack_document
 
@@ -111,9 +111,9 @@ def test_channels_alone_are_enough_where_python_comes_from_them() -> None:
 
 def test_dockerfile_unpacks_the_prefix_unless_the_base_has_it() -> None:
     lock = replace(LOCK, conda=PACKAGES)
-    text = render(stack_of(), lock, MANIFEST, templates=TEMPLATE_TEXTS)["Dockerfile"]
+    text = render(stack_of(), lock, templates=TEMPLATE_TEXTS)["Dockerfile"]
     assert text.count("ADD conda/conda.tar /\n") == 1
-    text = render(stack_of(interpreter={"conda": "python"}), lock, MANIFEST, templates=TEMPLATE_TEXTS)[
+    text = render(stack_of(interpreter={"conda": "python"}), lock, templates=TEMPLATE_TEXTS)[
         "Dockerfile"
     ]
     assert "ADD conda/" not in text

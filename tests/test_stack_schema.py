@@ -213,10 +213,13 @@ def test_standalone_interpreter_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("interpreter", "fault"),
     [
-        ({}, "`interpreter`: found an empty table, expected exactly one of `apt` and `standalone`"),
+        (
+            {},
+            "`interpreter`: found an empty table, expected exactly one of `apt`, `standalone` and `conda`",
+        ),
         (
             {"apt": "python3", "standalone": STANDALONE},
-            "`interpreter`: found a table, expected exactly one of `apt` and `standalone`",
+            "`interpreter`: found a table, expected exactly one of `apt`, `standalone` and `conda`",
         ),
         ({"standalone": {**STANDALONE, "sha256": "1"}}, "expected a sha256: 64 hexadecimal digits"),
         ({"standalone": {**STANDALONE, "url": []}}, "expected at least one entry"),
@@ -308,7 +311,7 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
             {"path": "extension", "submodules": True, "exclude": ["a"]},
             "expected `exclude` and `submodules` only beside `git`",
         ),
-        ("source", [{"name": "other", "git": GIT["git"]}], "`source[other].commit`: missing"),
+        ("source", [{"name": "other", "git": GIT["git"]}], "expected `git` and `commit` together"),
         ("source", [{**GIT, "name": "gamma"}], "expected other names for `[[source]]` than those of"),
         ("source", [{**GIT, "name": "a"}] * 2, "expected each name once; twice: `a`"),
         ("build.1.expects", ["/usr"], "expected a pattern of files in the wheel"),

@@ -16,7 +16,7 @@ from lockbuild.cli.session import (
     stack_argument,
 )
 from lockbuild.derivation import CONDA_FOLDER
-from lockbuild.errors import AuditError, LockbuildError, ToolMissing
+from lockbuild.errors import AuditError, ToolMissing
 from lockbuild.folders import find_stack
 
 if TYPE_CHECKING:
@@ -66,10 +66,6 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
     from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
 
     manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
-    try:
-        rendered = rendered_texts(realiser)["Dockerfile"]
-    except LockbuildError:
-        rendered = None
     image, no_image = _image(realiser, reference)
     return Subject(
         stack=realiser.stack,
@@ -81,7 +77,7 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
         if manifest_file.is_file()
         else None,
         dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
-        rendered=rendered,
+        rendered=rendered_texts(realiser.stack, realiser.lock)["Dockerfile"],
         image=image,
         no_image=no_image,
     )

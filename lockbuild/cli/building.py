@@ -66,7 +66,7 @@ def build(  # noqa: PLR0913 - the options, as keywords
 ) -> None:
     """Build STACK's packages in the sandbox and fill its wheelhouse.
 
-    With PACKAGE, build only those and leave the wheelhouse as it is.
+    Sources with edits are built, too. With PACKAGE, build only those and leave the wheelhouse as it is.
     """
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
@@ -105,14 +105,15 @@ def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
 
 
 def wheel_targets(realiser: Realiser) -> tuple[StorePath, ...]:
-    """Return what a wheelhouse needs."""
-    return tuple(path for _, path in (*realiser.plan.wheels, *realiser.plan.builds))
+    """Return what a wheelhouse needs, and the sources of the image: an edit that does not fit fails here."""
+    plan = realiser.plan
+    return tuple(path for _, path in (*plan.wheels, *plan.builds, *plan.sources))
 
 
 def _targets(realiser: Realiser, packages: tuple[str, ...]) -> tuple[StorePath, ...]:
     if not packages:
         return wheel_targets(realiser)
-    known = dict((*realiser.plan.builds, *realiser.plan.roots))
+    known = dict((*realiser.plan.builds, *realiser.plan.sources, *realiser.plan.roots))
     unknown = [name for name in packages if name not in known]
     if unknown:
         raise UsageError(

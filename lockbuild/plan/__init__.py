@@ -49,14 +49,19 @@ class Plan:
     assets: tuple[tuple[str, StorePath], ...] = ()
     """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
     that are open in the lock are left out."""
+    sources: tuple[tuple[str, StorePath], ...] = ()
+    """Name of each source of the image -> its tree as the image has it; the stack's order."""
     prefix: StorePath | None = None
     """The prefix of conda packages, for a layer of its own; none where the stack has none, or where Python
     is in it and the root file systems hold it."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
-        """Return what an image needs: wheels, builds, root file systems, prefix, assets and the installer."""
-        named = (*self.wheels, *self.builds, *self.roots, *self.prefixes, *self.assets)
+        """Return what an image needs: wheels, builds, roots, prefix, sources, assets and the installer."""
+        named = (
+            *(*self.wheels, *self.builds, *self.roots),
+            *(*self.prefixes, *self.sources, *self.assets),
+        )
         return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
 
     @property
@@ -146,5 +151,6 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,
+        sources=tuple((source.name, planner.placed(source)) for source in stack.placed),
         prefix=None if stack.interpreter.conda else planner.prefix(),
     )

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
     from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
+    from lockbuild.edits import Edit
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
-    from lockbuild.stack import Asset, BuildSpec, Source, Stack, Standalone
+    from lockbuild.stack import Asset, BuildSpec, NamedSource, Source, Stack, Standalone
     from lockbuild.target import Target
 
 __all__ = ["EPOCH", "INSTALLER", "Planner", "asset_fetch"]
@@ -200,30 +201,42 @@ class Planner:
             return self._fetch(locked.file, FolderArchive(path=locked.path))
         if locked.commit:
             return self._fetch(locked.file, _git_tree(self._sources[name], locked.commit))
-        return self._fetch(locked.file, self._of_index(locked.index, canonicalize_name(name)))
+        project = (self._sources[name].sdist or name).partition("==")[0]
+        return self._fetch(locked.file, self._of_index(locked.index, canonicalize_name(project)))
 
     def _edited(self, spec: BuildSpec) -> tuple[StorePath, str | None]:
         """Return the source of *spec* as it is built, and its file name if it is an archive."""
         fetch = self._source(spec.name)
         if not spec.edits:
             return fetch.path, None if isinstance(fetch.where, GitTree) else fetch.filename
+        return self._changed(spec.name, spec.edits, fetch), None
+
+    def placed(self, named: NamedSource) -> StorePath:
+        """Plan the tree of a source as the image has it: a folder."""
+        fetch = self._source(named.name)
+        if isinstance(fetch.where, GitTree) and not named.edits:
+            return fetch.path
+        return self._changed(named.name, named.edits, fetch)
+
+    def _changed(self, name: str, edits: tuple[Edit, ...], fetch: Fetch) -> StorePath:
+        """Plan the tree that *edits* make of a source; of an archive, its folder."""
         patches = {
             path: self._fetch(file, BesideFile(path=path)).path
-            for path, file in self._lock.source(spec.name).patches
+            for path, file in self._lock.source(name).patches
         }
-        grafts = {edit.source for edit in spec.edits if isinstance(edit, Graft)}
+        grafts = {edit.source for edit in edits if isinstance(edit, Graft)}
         build = source_build(
-            f"{spec.name}-source",
+            f"{name}-source",
             system=self._stack.target.system,
             toolchain=self.root("toolchain"),
             tree=fetch.path,
-            edits=spec.edits,
+            edits=edits,
             patches=patches,
-            grafts={name: self._source(name).path for name in sorted(grafts)},
+            grafts={other: self._source(other).path for other in sorted(grafts)},
             epoch=EPOCH,
             path_env=self._path,
         )
-        return self.add(build), None
+        return self.add(build)
 
     def _environment(self, spec: BuildSpec) -> StorePath:
         """Return the build environment of *spec*: only what it asks for and needs, with what that requires."""
