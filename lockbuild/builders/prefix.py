@@ -334,7 +334,10 @@ class _Prefix:
         """
         top = self.place.lstrip("/")
         with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
-            archive.addfile(_header(top, epoch, folder=True))
+            # Those above it, too: unpacking into them would leave the moment in their times.
+            for depth in range(top.count("/") + 1):
+                name = "/".join(top.split("/")[: depth + 1])
+                archive.addfile(_header(name, epoch, folder=True))
             for path in sorted((*self.files, *self.folders)):
                 file = self.files.get(path)
                 if file is None:
