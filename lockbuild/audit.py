@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lockbuild import wheels
-from lockbuild.assets import first_seen, open_parts
+from lockbuild.assets import first_seen
 from lockbuild.condalock import LINK_SCRIPTS
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
@@ -143,14 +143,14 @@ CHECKS = (
     Check(
         id="open",
         level="error",
-        what="the lock pins all that belongs into the image",
+        what="the lock pins all that the image is made of",
         why="what is open can be anything, and no image can be made without it",
         mend="`lockbuild resolve` where it can be had",
     ),
     Check(
         id="on-first-fetch",
         level="warning",
-        what="every asset's hash is told by somebody beside the server that gave it",
+        what="the hash of every asset and pinned wheel is told by somebody beside the server that gave it",
         why="whatever the server gave at the first fetch was taken for the true file",
         mend="compare with what others have, then write the sha256 into the stack",
     ),
@@ -309,13 +309,21 @@ def _build_pinned(subject: Subject) -> Iterator[_Found]:
 
 
 def _open(subject: Subject) -> Iterator[_Found]:
-    yield from open_parts(subject.lock)
+    for part in subject.lock.open_parts:
+        yield part.label, part.reason
 
 
 def _on_first_fetch(subject: Subject) -> Iterator[_Found]:
     locked = {asset.name: asset.sha256 for asset in subject.lock.assets}
-    for name in first_seen(subject.stack):
-        if sha256 := locked.get(name):
+    pinned = {package.name: package.wheel for package in subject.lock.runtime}
+    seen = [(name, locked.get(name)) for name in first_seen(subject.stack)]
+    seen += [
+        (one.name, file.sha256)
+        for one in subject.stack.python.wheels
+        if one.first_fetched and (file := pinned.get(one.name))
+    ]
+    for name, sha256 in seen:
+        if sha256:
             yield name, f"nobody told its hash beforehand: sha256 {sha256}"
 
 
@@ -332,6 +340,8 @@ def _store_bytes(subject: Subject) -> Iterator[_Found]:
 
 
 def _base_pinned(subject: Subject) -> Iterator[_Found]:
+    if subject.lock.open_of("apt"):
+        raise _Skip("the Debian packages are open")
     for root, _ in subject.plan.roots:
         if not any(root in deb.roots for deb in subject.lock.debs):
             yield root, "no .deb is locked for it"

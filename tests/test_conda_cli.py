@@ -173,6 +173,54 @@ def test_absent_tool_is_named_with_what_installs_it(
     assert "pip install 'lockbuild[conda]'" in ended.err
 
 
+# ---- a channel out of reach ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unreached(world: World) -> World:
+    """The small stack with a conda package of a channel that nobody reaches."""
+    declare(world, channels=["http://127.0.0.1:9/main"], packages=["tool"])
+    return world
+
+
+def test_lock_is_open_while_the_channel_is_out_of_reach(run: Run, unreached: World) -> None:
+    ended = run("resolve", "small")
+    assert ended.code == 4
+    assert "conda main  the conda channel `main` cannot be asked" in ended.err
+    good(run("resolve", "small", "--allow-open"))
+    assert not (unreached.folder.path / CONDA_LOCK).exists()
+    assert [part.label for part in unreached.lock.open_parts] == ["conda main"]
+    assert [name for name, _ in unreached.plan.blocked] == ["conda"]
+    # Whatever does not need it goes on.
+    good(run("build", "small"))
+    good(run("render", "small"))
+    assert run("render", "small", "--context").code == 3
+
+
+def test_lock_is_closed_as_soon_as_the_channel_answers(
+    run: Run, unreached: World, channel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good(run("resolve", "small", "--allow-open"))
+    monkeypatch.setenv("LOCKBUILD_CHANNEL_MAIN", channel.as_uri())
+    good(run("resolve", "small"))
+    assert unreached.lock.open_parts == ()
+    assert locked(unreached) == {"tool": "2.1", "words": "1.0"}
+
+
+def test_former_pins_are_kept_where_an_upgrade_cannot_be_asked_for(
+    run: Run, unreached: World, channel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCKBUILD_CHANNEL_MAIN", channel.as_uri())
+    good(run("resolve", "small"))
+    monkeypatch.delenv("LOCKBUILD_CHANNEL_MAIN")
+    monkeypatch.setattr("lockbuild.resolvers.apt.resolve", lambda *_, **__: unreached.lock.debs)
+    before = (unreached.folder.path / CONDA_LOCK).read_bytes()
+    ended = run("resolve", "small", "--upgrade")
+    assert "the conda channel `main` cannot be asked" in ended.err, ended.err
+    assert (unreached.folder.path / CONDA_LOCK).read_bytes() == before
+    assert locked(unreached) == {"tool": "2.1", "words": "1.0"}
+
+
 # ---- fetching --------------------------------------------------------------------------------------------
 
 

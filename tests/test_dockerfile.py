@@ -29,6 +29,7 @@ from lockbuild.stack import (
     from_document,
 )
 from lockbuild.wheelhouse import Manifest, WheelEntry
+from tests.hadolint import complaints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,6 +223,24 @@ def test_rendering_twice_gives_the_same_text() -> None:
 @pytest.mark.parametrize(("stack", "lock"), [(STACK, LOCK), (FULL, FULL_LOCK)], ids=["small", "full"])
 def test_rendered_dockerfile_needs_no_network(stack: Stack, lock: Lock) -> None:
     assert network_steps(dockerfile(stack, lock)) == ()
+
+
+@pytest.mark.parametrize("variant", ["small", "full", "root", "standalone", "cuda"])
+def test_hadolint_has_no_complaint(variant: str, tmp_path: Path) -> None:
+    changed = {
+        "small": STACK,
+        "full": FULL,
+        "root": replace(FULL, image=Image(user="root")),
+        "standalone": STANDALONE,
+        "cuda": replace(STACK, target=replace(STACK.target, cuda="11.8")),
+    }
+    assert complaints(dockerfile(changed[variant], FULL_LOCK), tmp_path) == []
+
+
+def test_hadolint_complains_of_what_is_wrong(tmp_path: Path) -> None:
+    text = dockerfile(STACK).replace('"$@" /image', "$@ /image")
+    (line,) = complaints(text, tmp_path)
+    assert "SC2068" in line
 
 
 def test_rendered_dockerfile_names_every_file_that_the_ignore_file_lets_in() -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from lockbuild.derivation import IndexFile
 from lockbuild.documents import toml_text
-from lockbuild.errors import FetchError
+from lockbuild.errors import FetchError, ResolveError
 from lockbuild.folders import STACK_FILE, StackFolder
 from lockbuild.locking.former import Former
+from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.sources import SourcePinner
 from lockbuild.plan import make_plan
 from lockbuild.sources import Mirrors
@@ -21,7 +22,7 @@ from lockbuild.stack.schema import parse_stack_text
 from lockbuild.store import Store
 from lockbuild.store.trees import listing, listing_sha256
 from tests.fakes import RecordingProgress
-from tests.repositories import commit, gitmodules, new, own_git
+from tests.repositories import commit, configure, gitmodules, new, own_git
 from tests.servers.index import serve_index
 from tests.values import FILES, small_lock, stack_document, with_inputs
 
@@ -54,6 +55,8 @@ class Sources:
     """Further keys of the build `gamma`."""
     asked: list[tuple[str, int | None, str]] = field(default_factory=list)
     """Phases of the last time."""
+    gaps: Gaps = field(default_factory=Gaps)
+    """What could not be asked the last time."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -66,7 +69,7 @@ class Sources:
         """Return a lock with every source pinned."""
         document, folder = self.document, StackFolder(path=self.folder)
         inputs = inputs_of(document, folder.used_files(document))
-        progress = RecordingProgress()
+        progress, gaps = RecordingProgress(), Gaps()
         with self.store.scratch("pinning") as scratch:
             pinner = SourcePinner(
                 stack=from_document(document),
@@ -76,10 +79,12 @@ class Sources:
                 store=self.store,
                 progress=progress,
                 scratch=scratch,
+                gaps=gaps,
             )
             found = pinner.pin()
         self.asked = progress.phases
-        return replace(with_inputs(small_lock(), inputs), sources=found)
+        self.gaps = gaps
+        return replace(with_inputs(small_lock(), inputs), sources=found, open=tuple(sorted(gaps.open)))
 
     def built(self, lock: Lock) -> StorePath:
         """Return the path of the build `gamma`."""
@@ -199,10 +204,103 @@ def test_source_of_the_image_may_be_a_folder_beside_the_stack_file(sources: Sour
     assert (other.file.filename, other.path, other.version) == ("other.tar", "extension", "")
 
 
-def test_unreachable_repository_pins_nothing(sources: Sources, tmp_path: Path) -> None:
+# ---- what cannot be reached --------------------------------------------------------------------------
+
+
+def test_every_unreachable_repository_is_open_and_the_others_are_pinned(
+    sources: Sources, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "gamma.git")
+    lock = sources.pin()
+    assert [source.name for source in lock.sources] == ["delta", "other"]
+    (part,) = lock.open
+    assert (part.kind, part.name) == ("source", "gamma")
+    assert part.reason == (
+        f"git repository `{sources.gamma['git']}` cannot be reached: there is none, or not for everybody"
+    )
+
+
+def test_reason_says_nothing_of_the_machine_s_mirror(sources: Sources, tmp_path: Path) -> None:
+    configure(tmp_path, '[url "http://me:pw@127.0.0.1:9/"]', "\tinsteadOf = https://code.example.org/")
+    sources.gamma["git"] = "https://code.example.org/gamma"
+    (part,) = sources.pin().open
+    assert part.reason == (
+        "git repository `https://code.example.org/gamma` cannot be reached: no connection"
+    )
+    causes = "\n".join(sources.gaps.causes["source gamma"])
+    assert "127.0.0.1:9" in causes
+    assert "pw" not in causes
+
+
+def test_submodule_that_is_gone_leaves_its_source_open(sources: Sources, tmp_path: Path) -> None:
+    inner, outer = new(tmp_path / "inner.git"), new(tmp_path / "outer.git")
+    one = commit(inner, {"a.h": b"int a;\n"})
+    files = {**TREE, ".gitmodules": gitmodules(vendored=inner.as_uri())}
+    made = commit(outer, files, links={"vendored": one})
+    sources.gamma = {"git": outer.as_uri(), "commit": made, "submodules": True}
+    shutil.rmtree(inner)
+    (part,) = sources.pin().open
+    assert part.name == "gamma"
+    assert part.reason.startswith(f"submodule `vendored` of `{outer.as_uri()}`")
+
+
+def test_commit_that_a_reachable_repository_lacks_is_no_open_part(
+    sources: Sources, tmp_path: Path
+) -> None:
     shutil.rmtree(tmp_path / "other.git")
-    with pytest.raises(FetchError, match=r"other\.git"):
+    sources.gamma["commit"] = "1" * 40
+    with pytest.raises(FetchError, match=f"has no commit {'1' * 40}"):
         sources.pin()
+
+
+def test_index_that_cannot_be_asked_leaves_an_sdist_open(sources: Sources) -> None:
+    sources.gamma = {"sdist": "gamma==2.0"}
+    closed = Mirrors(indexes=(("pypi", ("http://user:pw@127.0.0.1:9/simple",)),))
+    (part,) = sources.pin(mirrors=closed).open
+    assert part.label == "source gamma"
+    assert part.reason == "index `pypi` cannot be asked for `gamma`"
+
+
+def test_sdist_that_an_index_lacks_is_no_open_part(sources: Sources, tmp_path: Path) -> None:
+    sources.gamma = {"sdist": "gamma==2.0"}
+    (tmp_path / "index").mkdir()
+    with (
+        serve_index(tmp_path / "index") as index,
+        pytest.raises(ResolveError, match="no project `gamma`"),
+    ):
+        sources.pin(mirrors=Mirrors(indexes=(("pypi", (index.url,)),)))
+
+
+def test_same_commit_keeps_its_pin_though_its_new_address_is_unreachable(
+    sources: Sources, tmp_path: Path
+) -> None:
+    former = sources.pin()
+    sources.gamma["git"] = (tmp_path / "fork.git").as_uri()
+    lock = sources.pin(former)
+    assert (gamma_of(lock), lock.open) == (gamma_of(former), ())
+    assert [part.label for part in sources.gaps.kept] == ["source gamma"]
+
+
+@pytest.mark.parametrize("change", [{"commit": "1" * 40}, {"exclude": ["docs"]}])
+def test_other_content_behind_an_unreachable_address_is_open(
+    sources: Sources, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    former = sources.pin()
+    shutil.rmtree(tmp_path / "gamma.git")
+    shutil.rmtree(sources.store.root / "git", ignore_errors=True)
+    sources.gamma |= change
+    lock = sources.pin(former)
+    assert [part.label for part in lock.open] == ["source gamma"]
+    assert [source.name for source in lock.sources] == ["delta", "other"]
+
+
+def test_open_source_is_pinned_once_it_can_be_reached(sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "gamma.git").rename(tmp_path / "away")
+    former = sources.pin()
+    (tmp_path / "away").rename(tmp_path / "gamma.git")
+    lock = sources.pin(former)
+    assert lock.open == ()
+    assert gamma_of(lock).commit == sources.gamma["commit"]
 
 
 # ---- what is kept, and what moves --------------------------------------------------------------------

@@ -11,7 +11,7 @@ from lockbuild.derivation import Build, ChannelFile, Fetch
 from lockbuild.dockerfile import render
 from lockbuild.documents import toml_text
 from lockbuild.errors import LockError, StackError
-from lockbuild.lock import lock_texts, parse_lock
+from lockbuild.lock import OpenPart, lock_texts, parse_lock
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document
 from lockbuild.stack.schema import parse_stack_text
@@ -88,6 +88,22 @@ def test_python_from_conda_is_in_both_root_file_systems() -> None:
 def test_python_from_conda_needs_a_lock_with_it() -> None:
     with pytest.raises(LockError, match="has no conda packages"):
         make_plan(stack_of(interpreter={"conda": "python"}), small_lock())
+
+
+def test_open_packages_hold_up_the_prefix_alone() -> None:
+    part = OpenPart(kind="conda", name="main", reason="out of reach")
+    plan = make_plan(stack_of(), replace(small_lock(), open=(part,)))
+    assert plan.blocked == (("conda", (part,)),)
+    assert [name for name, _ in plan.roots] == ["runtime", "toolchain"]
+
+
+def test_open_packages_hold_up_everything_where_python_is_one() -> None:
+    part = OpenPart(kind="conda", name="main", reason="out of reach")
+    stack = stack_of(interpreter={"conda": "python"})
+    plan = make_plan(stack, replace(small_lock(), open=(part,)))
+    assert dict(plan.blocked) == dict.fromkeys(
+        ["conda", "delta", "gamma", "runtime", "toolchain"], (part,)
+    )
 
 
 @pytest.mark.parametrize(

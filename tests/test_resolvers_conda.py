@@ -14,7 +14,7 @@ from lockbuild.resolvers.conda import resolve
 from lockbuild.resolvers.conda_lock import conda_lock_text
 from tests.conda import CondaPackage, add_package, archive_bytes, make_channel
 from tests.fetching import own_environment
-from tests.servers.faulty import faulty_server
+from tests.servers.faulty import Fault, faulty_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +155,34 @@ def test_channel_that_cannot_be_asked_is_named_with_what_to_configure(ask: Any) 
     assert "the conda channel `main` cannot be asked" in caught.value.message
     assert "refused" in "\n".join(caught.value.details)
     assert "channels.main" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "unreachable"),
+    [
+        (Fault(kind="status", status=503), True),
+        (Fault(kind="status", status=401), True),
+        (Fault(kind="reset", after=10), True),
+        (Fault(kind="status", status=404), False),
+        (Fault(kind="html"), False),
+    ],
+    ids=["busy", "locked", "reset", "absent", "page"],
+)
+def test_silence_is_told_from_a_wrong_answer(
+    ask: Any, server: FaultyServer, fault: Fault, *, unreachable: bool
+) -> None:
+    names = ("repodata.json", "repodata.json.zst", "repodata.json.bz2", "repodata_shards.msgpack.zst")
+    server.faults |= {f"/main/{s}/{name}": fault for s in ("linux-64", "noarch") for name in names}
+    with pytest.raises(ResolveError) as caught:
+        ask("tool")
+    assert caught.value.unreachable is unreachable
+
+
+def test_credentials_of_a_mirror_are_not_told(ask: Any) -> None:
+    with pytest.raises(ResolveError) as caught:
+        ask("tool", channels=(("main", ("http://me:secret@127.0.0.1:9/main",)),))
+    assert "secret" not in "\n".join((caught.value.message, *caught.value.details))
+    assert caught.value.unreachable
 
 
 def test_package_without_a_sha256_is_refused(ask: Any, channel: Path) -> None:

@@ -351,7 +351,10 @@ def test_fault(path: str, value: object, fault: str) -> None:
         ),
         ({"version": "2.7.1"}, "expected `name` and `version` of the wheel `torch-2.7.1+cu118-cp311"),
         ({"name": "torchvision"}, "expected `name` and `version` of the wheel `torch-2.7.1+cu118-cp311"),
-        ({"sha256": "ABCD"}, 'found "ABCD", expected a sha256: 64 hexadecimal digits'),
+        (
+            {"sha256": "ABCD"},
+            'found "ABCD", expected a sha256 (64 hexadecimal digits) or `on-first-fetch`',
+        ),
         ({"size": 0}, "`python.wheel[torch].size`: found 0, expected a number above 0"),
         ({"size": "10"}, '`python.wheel[torch].size`: found "10", expected a whole number'),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +14,10 @@ from lockbuild.cli.session import (
     open_lines,
     open_realiser,
     print_json,
+    refuse_blocked,
     stack_argument,
 )
-from lockbuild.errors import BuildError, UsageError
+from lockbuild.errors import BuildError, FetchError, UsageError
 
 if TYPE_CHECKING:
     from lockbuild.cli.console import Console
@@ -33,15 +35,25 @@ def fetch(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
 
     After it, nothing else needs a network.
     """
-    from lockbuild.assets import open_parts  # noqa: PLC0415 - not needed for --help
-
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
-    fetched = realiser.fetch()
-    for line in open_lines(open_parts(realiser.lock)):
+    parts = realiser.lock.open_parts
+    try:
+        fetched = realiser.fetch()
+    except FetchError as error:
+        if not parts:
+            raise
+        note = ("not asked for, as the lock is open:", *(f"  {line}" for line in open_lines(parts)))
+        raise FetchError(error.message, details=(*error.details, *note), hint=error.hint) from error
+    for line in open_lines(parts):
         console.warn(f"not fetched, as the lock is open: {line}")
     if as_json:
-        print_json({"fetched": [str(one.path) for one in fetched]})
+        print_json(
+            {
+                "fetched": [str(one.path) for one in fetched],
+                "open": [asdict(part) for part in parts],
+            }
+        )
     elif fetched:
         console.note(f"{folder.label}: fetched {len(fetched)} artifacts")
     else:
@@ -71,10 +83,14 @@ def build(  # noqa: PLR0913 - the options, as keywords
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
     targets = _targets(realiser, packages)
+    wanted = packages or wheel_names(realiser)
     if dry_run:
         _say_missing(realiser, targets, as_json=as_json)
         return
+    if not keep_going:
+        refuse_blocked(realiser, wanted, what="not everything can be built")
     outcomes = realiser.build(targets, keep_going=keep_going)
+    refuse_blocked(realiser, wanted, what="the rest is built, but not everything can be")
     changed: tuple[str, ...] = ()
     if not packages:
         changed = fill_wheelhouse(realiser, folder)
@@ -110,17 +126,25 @@ def wheel_targets(realiser: Realiser) -> tuple[StorePath, ...]:
     return tuple(path for _, path in (*plan.wheels, *plan.builds, *plan.sources))
 
 
+def wheel_names(realiser: Realiser) -> tuple[str, ...]:
+    """Return the names of all that `wheel_targets` gives the paths of, as far as they are planned."""
+    packages = (package.name for package in realiser.lock.runtime)
+    return (*packages, *(source.name for source in realiser.stack.placed))
+
+
 def _targets(realiser: Realiser, packages: tuple[str, ...]) -> tuple[StorePath, ...]:
     if not packages:
         return wheel_targets(realiser)
-    known = dict((*realiser.plan.builds, *realiser.plan.sources, *realiser.plan.roots))
+    plan = realiser.plan
+    known: dict[str, StorePath | None] = dict.fromkeys(name for name, _ in plan.blocked)
+    known |= dict((*plan.builds, *plan.sources, *plan.roots))
     unknown = [name for name in packages if name not in known]
     if unknown:
         raise UsageError(
             f"`{unknown[0]}` is nothing that stack `{realiser.stack.name}` builds",
             hint=f"it builds: {', '.join(sorted(known))}",
         )
-    return tuple(known[name] for name in packages)
+    return tuple(path for name in packages if (path := known[name]))
 
 
 def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json: bool) -> None:
@@ -132,6 +156,9 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
             {
                 "fetch": [str(fetch.path) for fetch in absent.to_fetch],
                 "build": [str(build.path) for build in absent.to_build],
+                "blocked": {
+                    name: [part.label for part in parts] for name, parts in realiser.plan.blocked
+                },
             }
         )
         return
@@ -139,6 +166,8 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
         click.echo(f"fetch {fetch.filename}")
     for build in absent.to_build:
         click.echo(f"build {build.name}")
+    for name, parts in realiser.plan.blocked:
+        click.echo(f"wait {name}: {', '.join(part.label for part in parts)}")
 
 
 def _say_unpinned(realiser: Realiser, folder: StackFolder, console: Console) -> None:
@@ -147,6 +176,12 @@ def _say_unpinned(realiser: Realiser, folder: StackFolder, console: Console) -> 
         console.note(
             f"the lock does not yet pin the bytes of {', '.join(unpinned)}: `lockbuild resolve {folder.label}` does"
         )
+
+
+def _buildable(realiser: Realiser) -> tuple[str, ...]:
+    from lockbuild.plan import ROOTS  # noqa: PLC0415 - not needed for --help
+
+    return (*(spec.name for spec in realiser.stack.builds), *ROOTS)
 
 
 @click.command()
@@ -160,7 +195,9 @@ def check(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, ...],
     With PACKAGE, only those (`runtime` and `toolchain` are the root file systems).
     """
     console = console_of(ctx)
-    verdicts = open_realiser(ctx, folder, console).check(packages)
+    realiser = open_realiser(ctx, folder, console)
+    refuse_blocked(realiser, packages or _buildable(realiser), what="not everything can be checked")
+    verdicts = realiser.check(packages)
     if as_json:
         print_json(
             [

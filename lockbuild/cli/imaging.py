@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lockbuild.assets import open_parts
 from lockbuild.cli.building import fill_wheelhouse
 from lockbuild.cli.session import (
     console_of,
@@ -129,7 +128,7 @@ def render(ctx: click.Context, folder: StackFolder, *, fill: bool, as_json: bool
         document, lock = folder.read_locked()
         changed = _write_committed(folder, rendered_texts(from_document(document), lock))
         result = {"changed": list(changed)}
-        for line in open_lines(open_parts(lock)):
+        for line in open_lines(lock.open_parts):
             console.warn(f"no image can be made yet, as the lock is open: {line}")
     if as_json:
         print_json(result)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbuild.condalock import CONDA_LOCK
+from lockbuild.errors import ResolveError
 from lockbuild.resolvers import CondaQuestion
 
 if TYPE_CHECKING:
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
     from lockbuild.folders import StackFolder
     from lockbuild.lock import Lock
     from lockbuild.locking.former import Former
+    from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
-    from lockbuild.stack import Stack
+    from lockbuild.stack import Conda, Stack
     from lockbuild.store import Store
 
 __all__ = ["CondaPinner"]
+
+_INPUTS = (
+    *("conda.", "interpreter.conda"),
+    *("target.cuda", "target.glibc", "target.platform", "target.python"),
+)
+"""What decides which packages there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +43,34 @@ class CondaPinner:
     store: Store
     progress: Progress
     scratch: Path
+    gaps: Gaps
 
     def pin(self) -> tuple[LockedConda, ...]:
-        """Return the closure of conda packages.
+        """Return the closure of conda packages; none while they are open.
 
         Raises:
-            ResolveError: A channel cannot be asked, or the packages cannot be had together.
+            ResolveError: A package is unknown, or they cannot be had together.
             ToolMissing: py-rattler is not installed.
         """
         conda = self.stack.conda
         if conda is None:
             return ()
-        kept = self._kept()
-        if kept:
-            return kept.conda
+        known = self._known()
+        if known and not self.former.options.upgrade:
+            return known.conda
+        name = ", ".join(name for name, _ in conda.named_channels())
+        try:
+            return self._ask(conda)
+        except ResolveError as error:
+            if not error.unreachable:
+                raise
+            if known:
+                self.gaps.keep("conda", name, error)
+                return known.conda
+            self.gaps.leave("conda", name, error)
+            return ()
+
+    def _ask(self, conda: Conda) -> tuple[LockedConda, ...]:
         # Not loaded when the lock knows everything.
         from lockbuild.resolvers.conda import resolve  # noqa: PLC0415
 
@@ -75,10 +97,10 @@ class CondaPinner:
             ToolMissing: conda-lock is not installed.
         """
         conda = self.stack.conda
-        if conda is None:
+        if conda is None or not packages:
             return {}
-        kept = self._kept()
-        if kept and kept.conda == packages:
+        known = self._known()
+        if known and known.conda == packages:
             # Its bytes were compared with the lock's digest when the lock was read.
             return {CONDA_LOCK: (self.folder.path / CONDA_LOCK).read_text(encoding="utf-8")}
         from lockbuild.resolvers.conda_lock import conda_lock_text  # noqa: PLC0415 - as above
@@ -92,15 +114,10 @@ class CondaPinner:
         )
         return {CONDA_LOCK: text}
 
-    def _kept(self) -> Lock | None:
-        return self.former.kept(
-            "conda.",
-            "interpreter.conda",
-            "target.cuda",
-            "target.glibc",
-            "target.platform",
-            "target.python",
-        )
+    def _known(self) -> Lock | None:
+        """Return the former lock, if it answers what is asked now."""
+        same = self.former.same(*_INPUTS)
+        return same if same and not same.open_of("conda") else None
 
 
 def _packages(stack: Stack) -> tuple[str, ...]:

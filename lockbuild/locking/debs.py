@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lockbuild.errors import ResolveError
 from lockbuild.plan import ROOTS
 from lockbuild.resolvers import AptQuestion
 
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
 
     from lockbuild.lock import LockedDeb
     from lockbuild.locking.former import Former
+    from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import Stack
 
 __all__ = ["DebPinner"]
+
+_INPUTS = ("target.platform", "base.", "apt.", "interpreter.")
+"""What decides which packages there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +35,31 @@ class DebPinner:
     mirrors: Callable[[frozenset[str]], Mirrors]
     progress: Progress
     scratch: Path
+    gaps: Gaps
 
     def pin(self) -> tuple[LockedDeb, ...]:
-        """Return the closure of .debs for all root file systems."""
-        kept = self.former.kept("target.platform", "base.", "apt.", "interpreter.")
-        if kept:
-            return kept.debs
+        """Return the closure of .debs for all root file systems; none while they are open.
+
+        Raises:
+            ResolveError: A package is unknown, wishes cannot be met together, or an archive is not signed.
+        """
+        suite = self.stack.base.debian.suite
+        same = self.former.same(*_INPUTS)
+        known = same if same and not same.open_of("apt") else None
+        if known and not self.former.options.upgrade:
+            return known.debs
+        try:
+            return self._ask()
+        except ResolveError as error:
+            if not error.unreachable:
+                raise
+            if known:
+                self.gaps.keep("apt", suite, error)
+                return known.debs
+            self.gaps.leave("apt", suite, error)
+            return ()
+
+    def _ask(self) -> tuple[LockedDeb, ...]:
         from lockbuild.resolvers import apt  # noqa: PLC0415 - not loaded when the lock knows everything
 
         stack = self.stack

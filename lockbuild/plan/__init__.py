@@ -6,14 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbuild.derivation import Build, Derivation, Fetch
+from lockbuild.plan.blocking import (
+    INSTALLER,
+    ROOTS,
+    blocked_builds,
+    blocked_prefix,
+    blocked_roots,
+    blocked_sources,
+)
 from lockbuild.plan.commands import compilers, search_path
-from lockbuild.plan.planner import EPOCH, INSTALLER, Planner, asset_fetch
+from lockbuild.plan.planner import EPOCH, Planner, asset_fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lockbuild.digest import StorePath
-    from lockbuild.lock import Lock
+    from lockbuild.lock import Lock, OpenPart
     from lockbuild.stack import Stack
 
 __all__ = [
@@ -28,9 +36,6 @@ __all__ = [
     "missing",
     "search_path",
 ]
-
-ROOTS = ("runtime", "toolchain")
-"""The root file systems of a stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,9 @@ class Plan:
     prefix: StorePath | None = None
     """The prefix of conda packages, for a layer of its own; none where the stack has none, or where Python
     is in it and the root file systems hold it."""
+    blocked: tuple[tuple[str, tuple[OpenPart, ...]], ...] = ()
+    """Name of each wheel, build, source of the image, root file system and prefix that is not planned -> the open
+    parts that it waits for; sorted."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
@@ -128,16 +136,30 @@ def missing(plan: Plan, targets: Iterable[StorePath], *, valid: frozenset[StoreP
 def make_plan(stack: Stack, lock: Lock) -> Plan:
     """Return the plan that follows from *stack* and *lock*.
 
+    What waits for an open part of the lock is not planned; whatever can be fetched for it is.
+
     Raises:
         LockError: The lock lacks something that the stack needs.
         StackError: Builds need one another in a circle.
     """
     planner = Planner(stack, lock)
-    roots = tuple((root, planner.root(root)) for root in ROOTS)
+    idle_roots, idle_builds = blocked_roots(stack, lock), blocked_builds(stack, lock)
+    idle_sources = blocked_sources(stack, lock)
+    planner.interpreter()
+    roots = tuple((root, planner.root(root)) for root in ROOTS if root not in idle_roots)
     wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
     builds = tuple(
-        (spec.name, planner.build(spec)) for spec in sorted(stack.builds, key=lambda b: b.name)
+        (spec.name, planner.build(spec))
+        for spec in sorted(stack.builds, key=lambda b: b.name)
+        if spec.name not in idle_builds
     )
+    for spec in stack.builds:
+        if spec.name in idle_builds:
+            planner.fetches(spec)
+    for source in stack.placed:
+        if source.name in idle_sources:
+            planner.source_fetches(source.name, source.edits)
+    idle_wheels = {name: (part,) for name, part in lock.open_of("wheel").items()}
     locked = {asset.name: asset for asset in lock.assets}
     assets = tuple(
         (asset.name, fetch.path)
@@ -151,6 +173,21 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,
-        sources=tuple((source.name, planner.placed(source)) for source in stack.placed),
+        sources=tuple(
+            (source.name, planner.placed(source))
+            for source in stack.placed
+            if source.name not in idle_sources
+        ),
         prefix=None if stack.interpreter.conda else planner.prefix(),
+        blocked=tuple(
+            sorted(
+                {
+                    **idle_wheels,
+                    **idle_builds,
+                    **idle_sources,
+                    **idle_roots,
+                    **blocked_prefix(lock),
+                }.items()
+            )
+        ),
     )

@@ -28,29 +28,23 @@ from lockbuild.derivation import (
 from lockbuild.digest import parse_sha256
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
-from lockbuild.lock import LockedFile, build_lock_name, closure
+from lockbuild.lock import LockedFile, build_lock_name
+from lockbuild.plan.blocking import INSTALLER, PREFIX, environment_packages, sources_of
 from lockbuild.plan.commands import INPUTS, compilers, install_command, search_path, wheel_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
     from lockbuild.edits import Edit
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
     from lockbuild.stack import Asset, BuildSpec, NamedSource, Source, Stack, Standalone
-    from lockbuild.target import Target
 
-__all__ = ["EPOCH", "INSTALLER", "Planner", "asset_fetch"]
+__all__ = ["EPOCH", "Planner", "asset_fetch"]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
 
-INSTALLER = "pip"
-"""The package of the build environment that installs wheels, there and in the image."""
-
 _ENVIRONMENT = "environment"
-_PREFIX = "conda"
 
 
 def asset_fetch(asset: Asset, locked: LockedAsset | None) -> Fetch | None:
@@ -144,8 +138,8 @@ class Planner:
             interpreter = (self._stack.target.python, standalone.filename)
             inputs.append((standalone.filename, self._standalone(standalone).path))
         elif self._stack.interpreter.conda:
-            interpreter = (self._stack.target.python, f"{_PREFIX}/{PREFIX_TAR}")
-            inputs.append((_PREFIX, self._python_prefix()))
+            interpreter = (self._stack.target.python, f"{PREFIX}/{PREFIX_TAR}")
+            inputs.append((PREFIX, self._python_prefix()))
         return self.add(
             Build(
                 name=f"{self._stack.base.debian.suite}-{root}",
@@ -178,7 +172,7 @@ class Planner:
             words.append(f"{package.channel}/{package.subdir}/{package.filename}")
         return self.add(
             Build(
-                name=_PREFIX,
+                name=PREFIX,
                 kind="prefix",
                 system=self._stack.target.system,
                 toolchain=None,
@@ -220,10 +214,6 @@ class Planner:
 
     def _changed(self, name: str, edits: tuple[Edit, ...], fetch: Fetch) -> StorePath:
         """Plan the tree that *edits* make of a source; of an archive, its folder."""
-        patches = {
-            path: self._fetch(file, BesideFile(path=path)).path
-            for path, file in self._lock.source(name).patches
-        }
         grafts = {edit.source for edit in edits if isinstance(edit, Graft)}
         build = source_build(
             f"{name}-source",
@@ -231,7 +221,7 @@ class Planner:
             toolchain=self.root("toolchain"),
             tree=fetch.path,
             edits=edits,
-            patches=patches,
+            patches=self._patches(name),
             grafts={other: self._source(other).path for other in sorted(grafts)},
             epoch=EPOCH,
             path_env=self._path,
@@ -239,16 +229,8 @@ class Planner:
         return self.add(build)
 
     def _environment(self, spec: BuildSpec) -> StorePath:
-        """Return the build environment of *spec*: only what it asks for and needs, with what that requires."""
-        packages = self._lock.build_environment(spec.environment)
-        asked = _projects(spec.build_requires, self._stack.target)
-        wanted = closure(packages, [*asked, *spec.needs, INSTALLER])
-        absent = sorted({*asked, *spec.needs} - {package.name for package in wanted})
-        if absent:
-            raise LockError(
-                f"the lock lacks what build `{spec.name}` needs: {', '.join(absent)}",
-                hint=self._resolve_hint,
-            )
+        """Return the build environment of *spec*."""
+        wanted = environment_packages(self._stack, self._lock, spec)
         inputs = [
             (f"wheels/{package.wheel.filename}", self.wheel(package, package.wheel).path)
             if package.wheel
@@ -268,6 +250,35 @@ class Planner:
                 inputs=tuple(sorted(inputs)),
             )
         )
+
+    def fetches(self, spec: BuildSpec) -> None:
+        """Plan whatever can be fetched for a build that waits for open parts of the lock."""
+        self.source_fetches(spec.name, spec.edits)
+        for package in environment_packages(self._stack, self._lock, spec):
+            if package.wheel:
+                self.wheel(package, package.wheel)
+
+    def source_fetches(self, name: str, edits: tuple[Edit, ...]) -> None:
+        """Plan whatever can be fetched of a source and what its edits graft."""
+        still_open = self._lock.open_of("source")
+        for other in sources_of(name, edits):
+            if other not in still_open:
+                self._source(other)
+        if name not in still_open:
+            self._patches(name)
+
+    def interpreter(self) -> None:
+        """Plan an interpreter of the stack's own, whoever waits for it."""
+        if self._stack.interpreter.standalone:
+            self._standalone(self._stack.interpreter.standalone)
+        elif self._stack.interpreter.conda:
+            self.prefix()
+
+    def _patches(self, name: str) -> dict[str, StorePath]:
+        return {
+            path: self._fetch(file, BesideFile(path=path)).path
+            for path, file in self._lock.source(name).patches
+        }
 
     def build(self, spec: BuildSpec) -> StorePath:
         """Plan the wheel of *spec* and all that it is made of and with."""
@@ -308,17 +319,6 @@ class Planner:
                 ),
             )
         )
-
-
-def _projects(requirements: Iterable[str], target: Target) -> list[str]:
-    """Return the normalised names in *requirements* whose markers hold on *target*."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 - needed only to plan a build
-
-    environment = target.marker_environment()
-    found = [Requirement(text) for text in requirements]
-    return [
-        canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate(environment)
-    ]
 
 
 def _git_tree(source: Source, commit: str) -> GitTree:

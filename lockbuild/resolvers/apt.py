@@ -42,6 +42,13 @@ _SIGNATURE = re.compile(
     r"GPG error|is not signed|NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|Clearsigned file|no valid OpenPGP"
     r"|Sub-process /usr/bin/sqv|NOSPLIT|NODATA",
 )
+# What apt says where nobody answered, or nobody was let in. It calls an index that it was refused "not
+# signed" as well.
+_NO_ANSWER = re.compile(
+    r"no answer within|Failed to fetch \S+\s+(?:Could not (?:connect|handshake|resolve|wait)"
+    r"|Connection (?:failed|timed out)|Unable to connect|Temporary failure|Cannot initiate|Certificate"
+    r"|Error reading from server|Invalid response from proxy|SSL|(?:401|403|407|408|429|451|5\d\d) )"
+)
 _INSTALL = re.compile(r"^Inst (?P<name>[^ :]+)(?::\S+)? \((?P<version>\S+) ", re.MULTILINE)
 _UNKNOWN = re.compile(
     r"Unable to locate package (?P<located>\S+)|Package '(?P<candidate>\S+)' has no installation"
@@ -84,6 +91,7 @@ def resolve(
             f"no archive of `{base.vendor}` is configured on this machine",
             hint=f"set `archives.{base.vendor} = [...]` in lockbuild's configuration file,"
             f" or LOCKBUILD_ARCHIVE_{base.vendor.upper()}",
+            unreachable=True,
         )
     keys = (keyring or default_keyring(base.vendor)).resolve()
     failures: list[str] = []
@@ -100,6 +108,7 @@ def resolve(
         f"no archive of `{base.vendor}` gives the suite `{base.suite}`",
         details=tuple(failures),
         hint="check the network, the suite's name and its components",
+        unreachable=any(_NO_ANSWER.search(line) for line in failures),
     )
 
 
@@ -242,7 +251,10 @@ def _update(apt: _Apt, address: str, keyring: Path) -> list[str]:
     except subprocess.TimeoutExpired:
         return [f"{shown}: no answer within {_UPDATE_TIMEOUT_S} s"]
     faults = _lines(ended.stderr, "E:", "W:")
-    if any(_SIGNATURE.search(line) for line in faults):
+    refused = any(_NO_ANSWER.search(line) for line in faults)
+    if any(
+        _SIGNATURE.search(line) for line in faults if not (refused and line.endswith("is not signed."))
+    ):
         raise ResolveError(
             f"the archive {shown} is not signed by the keys in `{keyring}`",
             details=tuple(faults),
@@ -250,6 +262,7 @@ def _update(apt: _Apt, address: str, keyring: Path) -> list[str]:
         )
     if ended.returncode == 0:
         return []
+    faults = [line for line in faults if not (refused and line.endswith("is not signed."))]
     return [f"{shown}: {line}" for line in faults or [f"apt-get update: exit {ended.returncode}"]]
 
 

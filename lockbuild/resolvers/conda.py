@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,14 @@ __all__ = ["resolve"]
 
 # What pyo3 and py-rattler call the end of a Rust thread: no `Exception`, so that nobody catches it by chance.
 _PANICS = frozenset({"PanicException", "RustPanic"})
+
+
+# How rattler, through reqwest, says that there was no connection, and what a server says that has no time,
+# or that lets nobody in.
+_NO_ANSWER = re.compile(
+    r"error sending request|\b(401|403|407|429|5\d\d) [A-Z]|timed out|reading a body"
+)
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,9 @@ async def _solve(rattler: ModuleType, question: CondaQuestion, cache: Path) -> t
     except SolverError as error:
         raise _unsatisfiable(question, error) from error
     except GatewayError as error:
-        raise ResolveError("a conda channel stopped answering", details=_lines(error)) from error
+        raise ResolveError(
+            "a conda channel stopped answering", details=_lines(error), unreachable=_no_answer(error)
+        ) from error
     by_address = {channel.channel.base_url.rstrip("/"): channel.name for channel in channels}
     return tuple(sorted((_locked(record, by_address, asked) for record in found), key=lambda p: p.name))
 
@@ -123,6 +134,7 @@ async def _reached(  # noqa: PLR0913, PLR0917 - of which only two vary
     from rattler.exceptions import GatewayError  # noqa: PLC0415 - as above
 
     details: list[str] = []
+    unreachable = False
     for address in addresses:
         channel = rattler.Channel(address)
         try:
@@ -131,12 +143,14 @@ async def _reached(  # noqa: PLR0913, PLR0917 - of which only two vary
             )
         except GatewayError as error:
             details += _lines(error)
+            unreachable = unreachable or _no_answer(error)
             continue
         return _Channel(name, channel, [record for records in found for record in records])
     raise ResolveError(
         f"the conda channel `{name}` cannot be asked",
         details=tuple(details),
         hint=f'`channels.{name} = ["ADDRESS"]` in the configuration file names a mirror of it',
+        unreachable=unreachable,
     )
 
 
@@ -160,8 +174,15 @@ def _unsatisfiable(question: CondaQuestion, error: Exception) -> ResolveError:
     )
 
 
+def _no_answer(error: Exception) -> bool:
+    """Tell whether nobody answered, or let nobody in: a channel that says 404 has answered."""
+    return _NO_ANSWER.search(str(error)) is not None
+
+
 def _lines(error: Exception) -> tuple[str, ...]:
-    return tuple(line for line in str(error).splitlines() if line.strip())
+    """Return what *error* says, without the credentials of a mirror."""
+    text = _USER_INFO.sub("***@", str(error))
+    return tuple(line for line in text.splitlines() if line.strip())
 
 
 def _sha256(record: Any) -> str:  # noqa: ANN401 - py-rattler's own
