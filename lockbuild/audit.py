@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lockbuild import wheels
 from lockbuild.assets import first_seen
-from lockbuild.condalock import LINK_SCRIPTS
+from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
@@ -354,7 +354,7 @@ def _conda_scripts(subject: Subject) -> Iterator[_Found]:
             raise _Skip("the prefix of conda packages is not built yet: `lockbuild build`")
         with tarfile.open(subject.store.locate(path) / PREFIX_TAR) as tar:
             for name in tar.getnames():
-                if name.endswith(LINK_SCRIPTS):
+                if LINK_SCRIPT.search(name):
                     yield f"/{name}", "is not run"
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONDA_LOCK",
-    "LINK_SCRIPTS",
+    "LINK_SCRIPT",
     "LockedConda",
     "conda_table",
     "in_link_order",
@@ -23,8 +23,8 @@ __all__ = [
 CONDA_LOCK = "conda-lock.yml"
 """The file that conda-lock reads. Nothing of lockbuild does: `lockbuild.lock` says the same and more."""
 
-LINK_SCRIPTS = ("-post-link.sh", "-pre-link.sh")
-"""How programs end that conda runs when it installs a package: `bin/.NAME-post-link.sh`."""
+LINK_SCRIPT = re.compile(r"(^|/)bin/\.[^/]+-(post|pre)-link\.sh$")
+"""Path of a program that conda runs when it installs a package: `bin/.NAME-post-link.sh`."""
 
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SUBDIR = re.compile(r"[a-z0-9-]+")

@@ -402,7 +402,7 @@ def test_conda_scripts__that_nobody_runs(subject: Subject, tmp_path: Path) -> No
     assert "is not built yet" in skips(subject)["conda-scripts"]
     (tmp_path / "prefix").mkdir()
     with tarfile.open(tmp_path / "prefix" / PREFIX_TAR, "w") as tar:
-        for name in ("bin/tool", "bin/.tool-post-link.sh"):
+        for name in ("bin/tool", "bin/.tool-post-link.sh", "share/on-post-link.sh"):
             tar.addfile(tarfile.TarInfo(f"opt/conda/{name}"))
     subject.store.add_folder(build.path, tmp_path / "prefix")
     assert only(subject, "conda-scripts") == "/opt/conda/bin/.tool-post-link.sh: is not run"

@@ -20,7 +20,7 @@ from posixpath import dirname, join, normpath
 from typing import IO, TYPE_CHECKING, Any
 
 from lockbuild.builders.relocate import entry_point, in_prefix, noarch_place
-from lockbuild.condalock import LINK_SCRIPTS
+from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, BuildOutcome
 from lockbuild.errors import ToolMissing
 
@@ -201,7 +201,7 @@ class _Prefix:
             paths.append({"_path": f"bin/{name}", "path_type": "unix_python_entry_point"})
         self.say(f"{package.filename}: {len(paths)} files")
         for entry in paths:
-            if entry["_path"].endswith(LINK_SCRIPTS):
+            if LINK_SCRIPT.search(entry["_path"]):
                 self.say(f"{package.filename}: `{entry['_path']}` is not run")
         self._record(package, paths)
 
