@@ -30,6 +30,7 @@ PURE = frozenset(
         "assetlock",
         "condalock",
         "derivation",
+        "description",
         "digest",
         "dockerfile",
         "documents",

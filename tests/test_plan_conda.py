@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lockbuild.derivation import Build, ChannelFile, Fetch
+from lockbuild.description import TEMPLATE, describe
 from lockbuild.dockerfile import render
 from lockbuild.documents import toml_text
 from lockbuild.errors import LockError, StackError
@@ -153,3 +155,10 @@ def test_every_fetch_is_known_by_its_bytes() -> None:
     channel = [f for f in plan.fetches() if isinstance(f.where, ChannelFile)]
     assert {f.sha256 for f in channel} == {p.sha256 for p in PACKAGES}
     assert all(isinstance(f, Fetch) for f in channel)
+
+
+def test_page_of_the_stack_lists_packages_and_channels() -> None:
+    text = (Path(__file__).parents[1] / "templates" / TEMPLATE).read_text(encoding="utf-8")
+    page = describe(stack_of(interpreter={"conda": "python"}), lock_of(), template=text)
+    assert "| Python | 3.11: the conda package `python` |" in page
+    assert "| cherry | 1.0 | h1_0 | the channel `main` |" in page

@@ -71,8 +71,14 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         apt=_make(Apt, document.get("apt", {})),
         python=Python(
             requires=tuple(python.get("requires", ())),
-            constraints=tuple(python.get("constraints", ())),
-            overrides=tuple(python.get("overrides", ())),
+            constraints=tuple(map(_bound, python.get("constraints", ()))),
+            overrides=tuple(map(_bound, python.get("overrides", ()))),
+            reasons=tuple(
+                (bound["requirement"], bound["reason"])
+                for key in ("constraints", "overrides")
+                for bound in python.get(key, ())
+                if isinstance(bound, dict)
+            ),
             exclude_newer=python.get("exclude-newer"),
             indexes=tuple(_make(Index, table) for table in python.get("index", ())),
             wheels=tuple(_pinned_wheel(table) for table in python.get("wheel", ())),
@@ -101,6 +107,10 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         checks=tuple(preflight.get("checks", ())),
         image=_make(Image, document.get("image", {})),
     )
+
+
+def _bound(bound: str | Mapping[str, str]) -> str:
+    return bound if isinstance(bound, str) else bound["requirement"]
 
 
 def _interpreter(table: Mapping[str, Any]) -> Interpreter:
