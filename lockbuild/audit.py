@@ -155,6 +155,13 @@ CHECKS = (
         mend="compare with what others have, then write the sha256 into the stack",
     ),
     Check(
+        id="moving-ref",
+        level="warning",
+        what="the stack names the commit of every source from git",
+        why="a branch or tag may stand for another commit at the next `lockbuild resolve --upgrade`",
+        mend="write the commit into the stack, in place of `ref`",
+    ),
+    Check(
         id="store-bytes",
         level="error",
         what="every store object that the image is made of has the bytes of its record",
@@ -327,6 +334,12 @@ def _on_first_fetch(subject: Subject) -> Iterator[_Found]:
             yield name, f"nobody told its hash beforehand: sha256 {sha256}"
 
 
+def _moving_ref(subject: Subject) -> Iterator[_Found]:
+    for source in subject.lock.sources:
+        if source.ref:
+            yield source.name, f"`{source.ref}` stood for {source.commit} when it was resolved"
+
+
 def _store_bytes(subject: Subject) -> Iterator[_Found]:
     fetched = [d.path for d in subject.plan.derivations.values() if isinstance(d, Fetch)]
     valid = subject.store.valid([*subject.plan.targets, *fetched])
@@ -421,6 +434,7 @@ _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "build-pinned": _build_pinned,
     "open": _open,
     "on-first-fetch": _on_first_fetch,
+    "moving-ref": _moving_ref,
     "store-bytes": _store_bytes,
     "base-pinned": _base_pinned,
     "conda-scripts": _conda_scripts,

@@ -18,6 +18,7 @@ from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import Sha256, sha256_of
 from lockbuild.lock import BuiltPin, Lock, LockedFile
 from lockbuild.packing import make_manifest, write_wheelhouse
+from lockbuild.stack import PinnedWheel
 from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
 from tests.test_condalock import package as conda_package
 from tests.values import any_build
@@ -285,6 +286,22 @@ def test_on_first_fetch__an_asset_whose_hash_nobody_told(subject: Subject) -> No
     assert (
         only(first, "on-first-fetch") == f"weights: nobody told its hash beforehand: sha256 {'a' * 64}"
     )
+
+
+def test_on_first_fetch__a_wheel_whose_hash_nobody_told(subject: Subject) -> None:
+    url = ("https://example.org/alpha-1.2-py3-none-any.whl",)
+    pinned = PinnedWheel(
+        name="alpha", version="1.2", filename="alpha", url=url, sha256=ON_FIRST_FETCH, requires=()
+    )
+    python = replace(subject.stack.python, wheels=(pinned,))
+    first = replace(subject, stack=replace(subject.stack, python=python))
+    assert only(first, "on-first-fetch").startswith("alpha: nobody told its hash beforehand: sha256 ")
+
+
+def test_moving_ref__a_source_that_names_a_branch(subject: Subject) -> None:
+    gamma = replace(subject.lock.sources[0], commit="1" * 40, ref="stable")
+    found = only(replace(subject, lock=replace(subject.lock, sources=(gamma,))), "moving-ref")
+    assert found == f"{gamma.name}: `stable` stood for {'1' * 40} when it was resolved"
 
 
 def test_without_a_wheelhouse_nothing_is_said_of_wheels(subject: Subject) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from lockbuild.cli.session import (
     stack_argument,
 )
 from lockbuild.derivation import CONDA_FOLDER
-from lockbuild.errors import AuditError, ToolMissing
+from lockbuild.errors import AuditError, LockError, ToolMissing
 from lockbuild.folders import find_stack
 
 if TYPE_CHECKING:
@@ -136,17 +137,20 @@ def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
     """Try every tool that lockbuild needs, and say what to do about those that do not work."""
     from pathlib import Path  # noqa: PLC0415 - heavy with the rest
 
-    from lockbuild.doctor import examine  # noqa: PLC0415
+    from lockbuild.doctor import Diagnosis, examine, of_lock  # noqa: PLC0415
     from lockbuild.stack import from_document  # noqa: PLC0415
     from lockbuild.stack.schema import parse_stack_text  # noqa: PLC0415
 
-    vendor = "debian"
+    vendor, found = "debian", list[Diagnosis]()
     if stack:
         folder = find_stack(stack, here=Path.cwd())
         vendor = from_document(
             parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
         ).base.debian.vendor
-    diagnoses = tuple(examine(settings_of(ctx), vendor=vendor))
+        # One that is missing or damaged is for the commands that need it.
+        with suppress(LockError):
+            found += of_lock(folder.read_lock())
+    diagnoses = (*examine(settings_of(ctx), vendor=vendor), *found)
     if as_json:
         print_json([asdict(diagnosis) for diagnosis in diagnoses])
     else:
