@@ -93,6 +93,8 @@ def _base(stack: Stack) -> str:
 def _interpreter(stack: Stack) -> str:
     if standalone := stack.interpreter.standalone:
         return f"{_code(standalone.filename)}, sha256 {_code(standalone.sha256)}"
+    if stack.interpreter.conda:
+        return f"the conda package {_code(stack.interpreter.conda)}"
     return f"the Debian package {_code(stack.interpreter.apt or '')}"
 
 

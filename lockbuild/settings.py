@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILDERS", "Settings", "config_path", "load_settings"]
 
 BUILDERS = ("sandbox", "container")
-_TABLES = ("indexes", "archives", "snapshots")
+_TABLES = ("indexes", "archives", "snapshots", "channels")
 _NUMBERS = ("cores", "connections")
 _KEYS = ("store", "builder", *_NUMBERS, *_TABLES)
 _COUNT = "a whole number above 0"
@@ -41,6 +41,8 @@ class Settings:
     """`debian` or `ubuntu` -> addresses of its archive, instead of those that apt is configured for."""
     snapshots: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """`debian` or `ubuntu` -> addresses of snapshot archives, with `{timestamp}` where it belongs."""
+    channels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Name of a conda channel -> addresses that are asked before its own."""
 
 
 def config_path() -> Path:
@@ -84,6 +86,7 @@ def load_settings(
         indexes=_addresses("INDEX", document.get("indexes", {})),
         archives=_addresses("ARCHIVE", document.get("archives", {})),
         snapshots=_addresses("SNAPSHOT", document.get("snapshots", {})),
+        channels=_addresses("CHANNEL", document.get("channels", {})),
     )
 
 

@@ -23,7 +23,7 @@ from debian.arfile import ArError
 from debian.debfile import DebFile
 
 from lockbuild.builders.standalone import Interpreter, archive_faults, install_command
-from lockbuild.derivation import BuildOutcome
+from lockbuild.derivation import PREFIX_TAR, BuildOutcome
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ToolMissing
 from lockbuild.process import need_tool, run
@@ -106,7 +106,7 @@ class _Recipe:
     packages: Mapping[str, str]
     """Name -> version."""
     interpreter: Interpreter | None
-    """A standalone Python that is installed beside the packages."""
+    """A Python in a folder of its own, installed beside the packages."""
 
 
 class RootfsBuilder:
@@ -197,10 +197,17 @@ def _interpreter_faults(task: BuildTask, recipe: _Recipe) -> list[str]:
     if recipe.interpreter is None:
         return []
     name = recipe.interpreter.archive
-    archive = dict(task.inputs).get(name)
-    if archive is None:
+    archive = _interpreter_archive(task, recipe.interpreter)
+    if archive is None or not archive.is_file():
         return [f"`{name}`: found none, expected the archive of the interpreter"]
+    if recipe.interpreter.prefix:
+        return []
     return [f"`{name}` {fault}" for fault in archive_faults(archive)]
+
+
+def _interpreter_archive(task: BuildTask, interpreter: Interpreter) -> Path | None:
+    given = dict(task.inputs).get(interpreter.input)
+    return given / PREFIX_TAR if given and interpreter.prefix else given
 
 
 # ---- the repository ----------------------------------------------------------------------------------
@@ -213,7 +220,7 @@ def _write_repository(task: BuildTask, recipe: _Recipe) -> list[str]:
     found: dict[str, str] = {}
     faults: list[str] = []
     index = ""
-    archive = recipe.interpreter.archive if recipe.interpreter else None
+    archive = recipe.interpreter.input if recipe.interpreter else None
     debs = sorted(entry for entry in task.inputs if entry[0] != archive)
     for number, (name, path) in enumerate(debs):
         try:
@@ -284,8 +291,8 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
     source = f"deb [trusted=yes] copy:{quote(str(scratch / 'repository'))} ./"
     interpreter = ""
     if recipe.interpreter:
-        archive = dict(task.inputs)[recipe.interpreter.archive].resolve()
-        interpreter = install_command(recipe.interpreter, archive)
+        archive = _interpreter_archive(task, recipe.interpreter)
+        interpreter = install_command(recipe.interpreter, archive.resolve()) if archive else ""
     hooks = []
     if "usr-is-merged" in recipe.packages:
         names = _MERGED_FOLDERS.get(recipe.architecture, "bin sbin lib")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from lockbuild.derivation import INTERPRETER_FOLDER
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,16 +21,16 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def search_path(interpreter: Interpreter) -> str:
     """Return the PATH on which `python3` is the stack's."""
     # By way of the links in /usr/local/bin, an older Python makes virtual environments that do not work.
-    return f"{INTERPRETER_FOLDER}/bin:{_SYSTEM_PATH}" if interpreter.standalone else _SYSTEM_PATH
+    return f"{interpreter.folder}/bin:{_SYSTEM_PATH}" if interpreter.folder else _SYSTEM_PATH
 
 
 def compilers(interpreter: Interpreter, own: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that name the compilers and linkers for extensions, beside a build's *own*.
 
     A Python from Debian knows Debian's. A standalone one remembers the clang and the archiver of the machine
-    that it was made on, which the toolchain has not.
+    that it was made on, and one from conda conda's own, which the toolchain has not.
     """
-    if interpreter.standalone is None:
+    if interpreter.folder is None:
         return {}
     cc, cxx = own.get("CC", "gcc"), own.get("CXX", "g++")
     linkers = {"LDSHARED": f"{cc} -shared", "LDCXXSHARED": f"{cxx} -shared"}

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from lockbuild.condalock import in_link_order
 from lockbuild.derivation import (
+    CONDA_FOLDER,
+    INTERPRETER_FOLDER,
+    PREFIX_TAR,
     Addresses,
     ArchiveMembers,
     BesideFile,
     Build,
+    ChannelFile,
     Derivation,
     Fetch,
     FolderArchive,
@@ -24,7 +29,7 @@ from lockbuild.digest import parse_sha256
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name
-from lockbuild.plan.blocking import INSTALLER, environment_packages, sources_of
+from lockbuild.plan.blocking import INSTALLER, PREFIX, environment_packages, sources_of
 from lockbuild.plan.commands import INPUTS, compilers, install_command, search_path, wheel_command
 
 if TYPE_CHECKING:
@@ -132,17 +137,56 @@ class Planner:
         if standalone := self._stack.interpreter.standalone:
             interpreter = (self._stack.target.python, standalone.filename)
             inputs.append((standalone.filename, self._standalone(standalone).path))
+        elif self._stack.interpreter.conda:
+            interpreter = (self._stack.target.python, f"{PREFIX}/{PREFIX_TAR}")
+            inputs.append((PREFIX, self._python_prefix()))
         return self.add(
             Build(
                 name=f"{self._stack.base.debian.suite}-{root}",
                 kind="rootfs",
                 system=self._stack.target.system,
                 toolchain=None,
-                command=rootfs_command(self._stack.base.debian.suite, debs, interpreter=interpreter),
+                command=rootfs_command(
+                    self._stack.base.debian.suite,
+                    debs,
+                    interpreter=interpreter,
+                    place=self._stack.interpreter.folder or INTERPRETER_FOLDER,
+                ),
                 env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
                 inputs=tuple(sorted(inputs)),
             )
         )
+
+    def prefix(self) -> StorePath | None:
+        """Plan the prefix of conda packages; none where the stack has none."""
+        if self._stack.conda is None or not self._lock.conda:
+            return None
+        channels = dict(self._stack.conda.named_channels())
+        words, inputs = [], []
+        for package in in_link_order(self._lock.conda):
+            file = LockedFile(filename=package.filename, sha256=package.sha256, size=package.size)
+            where = ChannelFile(
+                channel=package.channel, subdir=package.subdir, url=channels[package.channel]
+            )
+            inputs.append((package.filename, self._fetch(file, where).path))
+            words.append(f"{package.channel}/{package.subdir}/{package.filename}")
+        return self.add(
+            Build(
+                name=PREFIX,
+                kind="prefix",
+                system=self._stack.target.system,
+                toolchain=None,
+                command=(f"--place={CONDA_FOLDER}", *words),
+                env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
+                inputs=tuple(sorted(inputs)),
+            )
+        )
+
+    def _python_prefix(self) -> StorePath:
+        prefix = self.prefix()
+        if prefix is None:
+            raise LockError("the lock has no conda packages, and Python is one", hint=self._resolve_hint)
+        return prefix
 
     def _source(self, name: str) -> Fetch:
         """Return the fetch of a pinned source: an archive, or a tree."""
@@ -194,7 +238,7 @@ class Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
-        path = (("PATH", self._path),) if self._stack.interpreter.standalone else ()
+        path = (("PATH", self._path),) if self._stack.interpreter.folder else ()
         return self.add(
             Build(
                 name=f"{spec.name}-environment",
@@ -224,9 +268,11 @@ class Planner:
             self._patches(name)
 
     def interpreter(self) -> None:
-        """Plan the fetch of an interpreter of the stack's own."""
+        """Plan an interpreter of the stack's own, whoever waits for it."""
         if self._stack.interpreter.standalone:
             self._standalone(self._stack.interpreter.standalone)
+        elif self._stack.interpreter.conda:
+            self.prefix()
 
     def _patches(self, name: str) -> dict[str, StorePath]:
         return {
