@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lockbuild.lock import LockedDeb
 
 __all__ = [
+    "IMAGE_INPUT",
     "INTERPRETER_FOLDER",
     "SANDBOX_VERSION",
     "Addresses",
@@ -36,12 +37,18 @@ __all__ = [
     "IndexFile",
     "PathInfo",
     "PoolFile",
+    "RegistryImage",
     "Where",
+    "image_rootfs_command",
     "rootfs_command",
 ]
 
 SANDBOX_VERSION = 1
 """Raised whenever the sandbox changes in a way that can change what a build gives."""
+
+
+IMAGE_INPUT = "image"
+"""Input of a root file system on top of an image: the image's OCI layout."""
 
 
 INTERPRETER_FOLDER = "/opt/python"
@@ -133,7 +140,26 @@ class BesideFile:
     """Below the stack's folder."""
 
 
-Where = Addresses | ArchiveMembers | BesideFile | FolderArchive | GitTree | IndexFile | PoolFile
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryImage:
+    """An image of a registry, for one platform; any registry that has the manifest will do."""
+
+    reference: str
+    """As the stack has it, without digest: `docker.io/nvidia/cuda:11.3.1-cudnn8-devel-ubuntu20.04`."""
+    architecture: str
+    """As images say it: `amd64`."""
+
+
+Where = (
+    Addresses
+    | ArchiveMembers
+    | BesideFile
+    | FolderArchive
+    | GitTree
+    | IndexFile
+    | PoolFile
+    | RegistryImage
+)
 """Where a fetch may be looked for. Never part of a digest."""
 
 
@@ -143,7 +169,8 @@ class Fetch:
 
     filename: str
     sha256: Sha256
-    """Of the file's bytes; of a tree's canonical listing."""
+    """Of the file's bytes; of a tree's canonical listing; of an image's manifest, from which all else of its
+    layout follows."""
     size: int | None
     """Bytes, where known beforehand."""
     where: Where
@@ -228,6 +255,36 @@ def rootfs_command(
     if interpreter:
         version, archive = interpreter
         options.append(f"--interpreter={version}:{INTERPRETER_FOLDER}:{archive}")
+    return (*options, *pins)
+
+
+def image_rootfs_command(
+    image: str,
+    debs: Iterable[LockedDeb],
+    *,
+    architecture: str,
+    interpreter: tuple[str, str] | None = None,
+    python: tuple[str, str] | None = None,
+    path: str = "",
+) -> tuple[str, ...]:
+    """Return the command of the `rootfs` build that unpacks an image and installs *debs* on top of it.
+
+    As `rootfs_command` has it, with `--image=sha256:…` in place of a suite: the manifest in the input `image`.
+    An interpreter that the image has is `--python=3.8:python3.8`.
+
+    Args:
+        python: Python version that a command of the image must have, and the command.
+        path: Where the image looks for commands; empty where it does not say it.
+    """
+    pins = sorted(f"{deb.package}={deb.version}" for deb in debs)
+    options = [f"--image={image}", f"--architecture={architecture}"]
+    if interpreter:
+        version, archive = interpreter
+        options.append(f"--interpreter={version}:{INTERPRETER_FOLDER}:{archive}")
+    if python:
+        options.append(f"--python={python[0]}:{python[1]}")
+        if path:
+            options.append(f"--path={path}")
     return (*options, *pins)
 
 

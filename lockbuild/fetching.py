@@ -18,6 +18,7 @@ from lockbuild.derivation import (
     GitTree,
     IndexFile,
     PoolFile,
+    RegistryImage,
 )
 from lockbuild.errors import FetchError, LockError
 from lockbuild.folders import archive_folder
@@ -27,7 +28,7 @@ from lockbuild.store import trees
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from lockbuild.progress import Progress
+    from lockbuild.progress import Phase, Progress
     from lockbuild.sources import Mirrors
     from lockbuild.store import Store
 
@@ -61,11 +62,13 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
             _take(fetch, fetch.where, stack_folder, store)
     files = [fetch for fetch in fetches if isinstance(fetch.where, (Addresses, IndexFile, PoolFile))]
     parts = [fetch for fetch in fetches if isinstance(fetch.where, ArchiveMembers)]
+    images = [fetch for fetch in fetches if isinstance(fetch.where, RegistryImage)]
     trees_ = [fetch for fetch in fetches if isinstance(fetch.where, GitTree)]
     return [
         *_download(files, store, mirrors, progress, connections),
         *_take_apart(parts, store, mirrors, progress, connections),
         *_check_out(trees_, store, progress),
+        *_pull(images, store, mirrors, progress),
     ]
 
 
@@ -249,3 +252,50 @@ def _check_out_one(fetch: Fetch, store: Store) -> None:
                 hint="`lockbuild resolve` locks it anew, once it is clear why it differs",
             )
         store.add_folder(fetch.path, tree)
+
+
+def _pull(
+    fetches: Sequence[Fetch],
+    store: Store,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    progress: Progress,
+) -> list[FetchError]:
+    """Pull base images, each as an OCI layout; what two of them share comes once."""
+    failures: list[FetchError] = []
+    if not fetches:
+        return failures
+    places = mirrors(frozenset())
+    total = sum(fetch.size or 0 for fetch in fetches)
+    with progress.phase("fetching base images", total=total, unit="bytes") as phase:
+        for fetch in fetches:
+            try:
+                with store.lock(fetch.path):
+                    if store.info(fetch.path) is None:
+                        _pull_one(fetch, store, places, phase)
+                phase.line(fetch.filename)
+            except FetchError as error:
+                failures.append(error)
+    return failures
+
+
+def _pull_one(fetch: Fetch, store: Store, mirrors: Mirrors, phase: Phase) -> None:
+    from lockbuild.sources import registry  # noqa: PLC0415 - see `_download`
+
+    where = fetch.where
+    if not isinstance(where, RegistryImage):
+        raise TypeError(fetch)
+    with store.scratch("image") as scratch:
+        layout = scratch / "layout"
+        layout.mkdir()
+        registry.pull(
+            fetch,
+            reference=where.reference,
+            architecture=where.architecture,
+            into=layout,
+            # Not the scratch folder, which an interrupted run loses.
+            work=store.downloads / fetch.filename,
+            mirrors=mirrors,
+            known=(store.locate(path) for path in store.paths() if path.name.startswith("image-")),
+            phase=phase,
+        )
+        store.add_folder(fetch.path, layout)

@@ -6,6 +6,7 @@ None of it enters a lock or a digest. An environment variable is stronger than t
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILDERS", "Settings", "config_path", "load_settings"]
 
 BUILDERS = ("sandbox", "container")
-_TABLES = ("indexes", "archives", "snapshots")
+_TABLES = ("indexes", "archives", "snapshots", "registries")
 _NUMBERS = ("cores", "connections")
 _KEYS = ("store", "builder", *_NUMBERS, *_TABLES)
 _COUNT = "a whole number above 0"
@@ -41,6 +42,8 @@ class Settings:
     """`debian` or `ubuntu` -> addresses of its archive, instead of those that apt is configured for."""
     snapshots: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """`debian` or `ubuntu` -> addresses of snapshot archives, with `{timestamp}` where it belongs."""
+    registries: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Host of a registry, with `-` for `.` and `:` -> registries or folders of them that are asked before it."""
 
 
 def config_path() -> Path:
@@ -84,6 +87,14 @@ def load_settings(
         indexes=_addresses("INDEX", document.get("indexes", {})),
         archives=_addresses("ARCHIVE", document.get("archives", {})),
         snapshots=_addresses("SNAPSHOT", document.get("snapshots", {})),
+        registries=_addresses(
+            # A variable's name holds neither dot nor colon.
+            "REGISTRY",
+            {
+                re.sub(r"[.:]", "-", name): value
+                for name, value in document.get("registries", {}).items()
+            },
+        ),
     )
 
 

@@ -142,13 +142,12 @@ def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
     from lockbuild.stack import from_document  # noqa: PLC0415
     from lockbuild.stack.schema import parse_stack_text  # noqa: PLC0415
 
-    vendor = "debian"
+    vendor, images = "debian", False
     if stack:
         folder = find_stack(stack, here=Path.cwd())
-        vendor = from_document(
-            parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
-        ).base.debian.vendor
-    diagnoses = tuple(examine(settings_of(ctx), vendor=vendor))
+        base = from_document(parse_stack_text(folder.read_stack_text(), file=folder.stack_file)).base
+        vendor, images = base.archive.vendor if base.archive else vendor, bool(base.images)
+    diagnoses = tuple(examine(settings_of(ctx), vendor=vendor, images=images))
     if as_json:
         print_json([asdict(diagnosis) for diagnosis in diagnoses])
     else:

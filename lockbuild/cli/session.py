@@ -107,6 +107,7 @@ def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
         indexes=tuple(sorted(indexes.items())),
         archives=tuple(sorted(archives.items())),
         snapshots=settings.snapshots,
+        registries=settings.registries,
     )
 
 

@@ -17,7 +17,7 @@ from lockbuild.derivation import INTERPRETER_FOLDER
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
-from lockbuild.plan import EPOCH, INSTALLER, compilers, search_path
+from lockbuild.plan import EPOCH, INSTALLER, ROOTS, compilers, image_env, search_path
 from lockbuild.preflight import FOLDER, PROGRAMS, entrypoint, preflight_texts
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ _UID = 1000
 # What is written without quotes. The stack file is checked already; but a Dockerfile that one value
 # could break out of is worth a second lock on the door.
 _FORMS = {
+    "command": re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._+-]+)+|[A-Za-z0-9._+-]+"),
     "asset": re.compile(r"(?!/)(?!.*(^|/)\.\.?(/|$))[A-Za-z0-9._/+-]+"),
     "module": re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*"),
     "path": re.compile(r"/[A-Za-z0-9._/+-]*"),
@@ -173,7 +174,10 @@ def _values(
     installer = installer_wheel(lock)
     _check("wheel", (installer,), "tools/")
     _check("word", (stack.name,), "name")
-    _check("word", (stack.base.debian.suite,), "base.debian.suite")
+    if stack.base.debian:
+        _check("word", (stack.base.debian.suite,), "base.debian.suite")
+    if stack.interpreter.image:
+        _check("command", (stack.interpreter.image,), "interpreter.image")
     _check("version", (stack.target.python,), "target.python")
     _check("module", stack.imports, "preflight.imports")
     _check("path", (stack.image.workdir,), "image.workdir")
@@ -183,19 +187,22 @@ def _values(
         _check("asset", [file.context for file in asset.files if file.context], "asset.members")
     _check("variable", (name for name, _ in stack.env), "env")
     account = _account(stack.image)
-    common = {"LANG": "C.UTF-8", "PATH": _PATH}
+    below = {root: lock.image(root) for root in ROOTS}
+    common = {"LANG": "C.UTF-8", **image_env(below["runtime"]), "PATH": _path(lock)}
     toolchain = {
         "LANG": "C.UTF-8",
-        "PATH": search_path(stack.interpreter),
+        **image_env(below["toolchain"]),
+        "PATH": search_path(stack.interpreter, below["toolchain"]),
         "SOURCE_DATE_EPOCH": str(EPOCH),
         **compilers(stack.interpreter, {}),
     }
     return {
         "account": account,
         "assets": assets,
+        "base": _base(stack, lock),
         "base_env": sorted(common.items()),
         "entrypoint": entrypoint(stack.image.entrypoint),
-        "env": _image_env(stack),
+        "env": _image_env(stack, lock),
         "epoch": EPOCH,
         "installer": installer,
         "labels": _labels(stack, lock, manifest, assets),
@@ -212,6 +219,8 @@ def _python(stack: Stack) -> str:
     """Return the command that makes the virtual environment."""
     name = f"python{stack.target.python}"
     # An environment keeps where its Python was started: a link would lead an older one astray.
+    if stack.interpreter.image:
+        return stack.interpreter.image
     return f"{INTERPRETER_FOLDER}/bin/{name}" if stack.interpreter.standalone else name
 
 
@@ -228,9 +237,22 @@ def _account(image: Image) -> _Account | None:
     return _Account(name=image.user, uid=_UID, home=f"/home/{image.user}")
 
 
-def _image_env(stack: Stack) -> list[tuple[str, str]]:
+def _path(lock: Lock) -> str:
+    image = lock.image("runtime")
+    return (image.path if image else "") or _PATH
+
+
+def _base(stack: Stack, lock: Lock) -> str:
+    """Return what the image stands on, in words: an archive, or an image by its digest."""
+    if base := stack.base.debian:
+        return " ".join((base.vendor, base.suite, *base.components, base.snapshot or "")).strip()
+    image = lock.image("runtime")
+    return f"{image.reference}@{image.digest}" if image else ""
+
+
+def _image_env(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
     own = dict(stack.env)
-    variables = {"PATH": f"{PREFIX}/bin:{own.get('PATH', _PATH)}", "VIRTUAL_ENV": PREFIX}
+    variables = {"PATH": f"{PREFIX}/bin:{own.get('PATH', _path(lock))}", "VIRTUAL_ENV": PREFIX}
     if stack.target.cuda:
         # What NVIDIA's container runtime looks at; without it the image has no GPU.
         variables |= {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility", "NVIDIA_VISIBLE_DEVICES": "all"}
@@ -240,13 +262,12 @@ def _image_env(stack: Stack) -> list[tuple[str, str]]:
 def _labels(
     stack: Stack, lock: Lock, manifest: Manifest, assets: Sequence[BundledAsset]
 ) -> list[tuple[str, str]]:
-    base = stack.base.debian
     wheels: list[JsonValue] = [[wheel.name, wheel.version, wheel.sha256] for wheel in manifest.wheels]
     debs: list[JsonValue] = [
         [deb.package, deb.version, deb.sha256] for deb in lock.debs if "runtime" in deb.roots
     ]
     labels = {
-        "io.lockbuild.base": " ".join((base.vendor, base.suite, *base.components, base.snapshot or "")),
+        "io.lockbuild.base": _base(stack, lock),
         "io.lockbuild.debs": f"sha256:{sha256_of(canonical_json(debs))}",
         "io.lockbuild.lock": f"sha256:{lock.digest}" if lock.digest else "",
         "io.lockbuild.python": stack.target.python,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lockbuild.assetlock import asset_table
 from lockbuild.digest import sha256_of
 from lockbuild.documents import toml_text
+from lockbuild.imagelock import image_table
 from lockbuild.lock.values import (
     LOCK_FILE,
     LOCK_VERSION,
@@ -44,6 +45,7 @@ def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[st
         "files": {file: sha256_of(text.encode()) for file, text in sorted(texts.items())},
         "source": [_source_table(source) for source in lock.sources],
         "asset": [asset_table(asset) for asset in lock.assets],
+        "image": [image_table(image) for image in lock.images],
         "built": [_pin_table(pin) for pin in lock.pins],
         "deb": [_deb_table(deb) for deb in lock.debs],
     }
@@ -56,6 +58,7 @@ def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[st
         "inputs",
         "source",
         "asset",
+        "image",
         "built",
         "deb",
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbuild.derivation import Build, Derivation, Fetch
-from lockbuild.plan.commands import compilers, search_path
-from lockbuild.plan.planner import EPOCH, INSTALLER, Planner, asset_fetch
+from lockbuild.plan.commands import compilers, image_env, search_path
+from lockbuild.plan.planner import EPOCH, INSTALLER, Planner, asset_fetch, image_fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +24,8 @@ __all__ = [
     "Plan",
     "asset_fetch",
     "compilers",
+    "image_env",
+    "image_fetch",
     "make_plan",
     "missing",
     "search_path",

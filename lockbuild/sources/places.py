@@ -28,6 +28,8 @@ class Mirrors:
     """`debian` or `ubuntu` -> roots of its archive."""
     snapshots: Named = ()
     """`debian` or `ubuntu` -> roots of snapshot archives, with `{timestamp}` where it belongs."""
+    registries: Named = ()
+    """Host of a registry, with `-` for `.` and `:` -> registries or folders of them that are asked before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         name=document["name"],
         summary=document.get("summary", ""),
         target=_make(Target, document["target"]),
-        base=Base(debian=_make(DebianBase, document["base"]["debian"])),
+        base=_base(document["base"]),
         interpreter=_interpreter(document["interpreter"]),
         apt=_make(Apt, document.get("apt", {})),
         python=Python(
@@ -105,10 +105,20 @@ def from_document(document: Mapping[str, Any]) -> Stack:
     )
 
 
+def _base(table: Mapping[str, Any]) -> Base:
+    archives = {
+        key: _make(DebianBase, table[key])
+        for key in ("debian", "packages")
+        if table.get(key) is not None
+    }
+    return Base(toolchain=table.get("toolchain"), runtime=table.get("runtime"), **archives)
+
+
 def _interpreter(table: Mapping[str, Any]) -> Interpreter:
     standalone = table.get("standalone")
     return Interpreter(
         apt=table.get("apt"),
+        image=table.get("image"),
         standalone=_make(Standalone, standalone) if standalone is not None else None,
     )
 
