@@ -13,16 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbuild.derivation import ArchiveMembers, Fetch
-    from lockbuild.lock import Lock
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["add_tree", "first_seen", "open_parts", "put_members", "refuse_other_kind"]
-
-
-def open_parts(lock: Lock) -> tuple[tuple[str, str], ...]:
-    """Return what the lock does not pin yet, and why."""
-    return tuple((f"asset {asset.name}", asset.reason) for asset in lock.assets if asset.sha256 is None)
+__all__ = ["add_tree", "first_seen", "put_members", "refuse_other_kind"]
 
 
 def first_seen(stack: Stack) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lockbuild import wheels
-from lockbuild.assets import first_seen, open_parts
+from lockbuild.assets import first_seen
 from lockbuild.derivation import Fetch
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
@@ -139,14 +139,14 @@ CHECKS = (
     Check(
         id="open",
         level="error",
-        what="the lock pins all that belongs into the image",
+        what="the lock pins all that the image is made of",
         why="what is open can be anything, and no image can be made without it",
         mend="`lockbuild resolve` where it can be had",
     ),
     Check(
         id="on-first-fetch",
         level="warning",
-        what="every asset's hash is told by somebody beside the server that gave it",
+        what="the hash of every asset and pinned wheel is told by somebody beside the server that gave it",
         why="whatever the server gave at the first fetch was taken for the true file",
         mend="compare with what others have, then write the sha256 into the stack",
     ),
@@ -291,13 +291,21 @@ def _build_pinned(subject: Subject) -> Iterator[_Found]:
 
 
 def _open(subject: Subject) -> Iterator[_Found]:
-    yield from open_parts(subject.lock)
+    for part in subject.lock.open_parts:
+        yield part.label, part.reason
 
 
 def _on_first_fetch(subject: Subject) -> Iterator[_Found]:
     locked = {asset.name: asset.sha256 for asset in subject.lock.assets}
-    for name in first_seen(subject.stack):
-        if sha256 := locked.get(name):
+    pinned = {package.name: package.wheel for package in subject.lock.runtime}
+    seen = [(name, locked.get(name)) for name in first_seen(subject.stack)]
+    seen += [
+        (one.name, file.sha256)
+        for one in subject.stack.python.wheels
+        if one.first_fetched and (file := pinned.get(one.name))
+    ]
+    for name, sha256 in seen:
+        if sha256:
             yield name, f"nobody told its hash beforehand: sha256 {sha256}"
 
 
@@ -314,10 +322,13 @@ def _store_bytes(subject: Subject) -> Iterator[_Found]:
 
 
 def _base_pinned(subject: Subject) -> Iterator[_Found]:
+    bases = subject.lock.open_of("base")
     for root, reference in subject.stack.base.images:
         image = subject.lock.image(root)
-        if image is None or image.manifest is None:
+        if root not in bases and (image is None or image.manifest is None):
             yield root, f"the image `{reference}` is not locked"
+    if bases or subject.lock.open_of("apt"):
+        raise _Skip("base images or Debian packages are open")
     for root, _ in subject.plan.roots if subject.stack.base.debian else ():
         if not any(root in deb.roots for deb in subject.lock.debs):
             yield root, "no .deb is locked for it"

@@ -264,8 +264,7 @@ def image_rootfs_command(
     *,
     architecture: str,
     interpreter: tuple[str, str] | None = None,
-    python: tuple[str, str] | None = None,
-    path: str = "",
+    python: tuple[str, str, str] | None = None,
 ) -> tuple[str, ...]:
     """Return the command of the `rootfs` build that unpacks an image and installs *debs* on top of it.
 
@@ -273,8 +272,8 @@ def image_rootfs_command(
     An interpreter that the image has is `--python=3.8:python3.8`.
 
     Args:
-        python: Python version that a command of the image must have, and the command.
-        path: Where the image looks for commands; empty where it does not say it.
+        python: Python version that a command of the image must have, the command, and where the image looks
+            for commands: empty where it does not say that.
     """
     pins = sorted(f"{deb.package}={deb.version}" for deb in debs)
     options = [f"--image={image}", f"--architecture={architecture}"]
@@ -282,7 +281,8 @@ def image_rootfs_command(
         version, archive = interpreter
         options.append(f"--interpreter={version}:{INTERPRETER_FOLDER}:{archive}")
     if python:
-        options.append(f"--python={python[0]}:{python[1]}")
+        version, command, path = python
+        options.append(f"--python={version}:{command}")
         if path:
             options.append(f"--path={path}")
     return (*options, *pins)

@@ -6,7 +6,10 @@ Only `lockbuild.cli` turns these into text and an exit status. Whatever is raise
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "AuditError",
@@ -31,26 +34,37 @@ class LockbuildError(Exception):
         message: What was found and what was expected; lower case, no full stop.
         details: Further lines, one fault or fact each.
         hint: The next thing to do, as a sentence or a command.
+        unreachable: Whether nobody who could have told was reached: what is wanted may well be there.
+        tried: Each address that was asked, without secrets, and what it gave.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, details: tuple[str, ...] = (), hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: tuple[str, ...] = (),
+        hint: str | None = None,
+        unreachable: bool = False,
+        tried: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
         self.hint = hint
+        self.unreachable = unreachable
+        self.tried = tried
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions pickle through positional arguments only; errors come back from worker
-        # processes with their details and hint.
-        return (_rebuild, (type(self), self.message, self.details, self.hint))
+        # processes with all that they say.
+        names = ("details", "hint", "unreachable", "tried")
+        return (_rebuild, (type(self), self.message, {name: getattr(self, name) for name in names}))
 
 
-def _rebuild(
-    kind: type[LockbuildError], message: str, details: tuple[str, ...], hint: str | None
-) -> LockbuildError:
-    return kind(message, details=details, hint=hint)
+def _rebuild(kind: type[LockbuildError], message: str, facts: Mapping[str, Any]) -> LockbuildError:
+    return kind(message, **facts)
 
 
 class UsageError(LockbuildError):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lockbuild.assets import put_members, refuse_other_kind
 from lockbuild.derivation import (
@@ -32,9 +34,19 @@ if TYPE_CHECKING:
     from lockbuild.sources import Mirrors
     from lockbuild.store import Store
 
-__all__ = ["bring", "git_cache"]
+__all__ = ["Failure", "bring", "failed", "git_cache"]
 
 _FLUSHING = 4
+_TREES = 4
+"""Trees taken side by side: git uses several cores for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A fetch that could not be had, and why."""
+
+    fetch: Fetch
+    error: FetchError
 
 
 def bring(  # noqa: PLR0913 - each says where another kind comes from
@@ -45,7 +57,7 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
     mirrors: Callable[[frozenset[str]], Mirrors],
     progress: Progress,
     connections: int,
-) -> list[FetchError]:
+) -> list[Failure]:
     """Put what *fetches* name into the store, and return why some could not be had.
 
     Args:
@@ -72,6 +84,54 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
     ]
 
 
+def failed(failures: Sequence[Failure], *, wanted: int) -> FetchError:
+    """Return one fault for all *failures*, with a table of artifact, host and reason.
+
+    Args:
+        wanted: How many fetches were asked for.
+    """
+    count = "1 artifact" if len(failures) == 1 else f"{len(failures)} artifacts"
+    rows = [("artifact", "host", "reason")]
+    for failure in sorted(failures, key=lambda failure: failure.fetch.filename):
+        name = _artifact(failure.fetch)
+        for host, reason in _reasons(failure):
+            rows.append((name, host, reason))
+            name = ""
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    # What somebody gave and was wrong is graver than what nobody gave.
+    gravest = min(failures, key=lambda failure: failure.error.unreachable)
+    return FetchError(
+        f"{count} of {wanted} could not be fetched; all else is in the store",
+        details=tuple(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows),
+        hint=gravest.error.hint,
+        unreachable=all(failure.error.unreachable for failure in failures),
+    )
+
+
+def _artifact(fetch: Fetch) -> str:
+    """Return what people call what is fetched."""
+    return fetch.where.reference if isinstance(fetch.where, RegistryImage) else fetch.filename
+
+
+def _reasons(failure: Failure) -> list[tuple[str, str]]:
+    """Return host and reason for each address that was tried."""
+    error, where = failure.error, failure.fetch.where
+    if error.tried:
+        return [(_host(address), reason) for address, reason in error.tried]
+    urls = where.urls[:1] if isinstance(where, (Addresses, ArchiveMembers)) else ()
+    if isinstance(where, (GitTree, IndexFile)) and where.url:
+        urls = (where.url,)
+    reason = "; ".join((error.message, *(line.strip() for line in error.details)))
+    return [(_host(urls[0]) if urls else "-", reason)]
+
+
+def _host(address: str) -> str:
+    """Return the host of an address, also of git's `user@host:path`."""
+    if "://" not in address and not address.startswith("/"):
+        return address.partition(":")[0].rpartition("@")[2]
+    return urlsplit(address).hostname or "this machine"
+
+
 def git_cache(store: Store) -> Path:
     """Return the folder for repositories that trees are taken from."""
     return store.root / "git"
@@ -83,7 +143,7 @@ def _download(
     mirrors: Callable[[frozenset[str]], Mirrors],
     progress: Progress,
     connections: int,
-) -> list[FetchError]:
+) -> list[Failure]:
     if not fetches:
         return []
     from lockbuild import sources  # noqa: PLC0415 - when nothing is missing, nothing that reaches out is loaded
@@ -102,14 +162,14 @@ def _download(
             taken=lambda fetch: bool(store.valid([fetch.path])),
         ):
             if fetched.error:
-                failures.append(fetched.error)
+                failures.append(Failure(fetch=fetched.fetch, error=fetched.error))
             if fetched.file is None:
                 continue
             shared[fetched.fetch.sha256] -= 1
             try:
                 _refuse_other_kind(fetched.fetch, fetched.file)
             except FetchError as error:
-                failures.append(error)
+                failures.append(Failure(fetch=fetched.fetch, error=error))
                 if not shared[fetched.fetch.sha256]:
                     fetched.file.unlink()
                 continue
@@ -133,7 +193,7 @@ def _take_apart(
     mirrors: Callable[[frozenset[str]], Mirrors],
     progress: Progress,
     connections: int,
-) -> list[FetchError]:
+) -> list[Failure]:
     """Download archives, put what is wanted of each into the store, and throw the rest away."""
     if not fetches:
         return []
@@ -153,7 +213,9 @@ def _take_apart(
         taken=lambda archive: all(store.valid([part.path]) for part, _ in wanted[archive.sha256]),
     ):
         if fetched.error:
-            failures.append(fetched.error)
+            failures += [
+                Failure(fetch=part, error=fetched.error) for part, _ in wanted[fetched.fetch.sha256]
+            ]
         if fetched.file is None:
             continue
         for fetch, where in wanted[fetched.fetch.sha256]:
@@ -161,7 +223,7 @@ def _take_apart(
                 refuse_other_kind(fetch, where.type, fetched.file)
                 put_members(fetch, where, fetched.file, store)
             except FetchError as error:
-                failures.append(error)
+                failures.append(Failure(fetch=fetch, error=error))
         fetched.file.unlink(missing_ok=True)
     return failures
 
@@ -219,21 +281,31 @@ def _take(fetch: Fetch, where: BesideFile | FolderArchive, stack_folder: Path, s
         store.add_file(fetch.path, copy, sha256=sha256, trusted_hash=True)
 
 
-def _check_out(fetches: Sequence[Fetch], store: Store, progress: Progress) -> list[FetchError]:
-    failures: list[FetchError] = []
+def _check_out(fetches: Sequence[Fetch], store: Store, progress: Progress) -> list[Failure]:
     if not fetches:
-        return failures
-    with progress.phase("fetching sources", total=len(fetches), unit="trees") as phase:
-        for fetch in fetches:
-            try:
-                with store.lock(fetch.path):
-                    if store.info(fetch.path) is None:
-                        _check_out_one(fetch, store)
-                phase.line(fetch.filename)
-            except FetchError as error:
-                failures.append(error)
+        return []
+
+    def one(fetch: Fetch) -> Failure | None:
+        try:
+            with store.lock(fetch.path):
+                if store.info(fetch.path) is None:
+                    _check_out_one(fetch, store)
+        except FetchError as error:
+            phase.line(error.message)
+            return Failure(fetch=fetch, error=error)
+        else:
+            phase.line(fetch.filename)
+            return None
+        finally:
             phase.advance(1)
-    return failures
+
+    pool = ThreadPoolExecutor(max_workers=_TREES, thread_name_prefix="trees")
+    try:
+        with progress.phase("fetching sources", total=len(fetches), unit="trees") as phase:
+            return [failure for failure in pool.map(one, fetches) if failure]
+    finally:
+        # An interrupt does not wait for git, which ends with this process.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _check_out_one(fetch: Fetch, store: Store) -> None:
@@ -259,9 +331,9 @@ def _pull(
     store: Store,
     mirrors: Callable[[frozenset[str]], Mirrors],
     progress: Progress,
-) -> list[FetchError]:
-    """Pull base images, each as an OCI layout; what two of them share comes once."""
-    failures: list[FetchError] = []
+) -> list[Failure]:
+    """Pull base images, each as an OCI layout, one after the other: what two of them share comes once."""
+    failures: list[Failure] = []
     if not fetches:
         return failures
     places = mirrors(frozenset())
@@ -272,9 +344,9 @@ def _pull(
                 with store.lock(fetch.path):
                     if store.info(fetch.path) is None:
                         _pull_one(fetch, store, places, phase)
-                phase.line(fetch.filename)
+                phase.line(_artifact(fetch))
             except FetchError as error:
-                failures.append(error)
+                failures.append(Failure(fetch=fetch, error=error))
     return failures
 
 

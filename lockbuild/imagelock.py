@@ -1,4 +1,4 @@
-"""Base images in a lock: their digests and what follows from them, or why nobody knows that yet. Pure."""
+"""Base images in a lock: their digests, and what follows from them. Pure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ class LockedImage:
     """Of the target's platform; none while it is open."""
     env: tuple[tuple[str, str], ...] = ()
     """Environment variables that the image sets, sorted."""
-    reason: str = ""
-    """Why it is open; empty when it is not."""
 
     @property
     def path(self) -> str:
@@ -42,7 +40,7 @@ def image_table(image: LockedImage) -> dict[str, Any]:
     if image.digest:
         table["digest"] = image.digest
     if image.manifest is None:
-        return {**table, "open": True, "reason": image.reason}
+        return table
     return {
         **table,
         "manifest": _blob_table(image.manifest.blob),
@@ -66,8 +64,8 @@ def parse_image(table: Mapping[str, Any]) -> LockedImage:
     if digest is not None:
         parse_digest(digest)
     reference = parse_reference(f"{table['reference']}@sha256:{'0' * 64}").tagged
-    if table.get("open"):
-        return LockedImage(root=root, reference=reference, digest=digest, reason=table["reason"])
+    if "manifest" not in table:
+        return LockedImage(root=root, reference=reference, digest=digest)
     return LockedImage(
         root=root,
         reference=reference,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from lockbuild import wheels
 from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch
 from lockbuild.digest import sha256_of
-from lockbuild.errors import BuildError, FetchError
-from lockbuild.fetching import bring
+from lockbuild.errors import BuildError
+from lockbuild.fetching import bring, failed
 from lockbuild.plan import EPOCH, missing
 from lockbuild.store import trees
 
@@ -90,14 +90,7 @@ class Realiser:
             connections=self.connections,
         )
         if failures:
-            count = "1 artifact" if len(failures) == 1 else f"{len(failures)} artifacts"
-            raise FetchError(
-                f"{count} of {len(wanted)} could not be fetched",
-                details=tuple(
-                    line for e in failures for line in (e.message, *(f"  {d}" for d in e.details))
-                ),
-                hint=failures[0].hint,
-            )
+            raise failed(failures, wanted=len(wanted))
         return wanted
 
     def _keep(self) -> None:

@@ -28,12 +28,14 @@ DATA = Path(__file__).parent / "data"
 PURE = frozenset(
     {
         "assetlock",
+        "baseimage",
         "derivation",
         "digest",
         "dockerfile",
         "documents",
         "edits",
         "errors",
+        "imagelock",
         "lock",
         "plan",
         "preflight",

@@ -45,7 +45,7 @@ def declare(world: World, *assets: dict[str, Any]) -> None:
 def test_a_lock_with_open_parts_is_written_and_ends_with_a_table(run: Run) -> None:
     ended = run("resolve", "small")
     assert ended.code == 4
-    assert "the lock is written, but 1 of its parts are open" in ended.err
+    assert "the lock is written, but 1 of its parts is open" in ended.err
     assert "asset weights  file://" in ended.err
     assert "there is no file" in ended.err
     assert "`--allow-open`" in ended.err
@@ -57,7 +57,7 @@ def test_open_parts_may_be_accepted(run: Run) -> None:
     ended = run("resolve", "small", "--allow-open", "--json")
     assert ended.code == 0
     (part,) = ended.json["open"]
-    assert part["name"] == "asset weights"
+    assert (part["kind"], part["name"]) == ("asset", "weights")
 
 
 @pytest.mark.usefixtures("weights")

@@ -83,7 +83,7 @@ def no_mirrors(names: frozenset[str]) -> Mirrors:
 def ask(
     store: Store, folder: Path, fetches: Sequence[Fetch], *, progress: Progress | None = None
 ) -> list[FetchError]:
-    return bring(
+    failures = bring(
         fetches,
         stack_folder=folder,
         store=store,
@@ -91,6 +91,7 @@ def ask(
         progress=progress or Silent(),
         connections=2,
     )
+    return [failure.error for failure in failures]
 
 
 # ---- trees -------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import pytest
 from lockbuild.documents import toml_text
 from lockbuild.errors import FetchError
 from lockbuild.folders import STACK_FILE, StackFolder
-from lockbuild.locking.former import Former
+from lockbuild.locking.former import Former, ResolveOptions
+from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.sources import SourcePinner
 from lockbuild.plan import make_plan
 from lockbuild.sources import Mirrors
@@ -53,6 +54,8 @@ class Sources:
     """Further keys of the build `gamma`."""
     asked: list[tuple[str, int | None, str]] = field(default_factory=list)
     """Phases of the last time."""
+    gaps: Gaps = field(default_factory=Gaps)
+    """What could not be asked the last time."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Sources:
         """Return a lock with every source pinned."""
         document, folder = self.document, StackFolder(path=self.folder)
         inputs = inputs_of(document, folder.used_files(document))
-        progress = RecordingProgress()
+        progress, gaps = RecordingProgress(), Gaps()
         with self.store.scratch("pinning") as scratch:
             pinner = SourcePinner(
                 stack=from_document(document),
@@ -75,10 +78,12 @@ class Sources:
                 store=self.store,
                 progress=progress,
                 scratch=scratch,
+                gaps=gaps,
             )
             found = pinner.pin()
         self.asked = progress.phases
-        return replace(with_inputs(small_lock(), inputs), sources=found)
+        self.gaps = gaps
+        return replace(with_inputs(small_lock(), inputs), sources=found, open=tuple(sorted(gaps.open)))
 
     def built(self, lock: Lock) -> StorePath:
         """Return the path of the build `gamma`."""

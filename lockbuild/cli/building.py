@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +14,10 @@ from lockbuild.cli.session import (
     open_lines,
     open_realiser,
     print_json,
+    refuse_blocked,
     stack_argument,
 )
-from lockbuild.errors import BuildError, UsageError
+from lockbuild.errors import BuildError, FetchError, UsageError
 
 if TYPE_CHECKING:
     from lockbuild.cli.console import Console
@@ -33,15 +35,25 @@ def fetch(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
 
     After it, nothing else needs a network.
     """
-    from lockbuild.assets import open_parts  # noqa: PLC0415 - not needed for --help
-
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
-    fetched = realiser.fetch()
-    for line in open_lines(open_parts(realiser.lock)):
+    parts = realiser.lock.open_parts
+    try:
+        fetched = realiser.fetch()
+    except FetchError as error:
+        if not parts:
+            raise
+        note = ("not asked for, as the lock is open:", *(f"  {line}" for line in open_lines(parts)))
+        raise FetchError(error.message, details=(*error.details, *note), hint=error.hint) from error
+    for line in open_lines(parts):
         console.warn(f"not fetched, as the lock is open: {line}")
     if as_json:
-        print_json({"fetched": [str(one.path) for one in fetched]})
+        print_json(
+            {
+                "fetched": [str(one.path) for one in fetched],
+                "open": [asdict(part) for part in parts],
+            }
+        )
     elif fetched:
         console.note(f"{folder.label}: fetched {len(fetched)} artifacts")
     else:
@@ -71,10 +83,14 @@ def build(  # noqa: PLR0913 - the options, as keywords
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
     targets = _targets(realiser, packages)
+    wanted = packages or wheel_names(realiser)
     if dry_run:
         _say_missing(realiser, targets, as_json=as_json)
         return
+    if not keep_going:
+        refuse_blocked(realiser, wanted, what="not everything can be built")
     outcomes = realiser.build(targets, keep_going=keep_going)
+    refuse_blocked(realiser, wanted, what="the rest is built, but not everything can be")
     changed: tuple[str, ...] = ()
     if not packages:
         changed = fill_wheelhouse(realiser, folder)
@@ -105,21 +121,27 @@ def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
 
 
 def wheel_targets(realiser: Realiser) -> tuple[StorePath, ...]:
-    """Return what a wheelhouse needs."""
+    """Return what a wheelhouse needs, as far as it is planned."""
     return tuple(path for _, path in (*realiser.plan.wheels, *realiser.plan.builds))
+
+
+def wheel_names(realiser: Realiser) -> tuple[str, ...]:
+    """Return the names of all wheels that a wheelhouse needs."""
+    return tuple(package.name for package in realiser.lock.runtime)
 
 
 def _targets(realiser: Realiser, packages: tuple[str, ...]) -> tuple[StorePath, ...]:
     if not packages:
         return wheel_targets(realiser)
-    known = dict((*realiser.plan.builds, *realiser.plan.roots))
+    known: dict[str, StorePath | None] = dict.fromkeys(name for name, _ in realiser.plan.blocked)
+    known |= {**dict(realiser.plan.builds), **dict(realiser.plan.roots)}
     unknown = [name for name in packages if name not in known]
     if unknown:
         raise UsageError(
             f"`{unknown[0]}` is nothing that stack `{realiser.stack.name}` builds",
             hint=f"it builds: {', '.join(sorted(known))}",
         )
-    return tuple(known[name] for name in packages)
+    return tuple(path for name in packages if (path := known[name]))
 
 
 def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json: bool) -> None:
@@ -131,6 +153,9 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
             {
                 "fetch": [str(fetch.path) for fetch in absent.to_fetch],
                 "build": [str(build.path) for build in absent.to_build],
+                "blocked": {
+                    name: [part.label for part in parts] for name, parts in realiser.plan.blocked
+                },
             }
         )
         return
@@ -138,6 +163,8 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
         click.echo(f"fetch {fetch.filename}")
     for build in absent.to_build:
         click.echo(f"build {build.name}")
+    for name, parts in realiser.plan.blocked:
+        click.echo(f"wait {name}: {', '.join(part.label for part in parts)}")
 
 
 def _say_unpinned(realiser: Realiser, folder: StackFolder, console: Console) -> None:
@@ -146,6 +173,12 @@ def _say_unpinned(realiser: Realiser, folder: StackFolder, console: Console) -> 
         console.note(
             f"the lock does not yet pin the bytes of {', '.join(unpinned)}: `lockbuild resolve {folder.label}` does"
         )
+
+
+def _buildable(realiser: Realiser) -> tuple[str, ...]:
+    from lockbuild.plan import ROOTS  # noqa: PLC0415 - not needed for --help
+
+    return (*(spec.name for spec in realiser.stack.builds), *ROOTS)
 
 
 @click.command()
@@ -159,7 +192,9 @@ def check(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, ...],
     With PACKAGE, only those (`runtime` and `toolchain` are the root file systems).
     """
     console = console_of(ctx)
-    verdicts = open_realiser(ctx, folder, console).check(packages)
+    realiser = open_realiser(ctx, folder, console)
+    refuse_blocked(realiser, packages or _buildable(realiser), what="not everything can be checked")
+    verdicts = realiser.check(packages)
     if as_json:
         print_json(
             [

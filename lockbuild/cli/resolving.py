@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     "--repin",
     multiple=True,
     metavar="NAME",
-    help="Forget the pinned bytes of this build or asset; may be repeated.",
+    help="Forget the pinned bytes of this build, asset or wheel; may be repeated.",
 )
 @click.option("--allow-open", is_flag=True, help="Accept a lock that lacks what cannot be had now.")
 @json_option
@@ -94,21 +95,27 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
                 "changed": list(resolved.changed),
                 "moved": list(resolved.moved),
                 "unpinned": list(resolved.unpinned),
-                "open": [{"name": name, "reason": reason} for name, reason in resolved.open],
+                "open": [asdict(part) for part in resolved.open],
+                "kept": [asdict(part) for part in resolved.kept],
                 "lock": resolved.lock.digest,
             }
         )
     else:
-        _say(resolved, folder, console)
+        _say(resolved, folder, console, accepted=allow_open)
     if resolved.open and not allow_open:
         raise ResolveError(
-            f"{folder.label}: the lock is written, but {len(resolved.open)} of its parts are open",
-            details=open_lines(resolved.open),
-            hint="resolve again where they can be had, or accept it with `--allow-open`: images wait, all else does not",
+            f"{folder.label}: the lock is written, but {_count(len(resolved.open))} open",
+            details=open_lines(resolved.open, resolved.causes),
+            hint="resolve again where they can be had, or accept it with `--allow-open`: what needs them waits, "
+            "all else does not",
         )
 
 
-def _say(resolved: Resolved, folder: StackFolder, console: Console) -> None:
+def _count(parts: int) -> str:
+    return "1 of its parts is" if parts == 1 else f"{parts} of its parts are"
+
+
+def _say(resolved: Resolved, folder: StackFolder, console: Console, *, accepted: bool) -> None:
     for line in resolved.moved:
         click.echo(line)
     if resolved.engines[1:]:
@@ -117,7 +124,10 @@ def _say(resolved: Resolved, folder: StackFolder, console: Console) -> None:
         console.note(f"{folder.label}: wrote {', '.join(resolved.changed)}")
     else:
         console.note(f"{folder.label}: the lock is up to date")
-    for line in open_lines(resolved.open):
+    for line in open_lines(resolved.kept):
+        console.warn(f"keeps its former pins: {line}")
+    # What is not accepted is told at the end, by the error.
+    for line in open_lines(resolved.open) if accepted else ():
         console.warn(f"open: {line}")
     if resolved.unpinned:
         console.note(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lockbuild.errors import LockError
+from lockbuild.errors import LockError, ResolveError
 from lockbuild.folders import find_stack
 from lockbuild.settings import load_settings
 from lockbuild.stack import from_document
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lockbuild.builders import Builder
     from lockbuild.cli.console import Console
     from lockbuild.folders import StackFolder
+    from lockbuild.lock import OpenPart
     from lockbuild.realise import Realiser
     from lockbuild.settings import Settings
     from lockbuild.sources import Mirrors
@@ -33,6 +34,7 @@ __all__ = [
     "open_realiser",
     "open_store",
     "print_json",
+    "refuse_blocked",
     "refuse_open",
     "settings_of",
     "stack_argument",
@@ -111,10 +113,49 @@ def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
     )
 
 
-def open_lines(parts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Return a line of a table for each open part of a lock: what it is, and why it is open."""
-    width = max((len(name) for name, _ in parts), default=0)
-    return tuple(f"{name:<{width}}  {reason}" for name, reason in parts)
+def open_lines(
+    parts: Sequence[OpenPart], causes: Sequence[tuple[str, tuple[str, ...]]] = ()
+) -> tuple[str, ...]:
+    """Return a line of a table for each open part of a lock: what it is, and why it is open.
+
+    Args:
+        causes: Label of a part -> what more there is to say, put below its line.
+    """
+    width, more = max((len(part.label) for part in parts), default=0), dict(causes)
+    return tuple(
+        line
+        for part in parts
+        for line in (
+            f"{part.label:<{width}}  {part.reason}",
+            *(f"{'':<{width}}    {cause}" for cause in more.get(part.label, ())),
+        )
+    )
+
+
+def refuse_blocked(realiser: Realiser, names: Sequence[str], *, what: str) -> None:
+    """Refuse to do without *names* what waits for open parts of the lock.
+
+    Args:
+        names: Of wheels, builds and root file systems, of which some may be blocked.
+        what: What cannot be done, for the message.
+
+    Raises:
+        ResolveError: With a line for each that waits, and one for each part.
+    """
+    blocked = {name: parts for name, parts in realiser.plan.blocked if name in names}
+    if not blocked:
+        return
+    width = max(len(name) for name in blocked)
+    waits = (
+        f"{name:<{width}}  waits for {', '.join(part.label for part in parts)}"
+        for name, parts in blocked.items()
+    )
+    parts = sorted({part for found in blocked.values() for part in found})
+    raise ResolveError(
+        f"{what}: the lock of `{realiser.stack.name}` is open",
+        details=(*waits, *open_lines(parts)),
+        hint="`lockbuild resolve` where these can be had",
+    )
 
 
 def refuse_open(realiser: Realiser) -> None:
@@ -123,11 +164,9 @@ def refuse_open(realiser: Realiser) -> None:
     Raises:
         LockError: With a line for each part that is open.
     """
-    from lockbuild.assets import open_parts  # noqa: PLC0415 - not needed for --help
-
-    parts = open_parts(realiser.lock)
+    parts = realiser.lock.open_parts
     if parts:
-        names = ", ".join(name for name, _ in parts)
+        names = ", ".join(part.label for part in parts)
         raise LockError(
             f"the lock of `{realiser.stack.name}` is open, which no image can be made of: {names}",
             details=open_lines(parts),

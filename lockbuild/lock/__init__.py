@@ -17,6 +17,7 @@ from lockbuild.lock.values import (
     LockedFile,
     LockedPackage,
     LockedSource,
+    OpenPart,
     build_lock_name,
     closure,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "LockedFile",
     "LockedPackage",
     "LockedSource",
+    "OpenPart",
     "build_lock_name",
     "closure",
     "lock_texts",

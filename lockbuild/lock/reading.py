@@ -22,6 +22,7 @@ from lockbuild.lock.values import (
     LockedFile,
     LockedPackage,
     LockedSource,
+    OpenPart,
     content_digest,
 )
 
@@ -80,6 +81,7 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
         pins=_each(main, "built", _parse_pin),
         assets=_each(main, "asset", parse_asset),
         images=_each(main, "image", parse_image),
+        open=_each(main, "open", _parse_open),
         digest=Sha256(main["digest"]),
     )
 
@@ -140,7 +142,7 @@ def _parse_package(table: Mapping[str, Any]) -> LockedPackage:
         dependencies=tuple(entry["name"] for entry in table.get("dependencies", ())),
         requested=extras.get("requested", False),
     )
-    if extras.get("built"):
+    if extras.get("built") or extras.get("open"):
         return package
     wheel = table["wheels"][0]
     return replace(package, wheel=_locked_file(wheel["name"], wheel["hashes"]["sha256"], wheel))
@@ -175,6 +177,10 @@ def _parse_pin(table: Mapping[str, Any]) -> BuiltPin:
     return BuiltPin(
         name=table["name"], derivation=StorePath(table["derivation"]), wheel=_parse_file(table)
     )
+
+
+def _parse_open(table: Mapping[str, Any]) -> OpenPart:
+    return OpenPart(kind=table["kind"], name=table["name"], reason=table["reason"])
 
 
 def _parse_deb(table: Mapping[str, Any]) -> LockedDeb:

@@ -26,6 +26,7 @@ __all__ = [
     "LockedFile",
     "LockedPackage",
     "LockedSource",
+    "OpenPart",
     "build_lock_name",
     "closure",
     "content_digest",
@@ -60,7 +61,7 @@ class LockedPackage:
     urls: tuple[str, ...] = ()
     """Where its wheel may be had, for one that the stack pins itself."""
     wheel: LockedFile | None = None
-    """The best wheel for the target; none for a package that is built."""
+    """The best wheel for the target; none for a package that is built, or whose wheel is open."""
     dependencies: tuple[str, ...] = ()
     """Normalised names of the packages it requires on the target, sorted."""
     requested: bool = False
@@ -121,6 +122,23 @@ class BuiltPin:
     wheel: LockedFile
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class OpenPart:
+    """A part of a stack that nobody knows yet: it could not be had, and never was before."""
+
+    kind: str
+    """`apt` (all Debian packages of a suite), `asset`, `base` (an image), `source` or `wheel`."""
+    name: str
+    """The suite; the asset; the root file system; the build or source; the normalised project."""
+    reason: str
+    """Why it could not be had, on one line."""
+
+    @property
+    def label(self) -> str:
+        """What people call it: `source mmcv-full`."""
+        return f"{self.kind} {self.name}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
     """Everything that was resolved for a stack."""
@@ -137,6 +155,8 @@ class Lock:
     """Those that the image has, sorted by name."""
     images: tuple[LockedImage, ...] = ()
     """What root file systems stand on, sorted by root; none where .debs are all there is."""
+    open: tuple[OpenPart, ...] = ()
+    """What is open beside assets, which say so themselves; sorted."""
     digest: Sha256 = _NOT_WRITTEN
     """Digest of all files together."""
 
@@ -152,6 +172,20 @@ class Lock:
                 f"{LOCK_FILE} names no {build_lock_name(name)}", hint="`lockbuild resolve` writes it"
             )
         return packages
+
+    @property
+    def open_parts(self) -> tuple[OpenPart, ...]:
+        """Everything that is open, assets included; sorted."""
+        assets = (
+            OpenPart(kind="asset", name=asset.name, reason=asset.reason)
+            for asset in self.assets
+            if asset.sha256 is None
+        )
+        return tuple(sorted((*self.open, *assets)))
+
+    def open_of(self, kind: str) -> dict[str, OpenPart]:
+        """Return name -> part of everything of *kind* that is open."""
+        return {part.name: part for part in self.open_parts if part.kind == kind}
 
     def pin(self, name: str) -> BuiltPin | None:
         """Return the pin of the build called *name*, if it has one."""

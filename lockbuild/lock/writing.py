@@ -43,6 +43,9 @@ def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[st
         "created-by": "lockbuild",
         "inputs": dict(lock.inputs),
         "files": {file: sha256_of(text.encode()) for file, text in sorted(texts.items())},
+        "open": [
+            {"kind": part.kind, "name": part.name, "reason": part.reason} for part in sorted(lock.open)
+        ],
         "source": [_source_table(source) for source in lock.sources],
         "asset": [asset_table(asset) for asset in lock.assets],
         "image": [image_table(image) for image in lock.images],
@@ -56,6 +59,7 @@ def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[st
         "digest",
         "files",
         "inputs",
+        "open",
         "source",
         "asset",
         "image",
@@ -95,6 +99,9 @@ def _pylock_package(package: LockedPackage, lock: Lock, wheels: str | None) -> d
         # A build environment's wheels stay in the store; the name alone then says where they belong.
         path = f"{wheels}/{file.filename}" if wheels else file.filename
         table["wheels"] = [{**_file_table(file, name="name"), "path": path}]
+    elif package.urls or package.name in lock.open_of("source"):
+        # PEP 751 has no word for what nobody knows yet: installers refuse such a file, and should.
+        extras["open"] = True
     else:
         table |= _pylock_source(lock.source(package.name))
     table["tool"] = {"lockbuild": extras}
@@ -175,7 +182,8 @@ def _requirements(lock: Lock, name: str, wheels: str) -> str:
         pin = lock.pin(package.name)
         file = package.wheel or (pin.wheel if pin else None)
         pinned = f"{package.name}=={package.version}"
-        lines.append(f"{pinned} \\" if file else f"{pinned}  # no wheel was built yet")
+        absent = "its bytes are not known yet" if package.urls else "no wheel was built yet"
+        lines.append(f"{pinned} \\" if file else f"{pinned}  # {absent}")
         if file:
             lines.append(f"    --hash=sha256:{file.sha256}")
         via = [other.name for other in lock.runtime if package.name in other.dependencies]

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from lockbuild.assets import open_parts
 from lockbuild.errors import LockError, UsageError
 from lockbuild.lock import BuiltPin, Lock, LockedFile, lock_texts
 from lockbuild.locking.assets import AssetPinner
 from lockbuild.locking.debs import DebPinner
 from lockbuild.locking.former import Former, ResolveOptions, nearest
+from lockbuild.locking.gaps import Gaps
+from lockbuild.locking.images import ImagePinner
 from lockbuild.locking.python import ENGINES, PythonPinner
 from lockbuild.locking.sources import SourcePinner
+from lockbuild.locking.wheels import WheelPinner
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import parse_stack_text
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lockbuild.folders import StackFolder
+    from lockbuild.lock import OpenPart
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import Stack
@@ -46,8 +49,12 @@ class Resolved:
     """Builds whose bytes nobody has seen yet."""
     engines: tuple[str, ...]
     """The engines that agreed; empty when nothing had to be resolved."""
-    open: tuple[tuple[str, str], ...] = ()
+    open: tuple[OpenPart, ...] = ()
     """What the lock does not pin, as it could not be had and never was before, and why."""
+    kept: tuple[OpenPart, ...] = ()
+    """What keeps its former pins, as nobody could be asked, and why not."""
+    causes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Label of an open part -> what was tried on this machine, a line each."""
 
 
 def resolve(
@@ -64,6 +71,7 @@ def resolve(
         StackError: The stack file is wrong.
         UsageError: The options name a package or a build that there is not.
         ResolveError: Requirements cannot be met, or two engines disagree. No file is touched.
+        FetchError: What somebody gave is not what was asked for. No file is touched.
     """
     document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
     stack = from_document(document)
@@ -72,6 +80,7 @@ def resolve(
     _check_options(options, stack, before)
     inputs = inputs_of(document, folder.used_files(document))
     former = Former(lock=before, inputs=inputs, options=options)
+    gaps = Gaps()
     with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
         lock, engines = _composed(
             folder,
@@ -81,6 +90,7 @@ def resolve(
             store=store,
             progress=progress,
             scratch=Path(scratch),
+            gaps=gaps,
         )
     lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
     texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
@@ -91,7 +101,9 @@ def resolve(
         moved=_moved(before, lock),
         unpinned=tuple(spec.name for spec in stack.builds if lock.pin(spec.name) is None),
         engines=engines,
-        open=open_parts(lock),
+        open=lock.open_parts,
+        kept=tuple(sorted(gaps.kept)),
+        causes=tuple(sorted(gaps.causes.items())),
     )
 
 
@@ -104,7 +116,7 @@ def _former(folder: StackFolder) -> Lock | None:
 
 
 def _repinned(options: ResolveOptions, stack: Stack) -> frozenset[str]:
-    """Return what is to be pinned anew: builds have normalised names, assets any."""
+    """Return what is to be pinned anew: builds and wheels have normalised names, assets any."""
     assets = {asset.name for asset in stack.bundles}
     return frozenset(name if name in assets else canonicalize_name(name) for name in options.repin)
 
@@ -112,12 +124,17 @@ def _repinned(options: ResolveOptions, stack: Stack) -> frozenset[str]:
 def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -> None:
     """Refuse names that would be passed over in silence."""
     builds = {spec.name for spec in stack.builds}
-    pinned = builds | {asset.name for asset in stack.bundles}
+    kinds = {
+        "build": builds,
+        "asset": {asset.name for asset in stack.bundles},
+        "wheel": {wheel.name for wheel in stack.python.wheels if wheel.first_fetched},
+    }
+    pinned = {name for names in kinds.values() for name in names}
     packages = set(builds)
     if former:
         packages |= {p.name for found in (former.runtime, *dict(former.build).values()) for p in found}
     upgraded = options.upgrade_packages if former else frozenset[str]()
-    kind = "build or asset" if stack.bundles else "build"
+    kind = " or ".join(kind for kind, names in kinds.items() if names) or "build"
     for what, wanted, known in ((kind, options.repin, pinned), ("package", upgraded, packages)):
         for name in sorted(wanted - known):
             raise UsageError(
@@ -134,6 +151,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     store: Store,
     progress: Progress,
     scratch: Path,
+    gaps: Gaps,
 ) -> tuple[Lock, tuple[str, ...]]:
     """Return the lock without the pins of what is built, and the engines that were asked."""
     python = PythonPinner(
@@ -143,7 +161,9 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         mirrors=mirrors,
         progress=progress,
         scratch=scratch,
+        gaps=gaps,
     )
+    wheels = WheelPinner(stack=stack, former=former, store=store, progress=progress, gaps=gaps)
     sources = SourcePinner(
         stack=stack,
         folder=folder,
@@ -152,10 +172,21 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         store=store,
         progress=progress,
         scratch=scratch,
+        gaps=gaps,
     )
-    debs = DebPinner(stack=stack, former=former, mirrors=mirrors, progress=progress, scratch=scratch)
+    images = ImagePinner(stack=stack, former=former, mirrors=mirrors, progress=progress, gaps=gaps).pin()
+    debs = DebPinner(
+        stack=stack,
+        former=former,
+        mirrors=mirrors,
+        progress=progress,
+        scratch=scratch,
+        gaps=gaps,
+        images=images,
+        store=store,
+    )
     assets = AssetPinner(stack=stack, former=former, store=store, progress=progress)
-    runtime, build = python.pin()
+    runtime, build = wheels.pin(*python.pin())
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
         runtime=runtime,
@@ -163,8 +194,9 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         sources=sources.pin(),
         debs=debs.pin(),
         assets=assets.pin(),
+        images=images,
     )
-    return lock, python.engines
+    return replace(lock, open=tuple(sorted(gaps.open))), python.engines
 
 
 def _pins(
@@ -196,9 +228,11 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
             label = f"build environment {environment}".strip()
             found |= {f"{package.name} ({label})": package.version for package in packages}
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
+        found |= {f"{image.root} (base image)": image.digest or "open" for image in one.images}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 
     before, after = pins(former), pins(lock)
+    after |= {f"{part.name} ({part.kind})": "open" for part in lock.open if part not in former.open}
     return tuple(
         f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in sorted({*before, *after})

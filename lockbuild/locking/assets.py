@@ -12,6 +12,7 @@ from lockbuild.assetlock import LockedArchive, LockedAsset
 from lockbuild.assets import add_tree
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import FetchError
+from lockbuild.locking.gaps import one_line
 from lockbuild.plan import asset_fetch
 from lockbuild.stack.assets import ON_FIRST_FETCH
 from lockbuild.store import trees
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["AssetPinner"]
 
 _SIDE_BY_SIDE = 4
-_LONGEST_REASON = 300
 
 # What decides which bytes an asset has. Not its addresses: any of them will do that gives the pinned bytes.
 _IDENTITY = ("sha256", "sha1", "git-blob", "lfs-oid", "members")
@@ -141,6 +141,4 @@ class AssetPinner:
 
 def _reason(error: FetchError) -> str:
     """Return on one line why an asset could not be had; the first lines say most."""
-    text = "; ".join(line.strip() for line in error.details) or error.message
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
+    return one_line("; ".join(line.strip() for line in error.details) or error.message)

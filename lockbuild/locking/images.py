@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lockbuild.baseimage import parse_reference
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lockbuild.baseimage import Reference
     from lockbuild.locking.former import Former
+    from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
     from lockbuild.sources.registry import Described
@@ -30,12 +31,14 @@ class ImagePinner:
     former: Former
     mirrors: Callable[[frozenset[str]], Mirrors]
     progress: Progress
+    gaps: Gaps
     _answers: dict[Reference, Described | FetchError] = field(default_factory=dict)
 
     def pin(self) -> tuple[LockedImage, ...]:
         """Return the image of each root file system; one that cannot be had keeps its former pin, or is open.
 
         Raises:
+            FetchError: A registry gave other bytes.
             ResolveError: There is no such image, or none for the target.
             ToolMissing: A registry must be asked, and there is no skopeo.
         """
@@ -67,23 +70,27 @@ class ImagePinner:
         return lock.image(root) if lock else None
 
     def _find(self, root: str, reference: Reference) -> LockedImage:
-        answer = self._ask(reference)
-        if not isinstance(answer, FetchError):
-            return LockedImage(
-                root=root,
-                reference=reference.tagged,
-                digest=answer.digest,
-                manifest=answer.manifest,
-                env=answer.env,
-            )
-        if former := self._former(root):
-            # What a later run found of a digest, or what a tag stood for when it could be asked.
-            return former if former.manifest else replace(former, reason=answer.message)
+        try:
+            found = self._ask(reference)
+        except FetchError as error:
+            if not error.unreachable:
+                raise
+            former = self._former(root)
+            if former and former.manifest:
+                # What a tag stood for when it could be asked.
+                self.gaps.keep("base", root, error)
+                return former
+            self.gaps.leave("base", root, error)
+            return LockedImage(root=root, reference=reference.tagged, digest=reference.digest)
         return LockedImage(
-            root=root, reference=reference.tagged, digest=reference.digest, reason=answer.message
+            root=root,
+            reference=reference.tagged,
+            digest=found.digest,
+            manifest=found.manifest,
+            env=found.env,
         )
 
-    def _ask(self, reference: Reference) -> Described | FetchError:
+    def _ask(self, reference: Reference) -> Described:
         from lockbuild.sources import registry  # noqa: PLC0415 - not loaded when the lock knows everything
 
         if reference not in self._answers:
@@ -95,4 +102,7 @@ class ImagePinner:
                 )
             except FetchError as error:
                 self._answers[reference] = error
-        return self._answers[reference]
+        answer = self._answers[reference]
+        if isinstance(answer, FetchError):
+            raise answer
+        return answer

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Progress
     from lockbuild.resolvers import PythonAnswer
     from lockbuild.sources import Mirrors
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "PythonPinner"]
 
 ENGINES = ("uv", "pip-tools")
+_INPUTS = ("target.", "python.", "build.", "file ")
+"""What decides which packages there are."""
 _PYPI = frozenset({"pypi"})
 
 
@@ -39,6 +42,7 @@ class PythonPinner:
     mirrors: Callable[[frozenset[str]], Mirrors]
     progress: Progress
     scratch: Path
+    gaps: Gaps
     engines: tuple[str, ...] = ()
     """The engines that were asked and agreed."""
 
@@ -46,9 +50,21 @@ class PythonPinner:
         self,
     ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
         """Return the runtime lock and the build locks."""
-        kept = self.former.kept("target.", "python.", "build.", "file ")
+        kept = self.former.kept(*_INPUTS)
         if kept and not self.former.options.cross_check and not self.former.options.upgrade_packages:
             return kept.runtime, kept.build
+        try:
+            return self._asked()
+        except ResolveError as error:
+            known = self.former.same(*_INPUTS)
+            if known is None or not error.unreachable or self.former.options.cross_check:
+                raise
+            self.gaps.keep("python", "packages", error)
+            return known.runtime, known.build
+
+    def _asked(
+        self,
+    ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
         stack = self.stack
         runtime = self._ask("runtime", self._runtime_question())
         _check_needs(stack, runtime, self.stack_file)
@@ -135,6 +151,9 @@ class PythonPinner:
             if package.name not in pinned:
                 return package
             wheel = pinned[package.name]
+            if wheel.first_fetched:
+                # Its bytes, if they are known at all, are looked up once everything is resolved.
+                return replace(package, urls=wheel.url)
             file = LockedFile(
                 filename=wheel.filename, sha256=parse_sha256(wheel.sha256), size=wheel.size
             )

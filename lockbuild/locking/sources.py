@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,19 @@ from packaging.utils import canonicalize_name
 from lockbuild.derivation import Fetch, GitTree
 from lockbuild.digest import Sha256
 from lockbuild.edits import Patch
+from lockbuild.errors import FetchError
 from lockbuild.fetching import git_cache
 from lockbuild.folders import archive_folder
 from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from lockbuild.folders import StackFolder
     from lockbuild.locking.former import Former
+    from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Phase, Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import NamedSource, Source, Stack
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["SourcePinner"]
 
 _PYPI = frozenset({"pypi"})
+_SIDE_BY_SIDE = 4
+
+# What decides which bytes a source has, wherever they come from.
+_CONTENT = ("commit", "submodules", "include", "exclude", "path", "sdist")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +50,21 @@ class SourcePinner:
     store: Store
     progress: Progress
     scratch: Path
+    gaps: Gaps
 
     def pin(self) -> tuple[LockedSource, ...]:
-        """Return every source, in the order of the stack file.
+        """Return every source that is not open, in the order of the stack file.
 
         Raises:
             ResolveError: An index does not have an sdist.
-            FetchError: A repository or an index cannot be asked, or a commit is not there.
+            FetchError: A commit is not there, or its files are not.
         """
         wanted = self.stack.pinned_sources()
         unknown = [named for named in wanted if self._kept(named) is None]
-        found: dict[str, LockedSource] = {}
+        found: dict[str, LockedSource | None] = {}
         if unknown:
             with self.progress.phase("resolving sources", total=len(unknown), unit="sources") as phase:
-                for named in unknown:
-                    found[named.name] = self._find(named, phase)
-                    phase.advance(1)
-                    phase.line(f"{named.name}: {found[named.name].file.filename}")
+                found = self._find_all(unknown, phase)
         kept = {named.name: found.get(named.name) or self._kept(named) for named in wanted}
         return tuple(
             replace(source, patches=self._patches(source.name))
@@ -74,6 +79,42 @@ class SourcePinner:
         name = named.name
         former = self.former.same(f"build.{name}.source.", f"source.{name}.", f"build.{name}.version")
         return next((s for s in former.sources if s.name == name), None) if former else None
+
+    def _same_content(self, named: NamedSource) -> LockedSource | None:
+        """Return the former pin of the same content, which the stack may look for elsewhere by now."""
+        name = named.name
+        places = (f"build.{name}.source", f"source.{name}")
+        former = self.former.same(*(f"{place}.{key}" for place in places for key in _CONTENT))
+        pinned = next((s for s in former.sources if s.name == name), None) if former else None
+        if pinned is None or named.source.path or pinned.path:
+            return None
+        return replace(pinned, version=self._version(named))
+
+    def _find_all(self, unknown: Sequence[NamedSource], phase: Phase) -> dict[str, LockedSource | None]:
+        """Look at every source, several at a time; the first wrong answer is raised once all have answered."""
+        pool = ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE, thread_name_prefix="sources")
+        try:
+            asked = {named.name: pool.submit(self._find_one, named, phase) for named in unknown}
+            wait(asked.values())
+        finally:
+            # An interrupt does not wait for git, which ends with this process.
+            pool.shutdown(wait=False, cancel_futures=True)
+        return {name: ended.result() for name, ended in asked.items()}
+
+    def _find_one(self, named: NamedSource, phase: Phase) -> LockedSource | None:
+        """Return a source; where nobody can be asked, its former pin, or none while it is open."""
+        found: LockedSource | None
+        try:
+            found = self._find(named, phase)
+        except FetchError as error:
+            if not error.unreachable:
+                raise
+            found = self._same_content(named)
+            note = self.gaps.keep if found else self.gaps.leave
+            note("source", named.name, error)
+        phase.advance(1)
+        phase.line(f"{named.name}: {found.file.filename if found else 'open'}")
+        return found
 
     def _find(self, named: NamedSource, phase: Phase) -> LockedSource:
         source = named.source

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbuild.derivation import Build, Derivation, Fetch
+from lockbuild.plan.blocking import INSTALLER, ROOTS, blocked_builds, blocked_roots
 from lockbuild.plan.commands import compilers, image_env, search_path
-from lockbuild.plan.planner import EPOCH, INSTALLER, Planner, asset_fetch, image_fetch
+from lockbuild.plan.planner import EPOCH, Planner, asset_fetch, image_fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lockbuild.digest import StorePath
-    from lockbuild.lock import Lock
+    from lockbuild.lock import Lock, OpenPart
     from lockbuild.stack import Stack
 
 __all__ = [
@@ -30,9 +31,6 @@ __all__ = [
     "missing",
     "search_path",
 ]
-
-ROOTS = ("runtime", "toolchain")
-"""The root file systems of a stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +49,9 @@ class Plan:
     assets: tuple[tuple[str, StorePath], ...] = ()
     """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
     that are open in the lock are left out."""
+    blocked: tuple[tuple[str, tuple[OpenPart, ...]], ...] = ()
+    """Name of each wheel, build and root file system that is not planned -> the open parts that it waits for,
+    sorted."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
@@ -117,16 +118,29 @@ def missing(plan: Plan, targets: Iterable[StorePath], *, valid: frozenset[StoreP
 def make_plan(stack: Stack, lock: Lock) -> Plan:
     """Return the plan that follows from *stack* and *lock*.
 
+    What waits for an open part of the lock is not planned; whatever can be fetched for it is.
+
     Raises:
         LockError: The lock lacks something that the stack needs.
         StackError: Builds need one another in a circle.
     """
     planner = Planner(stack, lock)
-    roots = tuple((root, planner.root(root)) for root in ROOTS)
+    idle_roots, idle_builds = blocked_roots(lock), blocked_builds(stack, lock)
+    planner.interpreter()
+    for image in lock.images:
+        if image.manifest:
+            planner.add(image_fetch(image, stack.target))
+    roots = tuple((root, planner.root(root)) for root in ROOTS if root not in idle_roots)
     wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
     builds = tuple(
-        (spec.name, planner.build(spec)) for spec in sorted(stack.builds, key=lambda b: b.name)
+        (spec.name, planner.build(spec))
+        for spec in sorted(stack.builds, key=lambda b: b.name)
+        if spec.name not in idle_builds
     )
+    for spec in stack.builds:
+        if spec.name in idle_builds:
+            planner.fetches(spec)
+    idle_wheels = {name: (part,) for name, part in lock.open_of("wheel").items()}
     locked = {asset.name: asset for asset in lock.assets}
     assets = tuple(
         (asset.name, fetch.path)
@@ -140,4 +154,5 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,
+        blocked=tuple(sorted({**idle_wheels, **idle_builds, **idle_roots}.items())),
     )

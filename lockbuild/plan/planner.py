@@ -26,7 +26,8 @@ from lockbuild.derivation import (
 from lockbuild.digest import parse_sha256
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
-from lockbuild.lock import LockedFile, build_lock_name, closure
+from lockbuild.lock import LockedFile, build_lock_name
+from lockbuild.plan.blocking import INSTALLER, environment_packages, sources_of
 from lockbuild.plan.commands import (
     INPUTS,
     compilers,
@@ -37,8 +38,6 @@ from lockbuild.plan.commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
     from lockbuild.imagelock import LockedImage
@@ -46,13 +45,10 @@ if TYPE_CHECKING:
     from lockbuild.stack import Asset, BuildSpec, Source, Stack, Standalone
     from lockbuild.target import Target
 
-__all__ = ["EPOCH", "INSTALLER", "Planner", "asset_fetch", "image_fetch"]
+__all__ = ["EPOCH", "Planner", "asset_fetch", "image_fetch"]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
-
-INSTALLER = "pip"
-"""The package of the build environment that installs wheels, there and in the image."""
 
 _ENVIRONMENT = "environment"
 
@@ -87,7 +83,7 @@ def image_fetch(image: LockedImage, target: Target) -> Fetch:
     """
     if image.manifest is None:
         raise LockError(
-            f"the image of `base.{image.root}` is open: {image.reason}",
+            f"the image of `base.{image.root}` is open: `{image.reference}`",
             hint="`lockbuild resolve` where its registry can be reached",
         )
     # Named for its content alone: a copy in another registry is the same image.
@@ -185,8 +181,7 @@ class Planner:
                 debs,
                 architecture=self._stack.target.debian_architecture,
                 interpreter=interpreter,
-                python=self._image_python(),
-                path=image.path,
+                python=self._image_python(image),
             )
         return self.add(
             Build(
@@ -206,9 +201,9 @@ class Planner:
             raise LockError(f"the lock has no image for `base.{root}`", hint=self._resolve_hint)
         return image
 
-    def _image_python(self) -> tuple[str, str] | None:
+    def _image_python(self, image: LockedImage) -> tuple[str, str, str] | None:
         command = self._stack.interpreter.image
-        return (self._stack.target.python, command) if command else None
+        return (self._stack.target.python, command, image.path) if command else None
 
     def _source(self, name: str) -> Fetch:
         """Return the fetch of a pinned source: an archive, or a tree."""
@@ -224,10 +219,6 @@ class Planner:
         fetch = self._source(spec.name)
         if not spec.edits:
             return fetch.path, None if isinstance(fetch.where, GitTree) else fetch.filename
-        patches = {
-            path: self._fetch(file, BesideFile(path=path)).path
-            for path, file in self._lock.source(spec.name).patches
-        }
         grafts = {edit.source for edit in spec.edits if isinstance(edit, Graft)}
         build = source_build(
             f"{spec.name}-source",
@@ -235,7 +226,7 @@ class Planner:
             toolchain=self.root("toolchain"),
             tree=fetch.path,
             edits=spec.edits,
-            patches=patches,
+            patches=self._patches(spec),
             grafts={name: self._source(name).path for name in sorted(grafts)},
             epoch=EPOCH,
             path_env=self._path,
@@ -243,16 +234,8 @@ class Planner:
         return self.add(build), None
 
     def _environment(self, spec: BuildSpec) -> StorePath:
-        """Return the build environment of *spec*: only what it asks for and needs, with what that requires."""
-        packages = self._lock.build_environment(spec.environment)
-        asked = _projects(spec.build_requires, self._stack.target)
-        wanted = closure(packages, [*asked, *spec.needs, INSTALLER])
-        absent = sorted({*asked, *spec.needs} - {package.name for package in wanted})
-        if absent:
-            raise LockError(
-                f"the lock lacks what build `{spec.name}` needs: {', '.join(absent)}",
-                hint=self._resolve_hint,
-            )
+        """Return the build environment of *spec*."""
+        wanted = environment_packages(self._stack, self._lock, spec)
         inputs = [
             (f"wheels/{package.wheel.filename}", self.wheel(package, package.wheel).path)
             if package.wheel
@@ -274,6 +257,28 @@ class Planner:
                 inputs=tuple(sorted(inputs)),
             )
         )
+
+    def fetches(self, spec: BuildSpec) -> None:
+        """Plan whatever can be fetched for a build that waits for open parts of the lock."""
+        for name in sources_of(spec):
+            if name not in self._lock.open_of("source"):
+                self._source(name)
+        if spec.name not in self._lock.open_of("source"):
+            self._patches(spec)
+        for package in environment_packages(self._stack, self._lock, spec):
+            if package.wheel:
+                self.wheel(package, package.wheel)
+
+    def interpreter(self) -> None:
+        """Plan the fetch of an interpreter of the stack's own."""
+        if self._stack.interpreter.standalone:
+            self._standalone(self._stack.interpreter.standalone)
+
+    def _patches(self, spec: BuildSpec) -> dict[str, StorePath]:
+        return {
+            path: self._fetch(file, BesideFile(path=path)).path
+            for path, file in self._lock.source(spec.name).patches
+        }
 
     def build(self, spec: BuildSpec) -> StorePath:
         """Plan the wheel of *spec* and all that it is made of and with."""
@@ -315,17 +320,6 @@ class Planner:
                 ),
             )
         )
-
-
-def _projects(requirements: Iterable[str], target: Target) -> list[str]:
-    """Return the normalised names in *requirements* whose markers hold on *target*."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 - needed only to plan a build
-
-    environment = target.marker_environment()
-    found = [Requirement(text) for text in requirements]
-    return [
-        canonicalize_name(r.name) for r in found if r.marker is None or r.marker.evaluate(environment)
-    ]
 
 
 def _git_tree(source: Source, commit: str) -> GitTree:

@@ -87,6 +87,8 @@ def unreachable(url: str, question: PythonQuestion, details: tuple[str, ...]) ->
         f"{called} cannot be reached: {redacted(url)}",
         details=details,
         hint=f"check {where}, the proxy and the certificates; what is cached can be had offline",
+        unreachable=True,
+        tried=((redacted(url), details[-1] if details else "cannot be reached"),),
     )
 
 
@@ -108,6 +110,8 @@ def _refused(text: str, question: PythonQuestion, details: tuple[str, ...]) -> R
         f"{fault.message} ({found[2]})",
         details=details,
         hint="give the credentials: ~/.netrc, or UV_INDEX_*",
+        unreachable=True,
+        tried=((redacted(found[1]), found[2]),),
     )
 
 

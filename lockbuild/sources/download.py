@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lockbuild.sources.index import Pages
     from lockbuild.sources.places import Mirrors
 
-__all__ = ["CHUNK", "Downloader", "Stopped", "extent", "told"]
+__all__ = ["CHUNK", "Downloader", "Stopped", "asked", "extent", "told"]
 
 CHUNK = 1024 * 1024
 _GONE = frozenset({404, 410})
@@ -333,6 +333,8 @@ def _failure(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -
         f"`{fetch.filename}`: {message}",
         details=told((place.address, fault) for place, fault in tried),
         hint=hint,
+        unreachable=any(fault.no_answer for _, fault in tried),
+        tried=asked((place.address, fault) for place, fault in tried),
     )
 
 
@@ -343,6 +345,11 @@ def told(tried: Iterable[tuple[str, Fault]]) -> tuple[str, ...]:
         lines.append(f"{redact(address)}: {fault}")
         lines.extend(f"  {detail}" for detail in fault.details)
     return tuple(lines)
+
+
+def asked(tried: Iterable[tuple[str, Fault]]) -> tuple[tuple[str, str], ...]:
+    """Return each address without secrets, and on one line what it gave."""
+    return tuple((redact(url), "; ".join((str(fault), *fault.details))) for url, fault in tried)
 
 
 def _nowhere(fetch: Fetch) -> FetchError:
@@ -358,6 +365,7 @@ def _nowhere(fetch: Fetch) -> FetchError:
     return FetchError(
         f"`{fetch.filename}`: no address is known that could have it",
         hint=f"configure one (key `{key}`)",
+        unreachable=True,
     )
 
 

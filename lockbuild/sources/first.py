@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild.digest import Sha256
 from lockbuild.errors import FetchError
-from lockbuild.sources.download import CHUNK, Stopped, extent, told
+from lockbuild.sources.download import CHUNK, Stopped, asked, extent, told
 from lockbuild.sources.http import Client, Fault, Limits, is_file
 from lockbuild.sources.index import local_path
 from lockbuild.sources.kinds import HEAD, fault_of_kind
@@ -78,6 +78,8 @@ def first(wanted: Unpinned, *, into: Path, stop: threading.Event, limits: Limits
         f"`{wanted.name}`: no address gives the file",
         details=told(tried),
         hint="name another `url` in the stack, or try again where it can be reached",
+        unreachable=any(fault.no_answer for _, fault in tried),
+        tried=asked(tried),
     )
 
 

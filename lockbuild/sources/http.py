@@ -32,6 +32,7 @@ __all__ = ["Answer", "Client", "Fault", "Limits", "is_file", "redact"]
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_DENIED = frozenset({401, 403, 407, 451})
 _PAGE_LIMIT = 256 * 1024 * 1024
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
@@ -64,6 +65,7 @@ class Fault(Exception):
         status: int | None = None,
         pause_s: float | None = None,
         details: tuple[str, ...] = (),
+        no_answer: bool = False,
     ) -> None:
         super().__init__(reason)
         self.again = again  # whether the same address may answer better later
@@ -71,6 +73,8 @@ class Fault(Exception):
         self.status = status
         self.pause_s = pause_s  # what the server asked for
         self.details = details
+        # Whether the address may have what is wanted all the same: it was not reached, or let nobody in.
+        self.no_answer = no_answer or again or unreachable or status in _DENIED or (status or 0) >= 500  # noqa: PLR2004
 
 
 def redact(text: str) -> str:
@@ -220,7 +224,9 @@ class Client:
         longest = self.limits.longest_pause_s
         asked = fault.pause_s or 0.0
         if asked > longest:
-            raise Fault(f"{fault}; it asks to wait for {asked:.0f} s", status=fault.status) from fault
+            raise Fault(
+                f"{fault}; it asks to wait for {asked:.0f} s", status=fault.status, no_answer=True
+            ) from fault
         # Jitter, so that many builders do not come back all at once.
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - nothing secret
         return max(asked, min(self.limits.backoff_s * float(1 << max(failed - 1, 0)), longest) * jitter)
@@ -289,7 +295,12 @@ def _refused(response: BaseHTTPResponse) -> Fault:
 def _exhausted(fault: Fault, tries: int) -> Fault:
     if tries == 1:
         return fault
-    return Fault(f"{fault} ({tries} tries)", status=fault.status, details=fault.details)
+    return Fault(
+        f"{fault} ({tries} tries)",
+        status=fault.status,
+        details=fault.details,
+        no_answer=fault.no_answer,
+    )
 
 
 _WORDS: tuple[tuple[type[Exception], str, bool], ...] = (
@@ -318,7 +329,7 @@ def _fault(error: Exception) -> Fault:
     if isinstance(error, exceptions.SSLError):
         bad = "certificate" in text.lower()
         hint = "; SSL_CERT_FILE names the certificates to trust" if bad else ""
-        return Fault(f"TLS: {text}{hint}", again=not bad)
+        return Fault(f"TLS: {text}{hint}", again=not bad, no_answer=True)
     if isinstance(error, ValueError):
         return Fault("not a valid address")
     return Fault(text, again=True)

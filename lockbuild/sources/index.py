@@ -164,7 +164,7 @@ class Pages:
                 try:
                     self._seen[url] = self._read(url)
                 except Fault as fault:
-                    self._faults[url] = Fault(str(fault), status=fault.status)
+                    self._faults[url] = Fault(str(fault), status=fault.status, no_answer=fault.no_answer)
                     raise
             return self._seen[url]
 

@@ -76,6 +76,8 @@ def sdist(  # noqa: PLR0913 - as keywords
             raise FetchError(
                 f"`{file.filename}`: the index tells no sha256, and the file cannot be downloaded",
                 details=(f"{redact(file.url)}: {fault}",),
+                unreachable=fault.no_answer,
+                tried=((redact(file.url), str(fault)),),
             ) from fault
         return LockedFile(filename=file.filename, sha256=sha256, size=size), file.url
 
@@ -95,7 +97,9 @@ def _files(
 ) -> tuple[ProjectFile, ...]:
     if not addresses:
         raise FetchError(
-            f"index `{index}`: no address is known", hint=f"configure one (key `indexes.{index}`)"
+            f"index `{index}`: no address is known",
+            hint=f"configure one (key `indexes.{index}`)",
+            unreachable=True,
         )
     pages = Pages(client)
     faults: list[tuple[str, Fault]] = []
@@ -116,6 +120,8 @@ def _files(
         f"index `{index}` cannot be asked for `{project}`",
         details=details,
         hint="look at the network and the proxy settings, then run the same again",
+        unreachable=any(fault.no_answer for _, fault in faults),
+        tried=tuple((redact(page), str(fault)) for page, fault in faults),
     )
 
 

@@ -65,6 +65,8 @@ _SAID: tuple[tuple[_Kind, re.Pattern[str]], ...] = (
     ("absent", re.compile(r"(manifest|name|blob) unknown|not known to registry|\b404\b", re.IGNORECASE)),
     ("damaged", re.compile(r"did not match|doesn't match|does not match|unexpected EOF", re.IGNORECASE)),
 )
+_NO_ANSWER = frozenset({"busy", "denied", "unreachable"})
+"""With these nobody knows whether the image is there."""
 _WORDS: dict[_Kind, str] = {
     "absent": "there is no such image",
     "busy": "the registry lets nobody pull so often (429 Too Many Requests)",
@@ -224,9 +226,14 @@ def _first(reference: Reference, mirrors: Mirrors, ask: Callable[[_Place], _T]) 
     name = f"{reference.tagged}@{reference.digest}" if reference.digest else reference.tagged
     # Only who is asked last is the registry itself: a mirror may lack what it has.
     kind = tried[-1][1].kind
-    details = tuple(f"{place.name}: {fault}" for place, fault in tried)
     error = ResolveError if kind == "absent" and not reference.digest else FetchError
-    raise error(f"`{name}`: {_WORDS[kind]}", details=details, hint=_hint(kind, reference))
+    raise error(
+        f"`{name}`: {_WORDS[kind]}",
+        details=tuple(f"{place.name}: {fault}" for place, fault in tried),
+        hint=_hint(kind, reference),
+        unreachable=kind in _NO_ANSWER,
+        tried=tuple((f"https://{place.name}", str(fault)) for place, fault in tried),
+    )
 
 
 def _hint(kind: _Kind, reference: Reference) -> str:

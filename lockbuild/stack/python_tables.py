@@ -10,10 +10,11 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from lockbuild.stack import file_name_of
+from lockbuild.stack.asset_tables import Digest
+from lockbuild.stack.assets import ON_FIRST_FETCH
 from lockbuild.stack.table import Table
 from lockbuild.stack.words import (
     Address,
-    Digest,
     Moment,
     Name,
     PackageVersion,
@@ -60,6 +61,8 @@ class WheelTable(Table):
             raise fault("an address that ends in a wheel's name, or `filename`") from error
         if (project, version) != (self.name, Version(self.version)):
             raise fault(f"`name` and `version` of the wheel `{name}`")
+        if self.name == "pip" and self.sha256 == ON_FIRST_FETCH:
+            raise fault("the sha256 of `pip`, which installs all others")
         return self
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from lockbuild.stack.assets import ON_FIRST_FETCH
+
 if TYPE_CHECKING:
     from lockbuild.edits import Edit
     from lockbuild.stack.assets import Asset
@@ -118,7 +120,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedWheel:
-    """A wheel known by its bytes, so that resolving needs no access to the index it comes from."""
+    """A wheel known by its bytes, or by the first that come, so that resolving needs no access to the index it comes from."""
 
     name: str
     version: str
@@ -127,9 +129,15 @@ class PinnedWheel:
     url: tuple[str, ...]
     """Where it may be had, asked in order."""
     sha256: str
+    """`ON_FIRST_FETCH` where nobody publishes one."""
     size: int | None = None
     requires: tuple[str, ...] = ()
     """Its run-time requirements, as its own metadata says them."""
+
+    @property
+    def first_fetched(self) -> bool:
+        """Whether nobody but its first fetch tells its hash."""
+        return self.sha256 == ON_FIRST_FETCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,6 +192,8 @@ def _within(part: Submodule, top: Submodule, error: FetchError) -> FetchError:
         f"submodule `{part.path}` of `{redact(top.url)}` at {top.commit}: {error.message}",
         details=error.details,
         hint=error.hint,
+        unreachable=error.unreachable,
+        tried=tuple((address, f"submodule `{part.path}`: {why}") for address, why in error.tried),
     )
 
 

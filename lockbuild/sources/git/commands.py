@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,8 @@ class Git:
             (view / name).mkdir(parents=True, exist_ok=True)
         head = view / "HEAD"
         if not head.exists():
-            fresh = view / f"HEAD.{os.getpid()}"
+            # Threads of one process may be here at once, and processes of two machines with the same number.
+            fresh = view / f"HEAD.{secrets.token_hex(8)}"
             fresh.write_text("ref: refs/heads/none\n", encoding="ascii")
             fresh.replace(head)
         return Git(program=program, view=view)
@@ -207,4 +209,6 @@ def unreachable(url: str, address: str, ended: Completed) -> FetchError:
         details=said(ended),
         hint="look at the network, the address and your credentials, or name a mirror: "
         "git config --global url.<mirror>.insteadOf <address>",
+        unreachable=True,
+        tried=((asked, "; ".join(said(ended))),),
     )

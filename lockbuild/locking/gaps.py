@@ -1,0 +1,51 @@
+"""What cannot be asked while a stack is resolved: parts that stay open, and parts that keep their former pins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lockbuild.lock import OpenPart
+
+if TYPE_CHECKING:
+    from lockbuild.errors import LockbuildError
+
+__all__ = ["Gaps", "one_line"]
+
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """Collects them while the parts are pinned, by several threads at once.
+
+    A reason stands in the lock: it says nothing of this machine, its mirrors and its clock. What says more
+    is for whoever resolves now.
+    """
+
+    open: list[OpenPart] = field(default_factory=list)
+    kept: list[OpenPart] = field(default_factory=list)
+    """Parts whose former pins hold on, and why they could not be looked at anew."""
+    causes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Label of an open part -> what was tried, and what came of it."""
+
+    def leave(self, kind: str, name: str, error: LockbuildError, *, reason: str = "") -> None:
+        """Note that a part stays open.
+
+        Args:
+            reason: For the lock, where the error's message says too little.
+        """
+        part = OpenPart(kind=kind, name=name, reason=reason or one_line(error.message))
+        self.open.append(part)
+        if not reason:
+            self.causes[part.label] = error.details
+
+    def keep(self, kind: str, name: str, error: LockbuildError) -> None:
+        """Note that a part keeps its former pins."""
+        self.kept.append(OpenPart(kind=kind, name=name, reason=one_line(error.message)))
+
+
+def one_line(text: str) -> str:
+    """Return *text* as a lock can hold it: printable, on one line, and not too long."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
