@@ -19,8 +19,9 @@ from lockbuild.progress import Silent
 from lockbuild.sources import Mirrors
 from lockbuild.sources.registry import describe
 from lockbuild.store import Store
+from tests.images import DOCKER, OCI, Member, layer
 from tests.needs import need
-from tests.servers.registry import DOCKER, OCI, Member, layer, serve_registry
+from tests.servers.registry import serve_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,85 +6,29 @@ layer or a manifest of Docker's schema is as easily made as any other.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
 import signal
 import socket
 import subprocess
-import tarfile
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lockbuild.process import need_tool
+from tests.images import OCI, config_text, described, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["DOCKER", "OCI", "Member", "Pushed", "Registry", "layer", "serve_registry"]
+__all__ = ["Pushed", "Registry", "serve_registry"]
 
 _START_S = 20
-
-OCI = {
-    "config": "application/vnd.oci.image.config.v1+json",
-    "index": "application/vnd.oci.image.index.v1+json",
-    "layer": "application/vnd.oci.image.layer.v1.tar+gzip",
-    "manifest": "application/vnd.oci.image.manifest.v1+json",
-}
-DOCKER = {
-    "config": "application/vnd.docker.container.image.v1+json",
-    "index": "application/vnd.docker.distribution.manifest.list.v2+json",
-    "layer": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-    "manifest": "application/vnd.docker.distribution.manifest.v2+json",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One entry of a layer."""
-
-    name: str
-    content: bytes | None = None
-    """Of a file; none for a folder, unless `link` or `hard` says what it is."""
-    link: str | None = None
-    hard: str | None = None
-    mode: int = 0
-    """0 for what is usual."""
-    owner: tuple[int, int] = (0, 0)
-    kind: bytes | None = None
-    """tarfile's type, for devices and pipes."""
-    xattrs: Mapping[str, str] = field(default_factory=dict)
-
-
-def layer(*members: Member) -> bytes:
-    """Return a tar of *members*, in this order."""
-    output = io.BytesIO()
-    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for member in members:
-            info = tarfile.TarInfo(member.name)
-            info.uid, info.gid = member.owner
-            info.mtime = 1_600_000_000
-            info.mode = member.mode or (0o755 if member.content is None else 0o644)
-            info.pax_headers = {f"SCHILY.xattr.{name}": value for name, value in member.xattrs.items()}
-            if member.kind is not None:
-                info.type = member.kind
-            elif member.link is not None:
-                info.type, info.linkname = tarfile.SYMTYPE, member.link
-            elif member.hard is not None:
-                info.type, info.linkname = tarfile.LNKTYPE, member.hard
-            elif member.content is None:
-                info.type = tarfile.DIRTYPE
-            info.size = len(member.content or b"")
-            archive.addfile(info, io.BytesIO(member.content or b""))
-    return output.getvalue()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
@@ -128,22 +72,13 @@ class Registry:
         compress: bool = True,
     ) -> Pushed:
         """Put an image of *layers*, which are tars, into a repository."""
-        blobs = [gzip.compress(data, mtime=0) if compress else data for data in layers]
-        config = {
-            "architecture": architecture,
-            "os": "linux",
-            "config": {"Env": list(env), "Entrypoint": ["/entrypoint"]},
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in layers],
-            },
-        }
         layer_type = types["layer"] if compress else types["layer"].removesuffix("+gzip")
+        config = config_text(layers, env=env, architecture=architecture)
         manifest = {
             "schemaVersion": 2,
             "mediaType": types["manifest"],
-            "config": self._blob(repository, json.dumps(config).encode(), types["config"]),
-            "layers": [self._blob(repository, blob, layer_type) for blob in blobs],
+            "config": self._blob(repository, config, types["config"]),
+            "layers": [self._blob(repository, packed(data) if compress else data, layer_type) for data in layers],
         }
         pushed = Pushed(media_type=types["manifest"], data=json.dumps(manifest).encode())
         self._manifest(repository, tag or pushed.digest, pushed)
@@ -196,7 +131,7 @@ class Registry:
         place = begun.headers["Location"]
         path = place.removeprefix(f"http://{self.host}")
         self._ask("PUT", f"{path}{'&' if '?' in path else '?'}digest={digest}", data)
-        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+        return described(data, media_type)
 
     def _manifest(self, repository: str, reference: str, pushed: Pushed) -> None:
         self._ask("PUT", f"/v2/{repository}/manifests/{reference}", pushed.data, pushed.media_type)
