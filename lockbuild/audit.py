@@ -77,7 +77,7 @@ class Subject:
     wheelhouse: Path
     manifest: Manifest | None
     dockerfile: str | None
-    rendered: str | None
+    rendered: str
     """The Dockerfile as it would be rendered now."""
     image: ImageContents | None
     no_image: str = ""
@@ -335,7 +335,7 @@ def _base_pinned(subject: Subject) -> Iterator[_Found]:
 
 
 def _dockerfile_current(subject: Subject) -> Iterator[_Found]:
-    if subject.dockerfile is None or subject.rendered is None:
+    if subject.dockerfile is None:
         raise _Skip("there is no Dockerfile yet: `lockbuild render`")
     if subject.dockerfile != subject.rendered:
         yield "Dockerfile", "is not what the lock renders"

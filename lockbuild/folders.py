@@ -140,15 +140,16 @@ class StackFolder:
         Raises:
             StackError: A folder or a patch is not there.
         """
-        builds = document.get("build", ())
-        sources = [table["source"] for table in builds]
-        paths = sorted({source["path"] for source in sources if "path" in source})
-        found = self._used_patches([edit for table in builds for edit in table.get("edits", ())])
-        for path in paths:
+        builds, named = document.get("build", ()), document.get("source", ())
+        paths = {table["source"]["path"] for table in builds if "path" in table["source"]}
+        paths |= {table["folder"] for table in named if "folder" in table}
+        edited = (*builds, *named)
+        found = self._used_patches([edit for table in edited for edit in table.get("edits", ())])
+        for path in sorted(paths):
             folder = self.path / path
             if not folder.is_dir():
                 raise StackError(
-                    f"{self.stack_file}: `{path}` is not a folder", hint="a build's source is there"
+                    f"{self.stack_file}: `{path}` is not a folder", hint="a source is there"
                 )
             for file in _source_files(folder):
                 name = os.fsencode(file.relative_to(self.path)).decode(errors="backslashreplace")

@@ -15,6 +15,7 @@ from lockbuild.digest import Sha256
 from lockbuild.dockerfile import AssetFile, BundledAsset
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text
+from lockbuild.placing import write_archive
 from lockbuild.stack.assets import image_paths
 from lockbuild.wheelhouse import MANIFEST, Manifest, WheelEntry, manifest_text
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from lockbuild.digest import StorePath
     from lockbuild.lock import Lock
+    from lockbuild.placing import SourceTree
     from lockbuild.plan import Plan
     from lockbuild.stack import Asset, Stack
     from lockbuild.store import Store
@@ -161,8 +163,9 @@ def fill_context(  # noqa: PLR0913 - all that goes in
     plan: Plan,
     store: Store,
     assets: Iterable[BundledAsset] = (),
+    sources: Iterable[SourceTree] = (),
 ) -> None:
-    """Make *folder* a build context: rendered texts, wheels, the installer, root file systems and assets.
+    """Make *folder* a build context: texts, wheels, the installer, root file systems, assets and sources.
 
     Every byte is hashed again on its way in.
 
@@ -180,14 +183,18 @@ def fill_context(  # noqa: PLR0913 - all that goes in
         for asset in assets
         for file in asset.files
     }
-    named = (*plan.roots, *plan.assets)
+    archives = {f"sources/{tree.name}.tar": tree for tree in sources}
+    named = (*plan.roots, *plan.assets, *plan.sources)
     for path in sorted({*(e.path for e in manifest.wheels), *(p for _, p in named), plan.installer}):
         store.check(path)
-    _remove_strays(folder, {*files, *texts})
+    _remove_strays(folder, {*files, *archives, *texts})
     for name, origin in files.items():
         target = folder / name
         _make_room(folder, target)
         _place(origin, target, None)
+    for name, tree in archives.items():
+        _make_room(folder, folder / name)
+        write_archive(tree, folder / name)
     for name, text in texts.items():
         _write_changed(folder / name, text)
 

@@ -267,7 +267,8 @@ class Realiser:
         Raises:
             BuildError: A build that worked before failed.
         """
-        chosen = [*self.plan.roots, *self.plan.builds]
+        sources = [(n, p) for n, p in self.plan.sources if isinstance(self.plan.derivations[p], Build)]
+        chosen = [*self.plan.roots, *self.plan.builds, *sources]
         wanted = set(names)
         unknown = wanted - {name for name, _ in chosen}
         if unknown:

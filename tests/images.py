@@ -81,7 +81,9 @@ def described(data: bytes, media_type: str) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
 
-def config_text(layers: Sequence[bytes], *, env: Sequence[str] = (), architecture: str = "amd64") -> bytes:
+def config_text(
+    layers: Sequence[bytes], *, env: Sequence[str] = (), architecture: str = "amd64"
+) -> bytes:
     """Return the configuration of an image whose layers are these tars."""
     diffs = [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in layers]
     document = {

@@ -69,15 +69,23 @@ def test_fetch_and_build_go_on_without_what_is_open(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("weights")
-@pytest.mark.parametrize("command", ["render", "image"])
+@pytest.mark.parametrize("words", [("render", "--context"), ("image",)])
 def test_no_image_is_made_of_an_open_lock(
-    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lockbuild.image.engine.find_engine", lambda: None)
     run("resolve", "small")
-    ended = run(command, "small")
+    ended = run(*words, "small")
     assert ended.code == 3
     assert "is open, which no image can be made of: asset weights" in ended.err
+
+
+@pytest.mark.usefixtures("weights")
+def test_an_open_lock_is_rendered_and_what_is_open_is_said(run: Run) -> None:
+    run("resolve", "small")
+    ended = run("render", "small")
+    assert ended.code == 0
+    assert "no image can be made yet, as the lock is open: asset weights" in ended.err
 
 
 @pytest.mark.usefixtures("weights")

@@ -337,10 +337,6 @@ def test_without_a_dockerfile_nothing_is_said_of_it(subject: Subject) -> None:
     assert set(reasons) == {"dockerfile-current", "dockerfile-network"}
 
 
-def test_a_dockerfile_that_cannot_be_rendered_is_still_searched_for_networks(subject: Subject) -> None:
-    assert set(skips(replace(subject, rendered=None))) == {"dockerfile-current"}
-
-
 # ---- the image -------------------------------------------------------------------------------------
 
 

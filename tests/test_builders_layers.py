@@ -183,9 +183,7 @@ def test_gnu_tar_unpacks_it_as_it_is(tmp_path: Path) -> None:
     )
     folder = tmp_path / "out"
     folder.mkdir()
-    subprocess.run(
-        ["tar", "-x", "--delay-directory-restore", "-C", folder], input=data, check=True
-    )
+    subprocess.run(["tar", "-x", "--delay-directory-restore", "-C", folder], input=data, check=True)
     assert (folder / "l").read_text() == "text"
     assert os.path.samefile(folder / "h", folder / "a/f")
     (folder / "a").chmod(0o700)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lockbuild.builders.rootfs import RootfsBuilder
 from lockbuild.derivation import IMAGE_INPUT, BuildTask, image_rootfs_command
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ResolveError
-from lockbuild.lock import LockedDeb
 from lockbuild.resolvers import AptQuestion
 from lockbuild.resolvers.apt import resolve
 from lockbuild.stack import DebianBase
@@ -24,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from lockbuild.builders.rootfs import RootfsBuilder
     from lockbuild.derivation import BuildOutcome
+    from lockbuild.lock import LockedDeb
 
 __all__ = ["builder", "essential"]  # fixtures
 
@@ -142,11 +142,19 @@ def test_layers_make_a_root_with_all_that_they_say(builder: RootfsBuilder, tmp_p
             layer(
                 Member(name="etc/hosts", content=b"own\n", owner=(7, 8)),
                 Member(name="bin/su", content=b"x", mode=0o4755),
-                Member(name="bin/ping", content=b"x", xattrs={"security.capability": "\x01\0\0\x02\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0"}),
+                Member(
+                    name="bin/ping",
+                    content=b"x",
+                    xattrs={"security.capability": "\x01\0\0\x02\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0"},
+                ),
                 Member(name="gone", content=b"x"),
                 Member(name="dev/null", content=b"x"),
             ),
-            layer(Member(name=".wh.gone", content=b""), Member(name="bin/link", link="su"), Member(name="bin/hard", hard="bin/su")),
+            layer(
+                Member(name=".wh.gone", content=b""),
+                Member(name="bin/link", link="su"),
+                Member(name="bin/hard", hard="bin/su"),
+            ),
         ],
     )
     found = members(tmp_path, built(builder.build(task(layout, tmp_path / "scratch"))))
@@ -243,7 +251,7 @@ def test_an_image_without_dpkg_takes_no_packages(
     ],
     ids=["absent", "other", "hidden"],
 )
-def test_a_python_that_is_not_as_the_stack_says_fails_the_build(  # noqa: PLR0917
+def test_a_python_that_is_not_as_the_stack_says_fails_the_build(
     builder: RootfsBuilder,
     base: Base,
     tmp_path: Path,

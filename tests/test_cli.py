@@ -422,8 +422,15 @@ def test_json_of_check(run: Run) -> None:
 
 
 def test_json_of_render(world: World, run: Run) -> None:
-    found = run("render", "small", "--json").json
+    assert run("render", "small", "--json").json == {"changed": ["Dockerfile", "docker-bake.json"]}
+    assert not world.store.valid(world.plan.derivations), "nothing is fetched or built for it"
+    assert not world.folder.context.exists()
+
+
+def test_json_of_render_with_its_context(world: World, run: Run) -> None:
+    found = run("render", "--context", "small", "--json").json
     assert found == {"changed": ["Dockerfile", "docker-bake.json"], "context": str(world.folder.context)}
+    assert (world.folder.context / "rootfs/runtime.tar").is_file()
 
 
 def test_json_of_resolve(world: World, run: Run) -> None:
@@ -433,7 +440,7 @@ def test_json_of_resolve(world: World, run: Run) -> None:
 
 
 def test_json_of_audit(run: Run) -> None:
-    run("render", "small")
+    run("render", "--context", "small")
     found = run("audit", "small", "--json").json
     assert {finding["check"] for finding in found["findings"]} == {"build-pinned"}
     assert "wheel-bytes" in found["passed"]

@@ -6,26 +6,34 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lockbuild.assetlock import LockedAsset
 from lockbuild.digest import Sha256, StorePath
-from lockbuild.dockerfile import (
-    TEMPLATES,
-    AssetFile,
-    BundledAsset,
-    installer_wheel,
-    render,
-)
+from lockbuild.dockerfile import TEMPLATES, Contents, installer_wheel, render, render_context
 from lockbuild.dockerfile.steps import network_steps
+from lockbuild.edits import Substitute
 from lockbuild.errors import ImageError
-from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage
+from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage, LockedSource
 from lockbuild.preflight import ENTRYPOINT
-from lockbuild.stack import Image, Interpreter, Stack, Standalone, from_document
+from lockbuild.stack import (
+    Asset,
+    Image,
+    Interpreter,
+    NamedSource,
+    Source,
+    Stack,
+    Standalone,
+    from_document,
+)
 from lockbuild.wheelhouse import Manifest, WheelEntry
+from tests.hadolint import complaints
 
-DATA = Path(__file__).parent / "data"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TEMPLATE_TEXTS = {
     name: (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")
     for name in TEMPLATES
@@ -60,7 +68,14 @@ MANIFEST = Manifest(
 )
 LOCK = Lock(
     inputs=(),
-    runtime=(),
+    runtime=tuple(
+        LockedPackage(
+            name=entry.name,
+            version=entry.version,
+            wheel=LockedFile(filename=entry.filename, sha256=entry.sha256),
+        )
+        for entry in MANIFEST.wheels
+    ),
     build=(
         (
             "",
@@ -91,24 +106,68 @@ LOCK = Lock(
 
 
 ASSETS = (
-    BundledAsset(
-        name="weights.pth",
-        files=(AssetFile(context="", path="/app/weights.pth", size=7, sha256=Sha256("5" * 64)),),
-    ),
-    BundledAsset(
+    Asset(name="weights.pth", path="/app/weights.pth", url=("https://example.org/w",), license="MIT"),
+    Asset(
         name="data",
-        files=(
-            AssetFile(context="mean.npz", path="/app/data/mean.npz", size=4, sha256=Sha256("6" * 64)),
-            AssetFile(
-                context="models/m.pth", path="/app/data/models/m.pth", size=5, sha256=Sha256("7" * 64)
-            ),
+        path="/app/data",
+        url=("https://example.org/data.zip",),
+        members=(("x/m.pth", "models/m.pth"), ("x/mean.npz", "mean.npz")),
+        license="MIT",
+    ),
+)
+SOURCES = (
+    NamedSource(
+        name="Talking",
+        source=Source(git="https://example.org/talking", commit="a" * 40),
+        path="/workspace/Talking",
+        license="MIT",
+    ),
+    NamedSource(
+        name="writes",
+        source=Source(path="app"),
+        path="/app",
+        edits=(Substitute(file="a", old="b", new="c", reason="why"),),
+        writable=True,
+        license="MIT",
+    ),
+)
+FULL = replace(
+    STACK, assets=ASSETS, sources=SOURCES, image=Image(workdir="/app/run"), name="full", checks=()
+)
+FULL_LOCK = replace(
+    LOCK,
+    assets=(
+        LockedAsset(name="data", reason="not to be had"),
+        LockedAsset(name="weights.pth", sha256=Sha256("5" * 64), size=7),
+    ),
+    sources=(
+        LockedSource(
+            name="Talking",
+            version="",
+            index="",
+            file=LockedFile(filename="Talking-aaaaaaaaaaaa", sha256=Sha256("6" * 64)),
+            commit="a" * 40,
+        ),
+        LockedSource(
+            name="writes",
+            version="",
+            index="",
+            file=LockedFile(filename="writes.tar", sha256=Sha256("7" * 64)),
+            path="app",
         ),
     ),
 )
 
 
-def dockerfile(stack: Stack, manifest: Manifest = MANIFEST) -> str:
-    return render(stack, LOCK, manifest, templates=TEMPLATE_TEXTS)["Dockerfile"]
+def texts(stack: Stack, lock: Lock = LOCK) -> dict[str, str]:
+    contents = Contents(
+        manifest=MANIFEST, sources={source.name: Sha256("8" * 64) for source in stack.placed}
+    )
+    return render_context(stack, lock, contents, templates=TEMPLATE_TEXTS)
+
+
+def dockerfile(stack: Stack, lock: Lock = LOCK) -> str:
+    return render(stack, lock, templates=TEMPLATE_TEXTS)["Dockerfile"]
 
 
 def instructions(text: str) -> list[str]:
@@ -119,67 +178,110 @@ def instructions(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", ".dockerignore", "docker-bake.json", "wheels.txt"])
-def test_rendered_file_is_the_golden_one(file: str, *, accept: bool) -> None:
-    golden = DATA / "dockerfile" / file.lstrip(".")
-    text = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS)[file]
-    if accept:
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+def test_rendered_file_is_the_golden_one(file: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"dockerfile/{file.lstrip('.')}", texts(STACK)[file])
 
 
-@pytest.mark.parametrize("file", ["Dockerfile", ".dockerignore"])
-def test_rendered_file_with_assets_is_the_golden_one(file: str, *, accept: bool) -> None:
-    golden = DATA / "dockerfile" / f"{file.lstrip('.')}-assets"
-    text = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=ASSETS)[file]
-    if accept:
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
+@pytest.mark.parametrize("file", ["Dockerfile", ".dockerignore", "sources.txt"])
+def test_rendered_file_with_assets_and_sources_is_the_golden_one(
+    file: str, golden: Callable[[str, str], None]
+) -> None:
+    golden(f"dockerfile/{file.lstrip('.')}-full", texts(FULL, FULL_LOCK)[file])
 
 
-def test_rendered_dockerfile_with_assets_needs_no_network() -> None:
-    text = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=ASSETS)["Dockerfile"]
-    assert network_steps(text) == ()
+def test_what_stands_beside_the_stack_file_is_part_of_the_context() -> None:
+    committed = render(FULL, FULL_LOCK, templates=TEMPLATE_TEXTS)
+    assert committed.items() <= texts(FULL, FULL_LOCK).items()
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"path": "/app/x; reboot"}, {"path": "/app/x\nRUN y"}, {"context": "../x"}, {"context": "a b"}],
+    [
+        {"path": "/app/x; reboot"},
+        {"path": "/app/x\nRUN y"},
+        {"members": (("x", "../x"),)},
+        {"members": (("x", "a b"),)},
+    ],
 )
 def test_asset_that_a_dockerfile_cannot_hold_is_refused(change: dict[str, Any]) -> None:
-    file = replace(ASSETS[1].files[0], **change)
     with pytest.raises(ImageError, match="that a Dockerfile can hold"):
-        render(
-            STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS, assets=[replace(ASSETS[1], files=(file,))]
-        )
+        dockerfile(replace(STACK, assets=(replace(ASSETS[1], **change),)))
+
+
+@pytest.mark.parametrize("change", [{"path": "/app/x; reboot"}, {"name": "x\nRUN y"}])
+def test_source_that_a_dockerfile_cannot_hold_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ImageError, match="that a Dockerfile can hold"):
+        dockerfile(replace(STACK, sources=(replace(SOURCES[0], **change),)), FULL_LOCK)
 
 
 def test_rendering_twice_gives_the_same_text() -> None:
-    assert render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS) == render(
-        STACK, LOCK, MANIFEST, templates=dict(reversed(TEMPLATE_TEXTS.items()))
+    assert render(FULL, FULL_LOCK, templates=TEMPLATE_TEXTS) == render(
+        FULL, FULL_LOCK, templates=dict(reversed(TEMPLATE_TEXTS.items()))
     )
 
 
-def test_rendered_dockerfile_needs_no_network() -> None:
-    assert network_steps(dockerfile(STACK)) == ()
+@pytest.mark.parametrize(("stack", "lock"), [(STACK, LOCK), (FULL, FULL_LOCK)], ids=["small", "full"])
+def test_rendered_dockerfile_needs_no_network(stack: Stack, lock: Lock) -> None:
+    assert network_steps(dockerfile(stack, lock)) == ()
+
+
+@pytest.mark.parametrize("variant", ["small", "full", "root", "standalone", "cuda"])
+def test_hadolint_has_no_complaint(variant: str, tmp_path: Path) -> None:
+    changed = {
+        "small": STACK,
+        "full": FULL,
+        "root": replace(FULL, image=Image(user="root")),
+        "standalone": STANDALONE,
+        "cuda": replace(STACK, target=replace(STACK.target, cuda="11.8")),
+    }
+    assert complaints(dockerfile(changed[variant], FULL_LOCK), tmp_path) == []
+
+
+def test_hadolint_complains_of_what_is_wrong(tmp_path: Path) -> None:
+    text = dockerfile(STACK).replace('"$@" /image', "$@ /image")
+    (line,) = complaints(text, tmp_path)
+    assert "SC2068" in line
 
 
 def test_rendered_dockerfile_names_every_file_that_the_ignore_file_lets_in() -> None:
-    texts = render(STACK, LOCK, MANIFEST, templates=TEMPLATE_TEXTS)
-    let_in = [line[1:] for line in texts[".dockerignore"].splitlines() if line.startswith("!")]
-    assert let_in == ["preflight", "rootfs", "tools", "wheels", "wheels.txt"]
-    assert all(re.search(rf"(ADD |source=){name}\b", texts["Dockerfile"]) for name in let_in)
+    found = texts(FULL, FULL_LOCK)
+    let_in = [line[1:] for line in found[".dockerignore"].splitlines() if line.startswith("!")]
+    assert let_in == ["assets", "preflight", "rootfs", "sources", "tools", "wheels", "wheels.txt"]
+    assert all(re.search(rf"(ADD |source=){name}\b", found["Dockerfile"]) for name in let_in)
 
 
-def test_other_wheel_changes_the_label() -> None:
-    other = replace(
-        MANIFEST, wheels=(replace(MANIFEST.wheels[0], sha256=Sha256("9" * 64)), MANIFEST.wheels[1])
-    )
-    label = re.compile(r'io\.lockbuild\.wheels="sha256:([0-9a-f]{64})"')
-    before, after = (label.search(dockerfile(STACK, manifest)) for manifest in (MANIFEST, other))
-    assert before
-    assert after
-    assert before[1] != after[1]
+def test_open_parts_are_named_and_nothing_of_them_is_left_out() -> None:
+    text = dockerfile(FULL, FULL_LOCK)
+    assert "\n# The lock is open, and no image can be made until it has: data\n" in text
+    assert 'put "/models/m.pth" /app/data/models/m.pth;' in text
+    assert "The lock is open" not in dockerfile(STACK)
+
+
+def test_other_pin_of_an_asset_changes_the_label() -> None:
+    other = replace(FULL_LOCK.assets[1], sha256=Sha256("9" * 64))
+    label = re.compile(r'io\.lockbuild\.assets="(sha256:[0-9a-f]{64})"')
+    locks = (FULL_LOCK, replace(FULL_LOCK, assets=(FULL_LOCK.assets[0], other)))
+    before, after = (label.findall(dockerfile(FULL, lock)) for lock in locks)
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+def test_label_says_where_sources_are_and_what_they_are() -> None:
+    said = f"Talking=/workspace/Talking {'a' * 40}; writes=/app writes.tar sha256:{'7' * 64} with edits"
+    assert f'io.lockbuild.sources="{said}"' in dockerfile(FULL, FULL_LOCK)
+
+
+def test_working_directory_in_a_source_is_made_there_and_nowhere_else() -> None:
+    text = dockerfile(FULL, FULL_LOCK)
+    environment = text.partition("AS environment")[2].partition("FROM")[0]
+    assert "/app/run" not in environment
+    assert "mkdir -p /app/run; " in text.partition("AS source-2")[2]
+    assert "mkdir -p /workspace; " in dockerfile(replace(FULL, image=Image()), FULL_LOCK)
+
+
+def test_source_of_a_stack_that_runs_as_root_has_no_other_owner() -> None:
+    text = dockerfile(replace(FULL, image=Image(user="root", workdir="/app")), FULL_LOCK)
+    assert "chown" not in text
 
 
 @pytest.mark.parametrize(
@@ -256,18 +358,20 @@ def test_lock_without_installer_is_named() -> None:
 def test_template_with_unknown_name_is_named_with_its_place() -> None:
     broken = TEMPLATE_TEXTS | {"Dockerfile.j2": "FROM scratch\n{{ nothing_of_the_sort }}\n"}
     with pytest.raises(ImageError, match="nothing_of_the_sort"):
-        render(STACK, LOCK, MANIFEST, templates=broken)
+        render(STACK, LOCK, templates=broken)
 
 
 def test_missing_template_is_named() -> None:
     with pytest.raises(ImageError, match=r"dockerignore\.j2"):
-        render(STACK, LOCK, MANIFEST, templates={"Dockerfile.j2": "FROM scratch\n"})
+        render_context(
+            STACK, LOCK, Contents(manifest=MANIFEST), templates={"Dockerfile.j2": "FROM scratch\n"}
+        )
 
 
 def test_missing_program_of_the_preflight_is_named() -> None:
     less = {name: text for name, text in TEMPLATE_TEXTS.items() if name != "preflight/preflight.py"}
     with pytest.raises(ImageError, match=r"`preflight/preflight\.py` is missing"):
-        render(STACK, LOCK, MANIFEST, templates=less)
+        render_context(STACK, LOCK, Contents(manifest=MANIFEST), templates=less)
 
 
 @pytest.mark.parametrize(

@@ -296,6 +296,21 @@ def test_patch_of_an_edit_is_a_used_file(stacks: Stacks) -> None:
     assert folder.used_files(document)["patches/a.patch"] != before["patches/a.patch"]
 
 
+def test_files_of_a_source_and_its_patches_are_used_files(stacks: Stacks) -> None:
+    folder = stacks("small", locked=False)
+    table = {"name": "app", "folder": "app", "path": "/app", "license": "MIT"}
+    edits = [{"patch": "patches/a.patch", "reason": "needed"}]
+    document = stack_document(source=[{**table, "edits": edits}])
+    for path in ("app/main.py", "patches/a.patch"):
+        (folder.path / path).parent.mkdir()
+        (folder.path / path).write_text("one", encoding="utf-8")
+    assert {"app/main.py", "patches/a.patch"} <= folder.used_files(document).keys()
+    (folder.path / "app/main.py").unlink()
+    (folder.path / "app").rmdir()
+    with pytest.raises(StackError, match="`app` is not a folder"):
+        folder.used_files(document)
+
+
 def test_file_name_that_is_not_utf8_can_be_written_to_a_lock(stacks: Stacks) -> None:
     folder = stacks("small", locked=False)
     Path(os.fsdecode(os.fsencode(folder.path / "extension") + b"/\xff.c")).write_bytes(b"")

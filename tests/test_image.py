@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lockbuild.digest import sha256_of
-from lockbuild.dockerfile import PREFIX, TEMPLATES, render
+from lockbuild.dockerfile import PREFIX, TEMPLATES, Contents, render_context
 from lockbuild.errors import ImageError, ToolMissing, UsageError
 from lockbuild.image import BindMount, Engine, ImageFacts
 from lockbuild.image.building import build
 from lockbuild.image.clients import find_client
 from lockbuild.image.containers import inspect, installed, load, run, save
 from lockbuild.image.engine import find_engine, own_engine
+from lockbuild.lock import LockedFile, LockedSource
+from lockbuild.placing import write_archive
 from lockbuild.plan import EPOCH
 from lockbuild.process import run as run_program
 from lockbuild.stack import Image, Mount
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from lockbuild.dockerfile import BundledAsset
     from lockbuild.folders import StackFolder
+    from lockbuild.placing import SourceTree
     from lockbuild.process import Completed
     from lockbuild.stack import Stack
     from lockbuild.wheelhouse import Manifest
@@ -110,6 +113,7 @@ def make_context(
     installer: Path,
     broken: bytes = b"",
     assets: Sequence[BundledAsset] = (),
+    sources: Sequence[SourceTree] = (),
 ) -> Manifest:
     """Write the whole context of *stack*, but for its assets, and return the manifest of its wheels."""
     wheels = (
@@ -143,12 +147,30 @@ def make_context(
     name, packages = LOCK.build[0]
     assert packages[0].wheel
     pip = replace(packages[0], wheel=replace(packages[0].wheel, filename=installer.name))
-    lock = replace(LOCK, build=((name, (pip,)),))
+    locked = tuple(
+        LockedSource(
+            name=tree.name,
+            version="",
+            index="",
+            file=LockedFile(filename=tree.name, sha256=tree.sha256),
+            commit="c" * 40,
+        )
+        for tree in sources
+    )
+    lock = replace(LOCK, build=((name, (pip,)),), sources=locked)
+    for tree in sources:
+        (folder / "sources").mkdir(exist_ok=True)
+        write_archive(tree, folder / f"sources/{tree.name}.tar")
+    contents = Contents(
+        manifest=manifest,
+        assets=tuple(assets),
+        sources={tree.name: tree.sha256 for tree in sources},
+    )
     templates = {
         name: (Path(__file__).parents[1] / "templates" / name).read_text(encoding="utf-8")
         for name in TEMPLATES
     }
-    for name, text in render(stack, lock, manifest, templates=templates, assets=assets).items():
+    for name, text in render_context(stack, lock, contents, templates=templates).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return manifest

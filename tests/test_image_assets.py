@@ -15,7 +15,7 @@ from lockbuild.errors import ImageError
 from lockbuild.image.building import build
 from lockbuild.image.containers import run
 from lockbuild.plan import EPOCH
-from lockbuild.stack import Mount
+from lockbuild.stack import Asset, Mount
 from tests.test_dockerfile import STACK
 from tests.test_image import engine, installer, make_context, rootfs  # noqa: F401 - fixtures
 
@@ -37,6 +37,20 @@ class Made:
 
     context: Path
     facts: ImageFacts
+
+
+def declared(*assets: BundledAsset) -> tuple[Asset, ...]:
+    """Return assets as their stack declares them."""
+    return tuple(
+        Asset(name=asset.name, path=asset.files[0].path)
+        if not asset.files[0].context
+        else Asset(
+            name=asset.name,
+            path=asset.files[0].path.removesuffix(f"/{asset.files[0].context}"),
+            members=tuple((file.context, file.context) for file in asset.files),
+        )
+        for asset in assets
+    )
 
 
 def asset(context: Path, name: str, files: dict[str, tuple[str, bytes]]) -> BundledAsset:
@@ -62,7 +76,11 @@ def context_of(folder: Path, rootfs: Path, installer: Path, broken: bytes = b"")
             {"m.pth": (MODEL, WEIGHTS), "a/mean.npz": ("/usr/share/models/a/mean.npz", MEAN)},
         ),
     )
-    stack = replace(STACK, mounts=(Mount(path="/app/smpl", holds=("*.pkl",), why="licence"),))
+    stack = replace(
+        STACK,
+        assets=declared(*assets),
+        mounts=(Mount(path="/app/smpl", holds=("*.pkl",), why="licence"),),
+    )
     make_context(folder, stack, rootfs, installer, broken=broken, assets=assets)
     return folder
 
@@ -143,7 +161,8 @@ def test_an_asset_in_place_of_a_file_of_the_base_is_refused(
     context = tmp_path / "context"
     context.mkdir()
     assets = (asset(context, "evil", {"": ("/etc/passwd", b"root::0:0::/:/bin/sh")}),)
-    make_context(context, STACK, rootfs, installer, assets=assets)
+    stack = replace(STACK, assets=declared(*assets))
+    make_context(context, stack, rootfs, installer, assets=assets)
     with pytest.raises(ImageError) as caught:
         build(context, tag="assets:4", engine=engine, log=tmp_path / "log", epoch=EPOCH)
     assert "the base has /etc/passwd already: give the asset another path" in "\n".join(

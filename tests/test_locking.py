@@ -6,6 +6,7 @@ The Debian part comes from the former lock, but where a test says otherwise.
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import tomllib
 from dataclasses import replace
@@ -104,6 +105,12 @@ def said(error: ResolveError | UsageError) -> str:
     return "\n".join((error.message, *error.details, error.hint or ""))
 
 
+def closed_address() -> str:
+    """Return an address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}/simple"
+
+
 # ---- what is kept ----------------------------------------------------------------------------------
 
 
@@ -138,8 +145,14 @@ def test_python_packages_are_kept_when_nothing_of_them_changes(world: World) -> 
 
 def test_a_change_below_apt_asks_the_archive(world: World) -> None:
     edit(world, lambda document: document["apt"]["runtime"].append("ffmpeg"))
-    with pytest.raises(ResolveError, match="no archive of `debian`"):
-        ask(world, replace(world.mirrors, archives=()))
+    resolved = ask(world, replace(world.mirrors, archives=()))
+    (part,) = resolved.open
+    assert (part.label, part.reason) == (
+        "apt bookworm",
+        "no archive of `debian` is configured on this machine",
+    )
+    assert resolved.lock.debs == ()
+    assert "bookworm (apt): absent -> open" in resolved.moved
 
 
 def test_what_moved_is_told(world: World) -> None:
@@ -173,9 +186,42 @@ def test_an_unknown_upgraded_package_is_refused_with_the_nearest_name(world: Wor
     assert caught.value.hint == "did you mean `alpha`?"
 
 
-def test_upgrade_asks_everybody_again(world: World) -> None:
-    with pytest.raises(ResolveError, match="no archive of `debian`"):
-        ask(world, replace(world.mirrors, archives=()), upgrade=True)
+def test_upgrade_asks_everybody_again_and_keeps_what_nobody_tells(world: World) -> None:
+    before = world.lock.debs
+    resolved = ask(world, replace(world.mirrors, archives=()), upgrade=True)
+    assert versions(resolved.lock)["alpha"] == "1.3"
+    assert resolved.lock.debs == before
+    assert [part.label for part in resolved.kept] == ["apt bookworm"]
+    assert resolved.open == ()
+
+
+def test_upgrade_without_the_index_keeps_every_package(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = world.lock
+    monkeypatch.setenv("UV_DEFAULT_INDEX", closed_address())
+    resolved = ask(world, upgrade_packages=frozenset({"alpha"}))
+    assert (resolved.lock, resolved.changed) == (before, ())
+    assert [part.label for part in resolved.kept] == ["python packages"]
+
+
+def test_changed_requirements_wait_for_their_index(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(world, lambda document: document["python"]["requires"].append("epsilon"))
+    monkeypatch.setenv("UV_DEFAULT_INDEX", closed_address())
+    with pytest.raises(ResolveError, match="the default index cannot be reached"):
+        ask(world)
+
+
+def test_an_open_archive_is_asked_again(world: World) -> None:
+    edit(world, lambda document: document["apt"]["runtime"].append("ffmpeg"))
+    ask(world, replace(world.mirrors, archives=()))
+    resolved = ask(world, replace(world.mirrors, archives=(("debian", (closed_address(),)),)))
+    (part,) = resolved.open
+    assert part.reason == "no archive of `debian` gives the suite `bookworm`"
+    causes = "\n".join(dict(resolved.causes)["apt bookworm"])
+    assert "Could not connect" in causes
 
 
 def test_a_changed_source_folder_is_locked_anew(world: World) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lockbuild.derivation import IndexFile
 from lockbuild.documents import toml_text
-from lockbuild.errors import FetchError
+from lockbuild.errors import FetchError, ResolveError
 from lockbuild.folders import STACK_FILE, StackFolder
-from lockbuild.locking.former import Former, ResolveOptions
+from lockbuild.locking.former import Former
 from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.sources import SourcePinner
 from lockbuild.plan import make_plan
@@ -21,7 +22,7 @@ from lockbuild.stack.schema import parse_stack_text
 from lockbuild.store import Store
 from lockbuild.store.trees import listing, listing_sha256
 from tests.fakes import RecordingProgress
-from tests.repositories import commit, gitmodules, new, own_git
+from tests.repositories import commit, configure, gitmodules, new, own_git
 from tests.servers.index import serve_index
 from tests.values import FILES, small_lock, stack_document, with_inputs
 
@@ -177,10 +178,129 @@ def test_patches_are_pinned_once_each_in_the_order_of_paths(sources: Sources) ->
     assert pinned.source("other").patches == ()
 
 
-def test_unreachable_repository_pins_nothing(sources: Sources, tmp_path: Path) -> None:
+PLACED = {"path": "/workspace/other", "license": "MIT"}
+
+
+def test_patch_of_a_source_of_the_image_is_pinned(sources: Sources) -> None:
+    sources.other |= {**PLACED, "edits": PATCHED[:1]}
+    assert [path for path, _ in sources.pin().source("other").patches] == ["patches/more.patch"]
+
+
+def test_source_of_the_image_may_be_an_sdist_of_any_project(sources: Sources, tmp_path: Path) -> None:
+    sources.other = {"sdist": "Talking.Head==2.0", **PLACED}
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index/talking_head-2.0.tar.gz").write_bytes(b"source of talking")
+    with serve_index(tmp_path / "index") as index:
+        lock = sources.pin(mirrors=Mirrors(indexes=(("pypi", (index.url,)),)))
+    assert lock.source("other").file.filename == "talking_head-2.0.tar.gz"
+    plan = make_plan(from_document(sources.document), lock)
+    (fetch,) = (f for f in plan.fetches() if f.filename == "talking_head-2.0.tar.gz")
+    assert fetch.where == IndexFile(index="pypi", project="talking-head")
+
+
+def test_source_of_the_image_may_be_a_folder_beside_the_stack_file(sources: Sources) -> None:
+    sources.other = {"folder": "extension", **PLACED}
+    other = sources.pin().source("other")
+    assert (other.file.filename, other.path, other.version) == ("other.tar", "extension", "")
+
+
+# ---- what cannot be reached --------------------------------------------------------------------------
+
+
+def test_every_unreachable_repository_is_open_and_the_others_are_pinned(
+    sources: Sources, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "gamma.git")
+    lock = sources.pin()
+    assert [source.name for source in lock.sources] == ["delta", "other"]
+    (part,) = lock.open
+    assert (part.kind, part.name) == ("source", "gamma")
+    assert part.reason == (
+        f"git repository `{sources.gamma['git']}` cannot be reached: there is none, or not for everybody"
+    )
+
+
+def test_reason_says_nothing_of_the_machine_s_mirror(sources: Sources, tmp_path: Path) -> None:
+    configure(tmp_path, '[url "http://me:pw@127.0.0.1:9/"]', "\tinsteadOf = https://code.example.org/")
+    sources.gamma["git"] = "https://code.example.org/gamma"
+    (part,) = sources.pin().open
+    assert part.reason == (
+        "git repository `https://code.example.org/gamma` cannot be reached: no connection"
+    )
+    causes = "\n".join(sources.gaps.causes["source gamma"])
+    assert "127.0.0.1:9" in causes
+    assert "pw" not in causes
+
+
+def test_submodule_that_is_gone_leaves_its_source_open(sources: Sources, tmp_path: Path) -> None:
+    inner, outer = new(tmp_path / "inner.git"), new(tmp_path / "outer.git")
+    one = commit(inner, {"a.h": b"int a;\n"})
+    files = {**TREE, ".gitmodules": gitmodules(vendored=inner.as_uri())}
+    made = commit(outer, files, links={"vendored": one})
+    sources.gamma = {"git": outer.as_uri(), "commit": made, "submodules": True}
+    shutil.rmtree(inner)
+    (part,) = sources.pin().open
+    assert part.name == "gamma"
+    assert part.reason.startswith(f"submodule `vendored` of `{outer.as_uri()}`")
+
+
+def test_commit_that_a_reachable_repository_lacks_is_no_open_part(
+    sources: Sources, tmp_path: Path
+) -> None:
     shutil.rmtree(tmp_path / "other.git")
-    with pytest.raises(FetchError, match=r"other\.git"):
+    sources.gamma["commit"] = "1" * 40
+    with pytest.raises(FetchError, match=f"has no commit {'1' * 40}"):
         sources.pin()
+
+
+def test_index_that_cannot_be_asked_leaves_an_sdist_open(sources: Sources) -> None:
+    sources.gamma = {"sdist": "gamma==2.0"}
+    closed = Mirrors(indexes=(("pypi", ("http://user:pw@127.0.0.1:9/simple",)),))
+    (part,) = sources.pin(mirrors=closed).open
+    assert part.label == "source gamma"
+    assert part.reason == "index `pypi` cannot be asked for `gamma`"
+
+
+def test_sdist_that_an_index_lacks_is_no_open_part(sources: Sources, tmp_path: Path) -> None:
+    sources.gamma = {"sdist": "gamma==2.0"}
+    (tmp_path / "index").mkdir()
+    with (
+        serve_index(tmp_path / "index") as index,
+        pytest.raises(ResolveError, match="no project `gamma`"),
+    ):
+        sources.pin(mirrors=Mirrors(indexes=(("pypi", (index.url,)),)))
+
+
+def test_same_commit_keeps_its_pin_though_its_new_address_is_unreachable(
+    sources: Sources, tmp_path: Path
+) -> None:
+    former = sources.pin()
+    sources.gamma["git"] = (tmp_path / "fork.git").as_uri()
+    lock = sources.pin(former)
+    assert (gamma_of(lock), lock.open) == (gamma_of(former), ())
+    assert [part.label for part in sources.gaps.kept] == ["source gamma"]
+
+
+@pytest.mark.parametrize("change", [{"commit": "1" * 40}, {"exclude": ["docs"]}])
+def test_other_content_behind_an_unreachable_address_is_open(
+    sources: Sources, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    former = sources.pin()
+    shutil.rmtree(tmp_path / "gamma.git")
+    shutil.rmtree(sources.store.root / "git", ignore_errors=True)
+    sources.gamma |= change
+    lock = sources.pin(former)
+    assert [part.label for part in lock.open] == ["source gamma"]
+    assert [source.name for source in lock.sources] == ["delta", "other"]
+
+
+def test_open_source_is_pinned_once_it_can_be_reached(sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "gamma.git").rename(tmp_path / "away")
+    former = sources.pin()
+    (tmp_path / "away").rename(tmp_path / "gamma.git")
+    lock = sources.pin(former)
+    assert lock.open == ()
+    assert gamma_of(lock).commit == sources.gamma["commit"]
 
 
 # ---- what is kept, and what moves --------------------------------------------------------------------
@@ -199,6 +319,13 @@ def test_change_of_something_else_keeps_the_pin(sources: Sources) -> None:
     sources.forget_repositories()
     sources.build = {"needs": [], "env": {"A": "1"}, "edits": PATCHED}
     assert replace(gamma_of(sources.pin(former)), patches=()) == gamma_of(former)
+
+
+def test_place_in_the_image_and_edits_keep_the_pin(sources: Sources) -> None:
+    former = sources.pin()
+    sources.forget_repositories()
+    sources.other |= {**PLACED, "writable": True, "edits": PATCHED[:1]}
+    assert replace(sources.pin(former).source("other"), patches=()) == former.source("other")
 
 
 def test_other_commit_moves_the_pin_and_the_build(sources: Sources, tmp_path: Path) -> None:

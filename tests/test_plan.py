@@ -595,6 +595,53 @@ def test_other_edits_rebuild(again: Plan) -> None:
     assert again.roots == before.roots
 
 
+def placed_plan(*edits: dict[str, Any], folder: str = "", **changes: Any) -> Plan:
+    """Return the plan of the small stack with the source `other` in its image, from a tree or a folder."""
+    origin = {"folder": folder} if folder else {key: OTHER[key] for key in ("git", "commit")}
+    table = {"name": "other", **origin, "path": "/app", "license": "MIT", **changes}
+    content = LockedFile(filename="more.patch", sha256=sha("patch"), size=5)
+    locked = LockedSource(
+        name="other",
+        version="",
+        index="",
+        file=LockedFile(filename="other.tar" if folder else "other-9876543210", sha256=sha("other")),
+        path=folder or None,
+        commit=None if folder else COMMIT[::-1],
+        patches=(("patches/more.patch", content),),
+    )
+    lock = small_lock()
+    stack = small_stack(source=[{**table, "edits": list(edits)}])
+    return make_plan(stack, replace(lock, sources=(*lock.sources, locked)))
+
+
+def test_tree_of_the_image_is_a_target() -> None:
+    plan = placed_plan()
+    assert plan.sources == (("other", fetch_of(plan, "other-9876543210").path),)
+    assert plan.sources[0][1] in plan.targets
+
+
+def test_edited_tree_of_the_image_is_a_build() -> None:
+    plan = placed_plan(PATCH, TEXT)
+    build = build_of(plan, "other-source")
+    assert plan.sources == (("other", build.path),)
+    assert dict(build.inputs) == {
+        "patches/1-more.patch": fetch_of(plan, "more.patch").path,
+        "tree": fetch_of(plan, "other-9876543210").path,
+    }
+
+
+def test_folder_of_the_image_is_a_build_that_unpacks_its_archive() -> None:
+    plan = placed_plan(folder="app")
+    build = build_of(plan, "other-source")
+    assert plan.sources == (("other", build.path),)
+    assert build.inputs == (("tree", fetch_of(plan, "other.tar").path),)
+
+
+def test_where_the_image_has_a_source_rebuilds_nothing() -> None:
+    again = placed_plan(PATCH, path="/elsewhere", writable=True, subdirectory="src")
+    assert again.sources == placed_plan(PATCH).sources
+
+
 # ---- a standalone interpreter --------------------------------------------------------------------------
 
 ARCHIVE = "cpython-3.11.9+1-install_only.tar.gz"

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import socket
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -288,8 +288,46 @@ def test_unreachable_mirror_is_named_without_its_password(
     with pytest.raises(ResolveError) as caught:
         ask(address, keyring=key.keyring, work=tmp_path, runtime=())
     told = "\n".join(caught.value.details)
+    assert caught.value.unreachable
     assert closed_address in told
     assert "secret" not in told
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Lets nobody in: apt then speaks of a missing signature, too."""
+
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    def log_message(self, *_: object) -> None:
+        """Keep still."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_mirror_that_lets_nobody_in_is_out_of_reach_and_not_unsigned(
+    refusing: str, served: str, key: SigningKey, tmp_path: Path
+) -> None:
+    with pytest.raises(ResolveError, match="no archive of `debian` gives") as caught:
+        ask(refusing, keyring=key.keyring, work=tmp_path / "one", runtime=())
+    assert caught.value.unreachable
+    assert "403" in caught.value.details[0]
+    assert "base" in names(ask(refusing, served, keyring=key.keyring, work=tmp_path / "two", runtime=()))
+
+
+def test_suite_that_an_answering_archive_lacks_is_not_out_of_reach(
+    served: str, key: SigningKey, tmp_path: Path
+) -> None:
+    asked = AptQuestion(base=DebianBase(suite="discord"), architecture="amd64", roots=())
+    with pytest.raises(ResolveError) as caught:
+        resolve(asked, mirrors=[served], keyring=key.keyring, work=tmp_path)
+    assert not caught.value.unreachable
 
 
 @pytest.mark.parametrize(

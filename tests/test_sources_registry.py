@@ -222,7 +222,9 @@ def test_an_image_becomes_a_layout_of_its_own_bytes(
     layout = store.locate(fetch.path)
     names = {path.relative_to(layout).as_posix() for path in layout.rglob("*") if path.is_file()}
     config = json.loads(pushed.data)["config"]["digest"]
-    blobs = {digest.replace("sha256:", "blobs/sha256/") for digest in (pushed.digest, config, *pushed.layers)}
+    blobs = {
+        digest.replace("sha256:", "blobs/sha256/") for digest in (pushed.digest, config, *pushed.layers)
+    }
     assert names == {"index.json", "oci-layout", *blobs}
     for blob in blobs:
         assert sha256_of((layout / blob).read_bytes()) == blob.rpartition("/")[2]
@@ -238,12 +240,12 @@ def test_layers_that_are_not_compressed_stay_as_they_are(registry: Registry, sto
     pushed = registry.push("tests/base", [BASE], compress=False)
     fetch = image_of(registry, pushed)
     assert pulled(fetch, store) == []
-    assert (store.locate(fetch.path) / pushed.layers[0].replace("sha256:", "blobs/sha256/")).read_bytes() == BASE
+    assert (
+        store.locate(fetch.path) / pushed.layers[0].replace("sha256:", "blobs/sha256/")
+    ).read_bytes() == BASE
 
 
-def test_a_layout_is_the_same_bytes_wherever_it_comes_from(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_a_layout_is_the_same_bytes_wherever_it_comes_from(registry: Registry, tmp_path: Path) -> None:
     one = registry.push("tests/base", [BASE])
     assert registry.push("elsewhere/copy", [BASE]).digest == one.digest
     found = []

@@ -15,7 +15,7 @@ from lockbuild.cli.session import (
     settings_of,
     stack_argument,
 )
-from lockbuild.errors import AuditError, LockbuildError, ToolMissing
+from lockbuild.errors import AuditError, ToolMissing
 from lockbuild.folders import find_stack
 
 if TYPE_CHECKING:
@@ -65,10 +65,6 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
     from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
 
     manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
-    try:
-        rendered = rendered_texts(realiser)["Dockerfile"]
-    except LockbuildError:
-        rendered = None
     image, no_image = _image(realiser, reference)
     return Subject(
         stack=realiser.stack,
@@ -80,7 +76,7 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
         if manifest_file.is_file()
         else None,
         dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
-        rendered=rendered,
+        rendered=rendered_texts(realiser.stack, realiser.lock)["Dockerfile"],
         image=image,
         no_image=no_image,
     )

@@ -78,7 +78,7 @@ def build(  # noqa: PLR0913 - the options, as keywords
 ) -> None:
     """Build STACK's packages in the sandbox and fill its wheelhouse.
 
-    With PACKAGE, build only those and leave the wheelhouse as it is.
+    Sources with edits are built, too. With PACKAGE, build only those and leave the wheelhouse as it is.
     """
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
@@ -121,20 +121,23 @@ def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
 
 
 def wheel_targets(realiser: Realiser) -> tuple[StorePath, ...]:
-    """Return what a wheelhouse needs, as far as it is planned."""
-    return tuple(path for _, path in (*realiser.plan.wheels, *realiser.plan.builds))
+    """Return what a wheelhouse needs, and the sources of the image: an edit that does not fit fails here."""
+    plan = realiser.plan
+    return tuple(path for _, path in (*plan.wheels, *plan.builds, *plan.sources))
 
 
 def wheel_names(realiser: Realiser) -> tuple[str, ...]:
-    """Return the names of all wheels that a wheelhouse needs."""
-    return tuple(package.name for package in realiser.lock.runtime)
+    """Return the names of all that `wheel_targets` gives the paths of, as far as they are planned."""
+    packages = (package.name for package in realiser.lock.runtime)
+    return (*packages, *(source.name for source in realiser.stack.placed))
 
 
 def _targets(realiser: Realiser, packages: tuple[str, ...]) -> tuple[StorePath, ...]:
     if not packages:
         return wheel_targets(realiser)
-    known: dict[str, StorePath | None] = dict.fromkeys(name for name, _ in realiser.plan.blocked)
-    known |= {**dict(realiser.plan.builds), **dict(realiser.plan.roots)}
+    plan = realiser.plan
+    known: dict[str, StorePath | None] = dict.fromkeys(name for name, _ in plan.blocked)
+    known |= dict((*plan.builds, *plan.sources, *plan.roots))
     unknown = [name for name in packages if name not in known]
     if unknown:
         raise UsageError(

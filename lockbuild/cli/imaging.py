@@ -12,18 +12,21 @@ from lockbuild.cli.building import fill_wheelhouse
 from lockbuild.cli.session import (
     console_of,
     json_option,
+    open_lines,
     open_realiser,
     print_json,
     refuse_open,
     stack_argument,
 )
 from lockbuild.digest import canonical_json, sha256_of
-from lockbuild.dockerfile import TEMPLATES
+from lockbuild.dockerfile import TEMPLATES, Contents, render_context
 from lockbuild.dockerfile import render as render_texts
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text
 from lockbuild.packing import bundled_assets, fill_context, make_manifest, verify_wheelhouse
+from lockbuild.placing import source_trees
 from lockbuild.plan import EPOCH
+from lockbuild.stack import from_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,14 +35,12 @@ if TYPE_CHECKING:
     from lockbuild.folders import StackFolder
     from lockbuild.lock import Lock
     from lockbuild.realise import Realiser
+    from lockbuild.stack import Stack
 
 __all__ = ["image", "image_tag", "render", "rendered_texts"]
 
 # An image of the same lock, but of other templates, is another image.
 _CONTEXT_LABEL = "io.lockbuild.context"
-
-# Beside the stack file, so that version control shows what changed.
-_COMMITTED = ("Dockerfile", "docker-bake.json")
 
 
 def templates() -> dict[str, str]:
@@ -49,17 +50,25 @@ def templates() -> dict[str, str]:
     return {name: (folder / name).read_text(encoding="utf-8") for name in TEMPLATES}
 
 
-def rendered_texts(realiser: Realiser) -> Mapping[str, str]:
-    """Return the texts of a build context whose wheels are all in the store."""
-    refuse_open(realiser)
-    manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
-    assets = bundled_assets(realiser.stack, realiser.plan, realiser.store)
-    return render_texts(realiser.stack, realiser.lock, manifest, templates=templates(), assets=assets)
+def rendered_texts(stack: Stack, lock: Lock) -> Mapping[str, str]:
+    """Return name -> text of what `render` writes beside the stack file."""
+    return render_texts(stack, lock, templates=templates())
 
 
 def image_tag(name: str, lock: Lock) -> str:
     """Return the name that an image of *lock* has: it changes whenever the lock does."""
     return f"lockbuild/{name}:{lock.digest[:12]}"
+
+
+def _write_committed(folder: StackFolder, texts: Mapping[str, str]) -> tuple[str, ...]:
+    """Write what stands beside the stack file, and return the names of what has changed."""
+    changed = []
+    for name, text in texts.items():
+        target = folder.path / name
+        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+            write_text(target, text)
+            changed.append(name)
+    return tuple(changed)
 
 
 def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, ...], Sha256]:
@@ -69,9 +78,10 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
     the context by its hash, so the same digest makes the same image.
     """
     refuse_open(realiser)
-    realiser.build(realiser.plan.targets)
+    stack, lock, plan, store = realiser.stack, realiser.lock, realiser.plan, realiser.store
+    realiser.build(plan.targets)
     fill_wheelhouse(realiser, folder)
-    manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
+    manifest = make_manifest(stack, lock, plan, store)
     faults = verify_wheelhouse(folder.wheels, manifest)
     if faults:
         raise StoreError(
@@ -79,43 +89,54 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
             details=faults,
             hint="delete the files named above and run `lockbuild build` again",
         )
-    texts = rendered_texts(realiser)
+    assets, trees = bundled_assets(stack, plan, store), source_trees(stack, plan, store)
+    contents = Contents(
+        manifest=manifest, assets=assets, sources={tree.name: tree.sha256 for tree in trees}
+    )
+    texts = render_context(stack, lock, contents, templates=templates())
     fill_context(
         folder.context,
         texts=texts,
         manifest=manifest,
-        plan=realiser.plan,
-        store=realiser.store,
-        assets=bundled_assets(realiser.stack, realiser.plan, realiser.store),
+        plan=plan,
+        store=store,
+        assets=assets,
+        sources=trees,
     )
-    changed = []
-    for name in _COMMITTED:
-        target = folder.path / name
-        if not target.is_file() or target.read_text(encoding="utf-8") != texts[name]:
-            write_text(target, texts[name])
-            changed.append(name)
-    return tuple(changed), sha256_of(canonical_json(dict(texts)))
+    changed = _write_committed(folder, rendered_texts(stack, lock))
+    return changed, sha256_of(canonical_json(dict(texts)))
 
 
 @click.command()
 @stack_argument
+@click.option(
+    "--context", "fill", is_flag=True, help="Build all that is missing, too, and fill the build context."
+)
 @json_option
 @click.pass_context
-def render(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
-    """Write STACK's Dockerfile, and beside it the build context that it names.
+def render(ctx: click.Context, folder: StackFolder, *, fill: bool, as_json: bool) -> None:
+    """Write STACK's Dockerfile, which follows from stack file and lock alone.
 
-    Whoever has the context needs neither lockbuild nor a network to build it.
+    With --context also write the folder that it builds from: whoever has that needs neither lockbuild nor
+    a network.
     """
     console = console_of(ctx)
-    changed, _ = _write_context(open_realiser(ctx, folder, console), folder)
-    if as_json:
-        print_json({"changed": list(changed), "context": str(folder.context)})
-    elif changed:
-        console.note(
-            f"{folder.label}: wrote {', '.join(changed)}; the build context is {folder.context}"
-        )
+    if fill:
+        changed, _ = _write_context(open_realiser(ctx, folder, console), folder)
+        result = {"changed": list(changed), "context": str(folder.context)}
     else:
-        console.note(f"{folder.label}: Dockerfile and build context are up to date")
+        document, lock = folder.read_locked()
+        changed = _write_committed(folder, rendered_texts(from_document(document), lock))
+        result = {"changed": list(changed)}
+        for line in open_lines(lock.open_parts):
+            console.warn(f"no image can be made yet, as the lock is open: {line}")
+    if as_json:
+        print_json(result)
+        return
+    wrote = f"wrote {', '.join(changed)}" if changed else "the Dockerfile is up to date"
+    console.note(
+        f"{folder.label}: {wrote}" + (f"; the build context is {folder.context}" if fill else "")
+    )
 
 
 @click.command()

@@ -1,15 +1,16 @@
 """The Dockerfile of a stack and the files beside it, as text. Pure: templates come in as text too.
 
 Whoever assembles the build context puts beside them what the Dockerfile names: `rootfs/runtime.tar`,
-`rootfs/toolchain.tar`, every wheel of the manifest below `wheels/`, and the installer's wheel below
-`tools/`.
+`rootfs/toolchain.tar`, every wheel of the manifest below `wheels/`, the installer's wheel below `tools/`,
+and each source of the image as `sources/NAME.tar`.
 """
 
 from __future__ import annotations
 
 import json
+import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from unicodedata import category
 
@@ -19,6 +20,7 @@ from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
 from lockbuild.plan import EPOCH, INSTALLER, ROOTS, compilers, image_env, search_path
 from lockbuild.preflight import FOLDER, PROGRAMS, entrypoint, preflight_texts
+from lockbuild.stack.assets import image_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from lockbuild.digest import JsonValue, Sha256
     from lockbuild.lock import Lock
-    from lockbuild.stack import Image, Stack
+    from lockbuild.stack import Asset, Image, NamedSource, Stack
     from lockbuild.wheelhouse import Manifest
 
 __all__ = [
@@ -35,9 +37,11 @@ __all__ = [
     "TEMPLATES",
     "AssetFile",
     "BundledAsset",
+    "Contents",
     "installer_wheel",
     "network_steps",
     "render",
+    "render_context",
 ]
 
 TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
@@ -85,6 +89,41 @@ class BundledAsset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a build context holds, which only the store tells."""
+
+    manifest: Manifest
+    assets: tuple[BundledAsset, ...] = ()
+    sources: Mapping[str, Sha256] = field(default_factory=dict)
+    """Name of each source of the image -> hash of its tree's listing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asset:
+    """An asset of the image."""
+
+    name: str
+    files: tuple[tuple[str, str], ...]
+    """Where each file lies below `assets/NAME`, empty for the file itself, and where it goes in the image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A source of the image."""
+
+    name: str
+    path: str
+    origin: str
+    """Where it is from, in one word."""
+    owner: int
+    """Whose its files are."""
+    folders: tuple[str, ...]
+    """Folders inside it that are its owner's although it may have none such: those of assets."""
+    workdir: str
+    """The image's working directory, where it is this source or inside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Account:
     """The user that the image runs as."""
 
@@ -108,47 +147,58 @@ def installer_wheel(lock: Lock) -> str:
     )
 
 
-def render(
-    stack: Stack,
-    lock: Lock,
-    manifest: Manifest,
-    *,
-    templates: Mapping[str, str],
-    assets: Sequence[BundledAsset] = (),
-) -> dict[str, str]:
-    """Return file name -> text of what stands beside the wheels: the same text for the same values.
+def render(stack: Stack, lock: Lock, *, templates: Mapping[str, str]) -> dict[str, str]:
+    """Return file name -> text of what stands beside the stack file: the same text for the same values.
+
+    It follows from stack and lock alone, so that it can be rendered, compared and reviewed where nothing is
+    built, and while parts of the lock are open.
 
     Args:
         templates: Name -> text of each of `TEMPLATES`.
-        assets: What the image brings beside its packages, and its preflight is to look for.
 
     Raises:
         ImageError: A template is missing or wrong, or a value of the stack cannot be written down.
     """
+    values = _values(stack, lock)
+    return {
+        "Dockerfile": _rendered("Dockerfile.j2", values, templates),
+        "docker-bake.json": json_text(_bake(stack)),
+    }
+
+
+def render_context(
+    stack: Stack, lock: Lock, contents: Contents, *, templates: Mapping[str, str]
+) -> dict[str, str]:
+    """Return file name -> every text of the build context: those of `render`, and what names its contents.
+
+    Raises:
+        ImageError: As `render` does.
+    """
+    files = [file for asset in contents.assets for file in asset.files]
+    return {
+        **render(stack, lock, templates=templates),
+        ".dockerignore": _rendered("dockerignore.j2", _values(stack, lock), templates),
+        "wheels.txt": _wheels(contents.manifest),
+        **({"sources.txt": _trees(stack, contents.sources)} if stack.placed else {}),
+        **preflight_texts(
+            stack,
+            templates=templates,
+            assets=[(file.path, file.size, file.sha256) for file in files],
+        ),
+    }
+
+
+def _rendered(name: str, values: Mapping[str, object], templates: Mapping[str, str]) -> str:
     from jinja2 import TemplateError  # noqa: PLC0415 - only rendering needs it
 
-    values = _values(stack, lock, manifest, assets)
-    environment = _environment(templates)
     try:
-        dockerfile = environment.get_template("Dockerfile.j2").render(values)
-        dockerignore = environment.get_template("dockerignore.j2").render(values)
+        return _environment(templates).get_template(name).render(values)
     except TemplateError as error:
         place = f"{getattr(error, 'name', None)}:{getattr(error, 'lineno', '?')}: "
         raise ImageError(
             f"a template cannot be rendered: {place if 'None' not in place else ''}{error}",
             hint="templates/ holds the ones that lockbuild comes with",
         ) from error
-    return {
-        ".dockerignore": dockerignore,
-        "Dockerfile": dockerfile,
-        "docker-bake.json": json_text(_bake(stack)),
-        "wheels.txt": _wheels(manifest),
-        **preflight_texts(
-            stack,
-            templates=templates,
-            assets=[(file.path, file.size, file.sha256) for asset in assets for file in asset.files],
-        ),
-    }
 
 
 def _environment(templates: Mapping[str, str]) -> Environment:
@@ -168,9 +218,7 @@ def _environment(templates: Mapping[str, str]) -> Environment:
     return environment
 
 
-def _values(
-    stack: Stack, lock: Lock, manifest: Manifest, assets: Sequence[BundledAsset]
-) -> dict[str, object]:
+def _values(stack: Stack, lock: Lock) -> dict[str, object]:
     installer = installer_wheel(lock)
     _check("wheel", (installer,), "tools/")
     _check("word", (stack.name,), "name")
@@ -181,10 +229,14 @@ def _values(
     _check("version", (stack.target.python,), "target.python")
     _check("module", stack.imports, "preflight.imports")
     _check("path", (stack.image.workdir,), "image.workdir")
+    assets = [_Asset(name=asset.name, files=_asset_files(asset)) for asset in stack.bundles]
     for asset in assets:
         _check("word", (asset.name,), "asset.name")
-        _check("path", [file.path for file in asset.files], "asset.path")
-        _check("asset", [file.context for file in asset.files if file.context], "asset.members")
+        _check("path", [path for _, path in asset.files], "asset.path")
+        _check("asset", [context for context, _ in asset.files if context], "asset.members")
+    for source in stack.placed:
+        _check("word", (source.name,), "source.name")
+        _check("path", (source.path,), "source.path")
     _check("variable", (name for name, _ in stack.env), "env")
     account = _account(stack.image)
     below = {root: lock.image(root) for root in ROOTS}
@@ -205,14 +257,52 @@ def _values(
         "env": _image_env(stack, lock),
         "epoch": EPOCH,
         "installer": installer,
-        "labels": _labels(stack, lock, manifest, assets),
-        "manifest": manifest,
+        "labels": _labels(stack, lock),
+        "open": [asset.name for asset in lock.assets if asset.sha256 is None],
         "preflight": FOLDER,
+        "sources": _sources(stack, lock, account),
         "prefix": PREFIX,
         "stack": stack,
         "python": _python(stack),
         "toolchain_env": sorted(toolchain.items()),
+        "wheels": len(lock.runtime),
     }
+
+
+def _asset_files(asset: Asset) -> tuple[tuple[str, str], ...]:
+    """Return where each file of an asset lies below `assets/NAME`, empty for the file itself, and where it goes."""
+    if not asset.members:
+        return (("", asset.path),)
+    return tuple(sorted((target, f"{asset.path}/{target}") for _, target in asset.members))
+
+
+def _sources(stack: Stack, lock: Lock, account: _Account | None) -> list[_Source]:
+    paths = [path for asset in stack.bundles for path in image_paths(asset.path, asset.members)]
+    beside = {posixpath.dirname(path) for path in paths}
+    workdir = posixpath.normpath(stack.image.workdir)
+    found = []
+    for source in stack.placed:
+        owner = account.uid if account and source.writable else 0
+        inside = f"{source.path}/"
+        folders = sorted(folder for folder in beside if folder.startswith(inside)) if owner else []
+        found.append(
+            _Source(
+                name=source.name,
+                path=source.path,
+                origin=_origin(source, lock),
+                owner=owner,
+                folders=tuple(folders),
+                workdir=workdir if f"{workdir}/".startswith(inside) else "",
+            )
+        )
+    return found
+
+
+def _origin(source: NamedSource, lock: Lock) -> str:
+    """Return where a source is from: its commit, else its archive's name and hash."""
+    locked = lock.source(source.name)
+    edited = " with edits" if source.edits else ""
+    return (locked.commit or f"{locked.file.filename} sha256:{locked.file.sha256}") + edited
 
 
 def _python(stack: Stack) -> str:
@@ -259,10 +349,7 @@ def _image_env(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
     return sorted((variables | {name: own[name] for name in own if name != "PATH"}).items())
 
 
-def _labels(
-    stack: Stack, lock: Lock, manifest: Manifest, assets: Sequence[BundledAsset]
-) -> list[tuple[str, str]]:
-    wheels: list[JsonValue] = [[wheel.name, wheel.version, wheel.sha256] for wheel in manifest.wheels]
+def _labels(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
     debs: list[JsonValue] = [
         [deb.package, deb.version, deb.sha256] for deb in lock.debs if "runtime" in deb.roots
     ]
@@ -272,13 +359,15 @@ def _labels(
         "io.lockbuild.lock": f"sha256:{lock.digest}" if lock.digest else "",
         "io.lockbuild.python": stack.target.python,
         "io.lockbuild.stack": stack.name,
-        "io.lockbuild.wheels": f"sha256:{sha256_of(canonical_json(wheels))}",
         "org.opencontainers.image.description": stack.summary,
         "org.opencontainers.image.title": stack.name,
     }
-    if assets:
-        files: list[JsonValue] = [[file.path, file.sha256] for asset in assets for file in asset.files]
-        labels["io.lockbuild.assets"] = f"sha256:{sha256_of(canonical_json(files))}"
+    if stack.bundles:
+        assets: list[JsonValue] = [[asset.name, asset.sha256] for asset in lock.assets]
+        labels["io.lockbuild.assets"] = f"sha256:{sha256_of(canonical_json(assets))}"
+    if stack.placed:
+        places = (f"{source.name}={source.path} {_origin(source, lock)}" for source in stack.placed)
+        labels["io.lockbuild.sources"] = "; ".join(places)
     if standalone := stack.interpreter.standalone:
         labels["io.lockbuild.interpreter"] = f"{standalone.filename} sha256:{standalone.sha256}"
     if stack.target.cuda:
@@ -291,6 +380,11 @@ def _wheels(manifest: Manifest) -> str:
     return "".join(
         f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in manifest.wheels
     )
+
+
+def _trees(stack: Stack, hashes: Mapping[str, Sha256]) -> str:
+    """Return a line for each source of the image: hash of the tree's listing, name, and place."""
+    return "".join(f"sha256:{hashes[s.name]}  {s.name}  {s.path}\n" for s in stack.placed)
 
 
 def _bake(stack: Stack) -> dict[str, object]:

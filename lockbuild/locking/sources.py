@@ -36,7 +36,10 @@ _PYPI = frozenset({"pypi"})
 _SIDE_BY_SIDE = 4
 
 # What decides which bytes a source has, wherever they come from.
-_CONTENT = ("commit", "submodules", "include", "exclude", "path", "sdist")
+_CONTENT = ("commit", "submodules", "include", "exclude", "sdist")
+
+# What decides the bytes of a source that is not built. Not where the image has it, and how it is changed there.
+_IDENTITY = ("commit", "exclude", "folder", "git", "include", "sdist", "submodules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,8 @@ class SourcePinner:
         if named.source.path:
             return None
         name = named.name
-        former = self.former.same(f"build.{name}.source.", f"source.{name}.", f"build.{name}.version")
+        named_keys = (f"source.{name}.{key}" for key in _IDENTITY)
+        former = self.former.same(f"build.{name}.source.", f"build.{name}.version", *named_keys)
         return next((s for s in former.sources if s.name == name), None) if former else None
 
     def _same_content(self, named: NamedSource) -> LockedSource | None:
@@ -129,7 +133,7 @@ class SourcePinner:
 
     def _folder(self, named: NamedSource, path: str) -> LockedSource:
         version = self._version(named)
-        archive = self.scratch / f"{named.name}-{version}.tar"
+        archive = self.scratch / ("-".join(filter(None, (named.name, version))) + ".tar")
         sha256, size = archive_folder(self.folder.path / path, archive)
         file = LockedFile(filename=archive.name, sha256=sha256, size=size)
         return LockedSource(name=named.name, version=version, index="", file=file, path=path)
@@ -176,7 +180,7 @@ class SourcePinner:
 
     def _patches(self, name: str) -> tuple[tuple[str, LockedFile], ...]:
         """Return path and content of each patch that edits the source called *name*."""
-        edits = next((spec.edits for spec in self.stack.builds if spec.name == name), ())
+        edits = self.stack.edits_of(name)
         paths = sorted({edit.path for edit in edits if isinstance(edit, Patch)})
         return tuple((path, _locked_file(self.folder.path / path)) for path in paths)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbuild.derivation import Build, Derivation, Fetch
-from lockbuild.plan.blocking import INSTALLER, ROOTS, blocked_builds, blocked_roots
+from lockbuild.plan.blocking import INSTALLER, ROOTS, blocked_builds, blocked_roots, blocked_sources
 from lockbuild.plan.commands import compilers, image_env, search_path
 from lockbuild.plan.planner import EPOCH, Planner, asset_fetch, image_fetch
 
@@ -49,14 +49,16 @@ class Plan:
     assets: tuple[tuple[str, StorePath], ...] = ()
     """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
     that are open in the lock are left out."""
+    sources: tuple[tuple[str, StorePath], ...] = ()
+    """Name of each source of the image -> its tree as the image has it; the stack's order."""
     blocked: tuple[tuple[str, tuple[OpenPart, ...]], ...] = ()
-    """Name of each wheel, build and root file system that is not planned -> the open parts that it waits for,
-    sorted."""
+    """Name of each wheel, build, source of the image and root file system that is not planned -> the open
+    parts that it waits for; sorted."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
-        """Return what an image needs: wheels, builds, root file systems, assets and the installer."""
-        named = (*self.wheels, *self.builds, *self.roots, *self.assets)
+        """Return what an image needs: wheels, builds, root file systems, sources, assets and the installer."""
+        named = (*self.wheels, *self.builds, *self.roots, *self.sources, *self.assets)
         return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
 
     def fetches(self) -> tuple[Fetch, ...]:
@@ -126,6 +128,7 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
     """
     planner = Planner(stack, lock)
     idle_roots, idle_builds = blocked_roots(lock), blocked_builds(stack, lock)
+    idle_sources = blocked_sources(stack, lock)
     planner.interpreter()
     for image in lock.images:
         if image.manifest:
@@ -140,6 +143,9 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
     for spec in stack.builds:
         if spec.name in idle_builds:
             planner.fetches(spec)
+    for source in stack.placed:
+        if source.name in idle_sources:
+            planner.source_fetches(source.name, source.edits)
     idle_wheels = {name: (part,) for name, part in lock.open_of("wheel").items()}
     locked = {asset.name: asset for asset in lock.assets}
     assets = tuple(
@@ -154,5 +160,10 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,
-        blocked=tuple(sorted({**idle_wheels, **idle_builds, **idle_roots}.items())),
+        sources=tuple(
+            (source.name, planner.placed(source))
+            for source in stack.placed
+            if source.name not in idle_sources
+        ),
+        blocked=tuple(sorted({**idle_wheels, **idle_builds, **idle_sources, **idle_roots}.items())),
     )

@@ -13,11 +13,20 @@ from lockbuild.lock import closure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lockbuild.edits import Edit
     from lockbuild.lock import Lock, LockedPackage, OpenPart
     from lockbuild.stack import BuildSpec, Stack
     from lockbuild.target import Target
 
-__all__ = ["INSTALLER", "ROOTS", "blocked_builds", "blocked_roots", "environment_packages", "sources_of"]
+__all__ = [
+    "INSTALLER",
+    "ROOTS",
+    "blocked_builds",
+    "blocked_roots",
+    "blocked_sources",
+    "environment_packages",
+    "sources_of",
+]
 
 INSTALLER = "pip"
 """The package of the build environment that installs wheels, there and in the image."""
@@ -43,10 +52,10 @@ def environment_packages(stack: Stack, lock: Lock, spec: BuildSpec) -> tuple[Loc
     return wanted
 
 
-def sources_of(spec: BuildSpec) -> tuple[str, ...]:
-    """Return the names of the sources that *spec* is made of: its own, then those it grafts, sorted."""
-    grafts = {edit.source for edit in spec.edits if isinstance(edit, Graft)}
-    return (spec.name, *sorted(grafts - {spec.name}))
+def sources_of(name: str, edits: Iterable[Edit]) -> tuple[str, ...]:
+    """Return the names of the sources that one with *edits* is made of: its own, then those it grafts, sorted."""
+    grafts = {edit.source for edit in edits if isinstance(edit, Graft)}
+    return (name, *sorted(grafts - {name}))
 
 
 def blocked_roots(lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
@@ -73,7 +82,7 @@ def blocked_builds(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
         names = {package.name for package in environment_packages(stack, lock, spec)}
         waiting[spec.name] = {
             *toolchain,
-            *(sources[name] for name in sources_of(spec) if name in sources),
+            *(sources[name] for name in sources_of(spec.name, spec.edits) if name in sources),
             *(wheels[name] for name in names if name in wheels),
         }
         needed[spec.name] = names
@@ -84,6 +93,20 @@ def blocked_builds(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
             more = {part for other in names & waiting.keys() for part in waiting[other]}
             moved = moved or not more <= waiting[name]
             waiting[name] |= more
+    return {name: tuple(sorted(parts)) for name, parts in waiting.items() if parts}
+
+
+def blocked_sources(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
+    """Return source of the image -> the open parts that it waits for, of those that wait."""
+    sources = lock.open_of("source")
+    toolchain = blocked_roots(lock).get("toolchain", ())
+    waiting: dict[str, set[OpenPart]] = {}
+    for named in stack.placed:
+        names = sources_of(named.name, named.edits)
+        waiting[named.name] = {sources[name] for name in names if name in sources}
+        # Only a tree as it came needs nobody to unpack or to change it.
+        if named.edits or not named.source.git:
+            waiting[named.name].update(toolchain)
     return {name: tuple(sorted(parts)) for name, parts in waiting.items() if parts}
 
 

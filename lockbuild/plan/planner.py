@@ -40,9 +40,10 @@ from lockbuild.plan.commands import (
 if TYPE_CHECKING:
     from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
+    from lockbuild.edits import Edit
     from lockbuild.imagelock import LockedImage
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
-    from lockbuild.stack import Asset, BuildSpec, Source, Stack, Standalone
+    from lockbuild.stack import Asset, BuildSpec, NamedSource, Source, Stack, Standalone
     from lockbuild.target import Target
 
 __all__ = ["EPOCH", "Planner", "asset_fetch", "image_fetch"]
@@ -212,26 +213,38 @@ class Planner:
             return self._fetch(locked.file, FolderArchive(path=locked.path))
         if locked.commit:
             return self._fetch(locked.file, _git_tree(self._sources[name], locked.commit))
-        return self._fetch(locked.file, self._of_index(locked.index, canonicalize_name(name)))
+        project = (self._sources[name].sdist or name).partition("==")[0]
+        return self._fetch(locked.file, self._of_index(locked.index, canonicalize_name(project)))
 
     def _edited(self, spec: BuildSpec) -> tuple[StorePath, str | None]:
         """Return the source of *spec* as it is built, and its file name if it is an archive."""
         fetch = self._source(spec.name)
         if not spec.edits:
             return fetch.path, None if isinstance(fetch.where, GitTree) else fetch.filename
-        grafts = {edit.source for edit in spec.edits if isinstance(edit, Graft)}
+        return self._changed(spec.name, spec.edits, fetch), None
+
+    def placed(self, named: NamedSource) -> StorePath:
+        """Plan the tree of a source as the image has it: a folder."""
+        fetch = self._source(named.name)
+        if isinstance(fetch.where, GitTree) and not named.edits:
+            return fetch.path
+        return self._changed(named.name, named.edits, fetch)
+
+    def _changed(self, name: str, edits: tuple[Edit, ...], fetch: Fetch) -> StorePath:
+        """Plan the tree that *edits* make of a source; of an archive, its folder."""
+        grafts = {edit.source for edit in edits if isinstance(edit, Graft)}
         build = source_build(
-            f"{spec.name}-source",
+            f"{name}-source",
             system=self._stack.target.system,
             toolchain=self.root("toolchain"),
             tree=fetch.path,
-            edits=spec.edits,
-            patches=self._patches(spec),
-            grafts={name: self._source(name).path for name in sorted(grafts)},
+            edits=edits,
+            patches=self._patches(name),
+            grafts={other: self._source(other).path for other in sorted(grafts)},
             epoch=EPOCH,
             path_env=self._path,
         )
-        return self.add(build), None
+        return self.add(build)
 
     def _environment(self, spec: BuildSpec) -> StorePath:
         """Return the build environment of *spec*."""
@@ -260,24 +273,29 @@ class Planner:
 
     def fetches(self, spec: BuildSpec) -> None:
         """Plan whatever can be fetched for a build that waits for open parts of the lock."""
-        for name in sources_of(spec):
-            if name not in self._lock.open_of("source"):
-                self._source(name)
-        if spec.name not in self._lock.open_of("source"):
-            self._patches(spec)
+        self.source_fetches(spec.name, spec.edits)
         for package in environment_packages(self._stack, self._lock, spec):
             if package.wheel:
                 self.wheel(package, package.wheel)
+
+    def source_fetches(self, name: str, edits: tuple[Edit, ...]) -> None:
+        """Plan whatever can be fetched of a source and what its edits graft."""
+        still_open = self._lock.open_of("source")
+        for other in sources_of(name, edits):
+            if other not in still_open:
+                self._source(other)
+        if name not in still_open:
+            self._patches(name)
 
     def interpreter(self) -> None:
         """Plan the fetch of an interpreter of the stack's own."""
         if self._stack.interpreter.standalone:
             self._standalone(self._stack.interpreter.standalone)
 
-    def _patches(self, spec: BuildSpec) -> dict[str, StorePath]:
+    def _patches(self, name: str) -> dict[str, StorePath]:
         return {
             path: self._fetch(file, BesideFile(path=path)).path
-            for path, file in self._lock.source(spec.name).patches
+            for path, file in self._lock.source(name).patches
         }
 
     def build(self, spec: BuildSpec) -> StorePath:

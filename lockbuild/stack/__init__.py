@@ -86,12 +86,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
             )
             for table in document.get("build", ())
         ),
-        sources=tuple(
-            NamedSource(
-                name=table["name"], source=_make(Source, {k: v for k, v in table.items() if k != "name"})
-            )
-            for table in document.get("source", ())
-        ),
+        sources=tuple(_named_source(table) for table in document.get("source", ())),
         env=_pairs(document.get("env", {})),
         mounts=(
             *(_make(Mount, table) for table in document.get("mount", ())),
@@ -127,10 +122,25 @@ def _pinned_wheel(table: Mapping[str, Any]) -> PinnedWheel:
     return _make(PinnedWheel, {"filename": file_name_of(table["url"][0]), **table})
 
 
+def _named_source(table: Mapping[str, Any]) -> NamedSource:
+    own = {
+        key: table[key]
+        for key in ("name", "path", "writable", "license", "accept-license")
+        if key in table
+    }
+    origin = {key: table[key] for key in table if key in Source.__slots__ and key != "path"}
+    # `path` is a place in the image here, as it is of an asset.
+    origin |= {"path": table["folder"]} if "folder" in table else {}
+    edits = [_edit(edit) for edit in table.get("edits", ())]
+    return _make(NamedSource, {**own, "source": _make(Source, origin), "edits": edits})
+
+
 def _asset(table: Mapping[str, Any]) -> Asset:
     # A pointer of Git LFS names the sha256 of the content.
     sha256 = table.get("sha256") or table.get("lfs-oid")
-    plain = {key: table[key] for key in table if key in Asset.__slots__ and key != "members"}
+    plain = {
+        key: table[key] for key in table if key.replace("-", "_") in Asset.__slots__ and key != "members"
+    }
     checksums = tuple((key, table[key]) for key in ("sha1", "git-blob") if key in table)
     members = _pairs(table.get("members", {}))
     return _make(Asset, {**plain, "sha256": sha256, "checksums": checksums, "members": members})

@@ -1,46 +1,21 @@
-"""`[[asset]]` as people write it: its model, and what must hold among all of them. Pure."""
+"""`[[asset]]` as people write it: weights and other data. Pure."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from lockbuild.stack.assets import ON_FIRST_FETCH, forbids_redistribution, image_paths
+from lockbuild.stack.assets import ON_FIRST_FETCH, image_paths
+from lockbuild.stack.licences import Licence, refuse_unaccepted
+from lockbuild.stack.places import PART, Place, clash, refuse_reserved
 from lockbuild.stack.table import Table
-from lockbuild.stack.words import Address, fault, matching
+from lockbuild.stack.words import Address, Reason, fault, matching
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["AssetTable", "check_places"]
-
-_RESERVED = ("/opt/venv", "/opt/lockbuild", "/proc", "/sys", "/dev", "/build", "/image")
-"""Folders of the image that belong to lockbuild, to its stages, or to the kernel."""
-
-_UNSTATED = ("NONE", "NOASSERTION")
+__all__ = ["AssetTable"]
 
 
 # ---- words ----------------------------------------------------------------------------------------
-
-
-def _licence(text: str) -> str:
-    if text in _UNSTATED:
-        return text
-    try:
-        canonical = canonicalize_license_expression(text)
-    except InvalidLicenseExpression as error:
-        raise fault(
-            f"an SPDX expression, `LicenseRef-…`, or `NOASSERTION` where upstream says nothing ({error})"
-        ) from error
-    if canonical != text:
-        raise fault(f"the licence as SPDX writes it: `{canonical}`")
-    return text
-
-
-_PART = r"(?!\.\.?(/|$))[A-Za-z0-9._+-]+"
 
 Name = Annotated[
     str, AfterValidator(matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "letters, digits, `.`, `_`, `-`"))
@@ -61,16 +36,10 @@ Oid = Annotated[
     ),
 ]
 Sha1 = Annotated[str, AfterValidator(matching(r"[0-9a-f]{40}", "40 lower-case hexadecimal digits"))]
-Place = Annotated[
-    str,
-    AfterValidator(
-        matching(rf"(/{_PART})+", "an absolute path in the image, such as `/app/weights/model.pth`")
-    ),
-]
 Below = Annotated[
     str,
     AfterValidator(
-        matching(rf"{_PART}(/{_PART})*", "a path below `path`, of letters, digits, `.`, `_`, `+`, `-`")
+        matching(rf"{PART}(/{PART})*", "a path below `path`, of letters, digits, `.`, `_`, `+`, `-`")
     ),
 ]
 Member = Annotated[
@@ -92,8 +61,6 @@ Held = Annotated[
     ),
 ]
 Line = Annotated[str, AfterValidator(matching(r"[^\x00\n]*", "one line of text"))]
-Reason = Annotated[str, AfterValidator(matching(r"[^\x00\n]*\S[^\x00\n]*", "one line that says why"))]
-Licence = Annotated[str, AfterValidator(_licence)]
 
 
 # ---- the table ------------------------------------------------------------------------------------
@@ -143,34 +110,23 @@ class AssetTable(Table):
     @model_validator(mode="after")
     def _members_apart(self) -> AssetTable:
         targets = list(self.members.values())
-        if clash := _clash(targets):
+        if found := clash(targets):
             raise fault(
-                f"another place for each member; `{clash[0]}` and `{clash[1]}` cannot both be files"
+                f"another place for each member; `{found[0]}` and `{found[1]}` cannot both be files"
             )
-        if self.path.startswith(tuple(f"{folder}/" for folder in _RESERVED)) or self.path in _RESERVED:
-            raise fault("a path outside of " + ", ".join(f"`{folder}`" for folder in _RESERVED))
+        refuse_reserved(self.path)
         return self
 
     @model_validator(mode="after")
     def _may_be_passed_on(self) -> AssetTable:
         if self.policy != "bundle":
             return self
-        if self.license is None:
-            raise fault(
-                "`license` of what the image passes on; `NOASSERTION` where upstream says nothing"
-            )
-        known = self.license not in _UNSTATED and "licenseref-" not in self.license.lower()
-        if self.redistributable and known and forbids_redistribution(self.license):
-            raise fault(
-                f"no `redistributable = true`: {self.license} says otherwise; `accept-license` has the reason"
-            )
-        if self.accept_license is None and forbids_redistribution(
-            self.license, redistributable=self.redistributable
-        ):
-            raise fault(
-                f'`policy = "mount"`, as `{self.license}` does not let everybody pass it on; '
-                "or `accept-license` with the reason why this image may hold it"
-            )
+        refuse_unaccepted(
+            self.license,
+            redistributable=self.redistributable,
+            accepted=self.accept_license,
+            instead='`policy = "mount"`',
+        )
         return self
 
     @property
@@ -182,44 +138,3 @@ class AssetTable(Table):
 def _given(table: BaseModel, *names: str) -> str:
     found = sorted(table.model_fields_set & set(names))
     return " and ".join(f"`{name.replace('_', '-')}`" for name in found)
-
-
-def check_places(assets: Iterable[AssetTable], mounts: Iterable[str]) -> None:
-    """Refuse assets and mounts that would hide one another in the image.
-
-    Args:
-        mounts: Paths of the mounts that are declared elsewhere.
-    """
-    assets = list(assets)
-    files = [path for table in assets for path in table.files]
-    if clash := _clash(files):
-        raise fault(
-            f"a place of its own for each file of an asset; `{clash[0]}` and `{clash[1]}` cannot both be there"
-        )
-    places = [table.path for table in assets if table.policy != "bundle"]
-    places += mounts
-    if twin := _twin(places):
-        raise fault(f"each mount once; twice: `{twin}`")
-    for place in places:
-        for file in files:
-            if _covers(place, file):
-                raise fault(f"no bundle below a mount: mounting `{place}` would hide `{file}`")
-
-
-def _covers(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
-
-
-def _twin(names: list[str]) -> str | None:
-    return next((name for name in sorted(names) if names.count(name) > 1), None)
-
-
-def _clash(paths: list[str]) -> tuple[str, str] | None:
-    """Return two paths of which one would have to be both a file and a folder, or which are the same."""
-    if twin := _twin(paths):
-        return twin, twin
-    ordered = sorted(f"{path}/" for path in paths)
-    for first, second in pairwise(ordered):
-        if second.startswith(first):
-            return first[:-1], second[:-1]
-    return None

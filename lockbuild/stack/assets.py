@@ -39,6 +39,8 @@ class Asset:
     members: tuple[tuple[str, str], ...] = ()
     """Name in the archive and path below `path` of each file that is taken out; none for the file itself."""
     license: str = ""
+    accept_license: str = ""
+    """Why the image may hold it although its licence does not let everybody pass it on."""
     why: str = ""
     holds: tuple[str, ...] = ()
     """For a mount: paths and patterns below it that must be there."""

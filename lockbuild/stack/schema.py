@@ -13,8 +13,9 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from lockbuild.errors import StackError
 from lockbuild.stack import file_name_of
-from lockbuild.stack.asset_tables import AssetTable, check_places
+from lockbuild.stack.asset_tables import AssetTable
 from lockbuild.stack.faults import described
+from lockbuild.stack.places import check_places
 from lockbuild.stack.python_tables import PythonTable
 from lockbuild.stack.source_tables import BuildTable, NamedSourceTable, listed
 from lockbuild.stack.table import Table
@@ -186,7 +187,14 @@ class StackDocument(Table):
 
     @model_validator(mode="after")
     def _places_apart(self) -> StackDocument:
-        check_places(self.asset, (mount.path for mount in self.mount))
+        check_places(
+            [path for table in self.asset for path in table.files],
+            [
+                *(table.path for table in self.asset if table.policy != "bundle"),
+                *(mount.path for mount in self.mount),
+            ],
+            [source.path for source in self.source if source.path],
+        )
         return self
 
     @model_validator(mode="after")
@@ -202,7 +210,9 @@ class StackDocument(Table):
         builds, named = {build.name for build in self.build}, {source.name for source in self.source}
         if builds & named:
             raise fault(f"other names for `[[source]]` than those of builds: {listed(builds & named)}")
-        wanted = {edit.graft for build in self.build for edit in build.edits if edit.graft}
+        edits = [edit for build in self.build for edit in build.edits]
+        edits += [edit for source in self.source for edit in source.edits]
+        wanted = {edit.graft for edit in edits if edit.graft}
         if wanted - builds - named:
             raise fault(
                 f"a `[[source]]` or `[[build]]` for every graft; there is none for {listed(wanted - builds - named)}"

@@ -8,6 +8,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from pydantic import AfterValidator, Field, model_validator
 
+from lockbuild.stack.licences import Licence, refuse_unaccepted
+from lockbuild.stack.places import Place, refuse_reserved
 from lockbuild.stack.table import Table
 from lockbuild.stack.words import (
     Address,
@@ -35,21 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["BuildTable", "NamedSourceTable", "SourceTable", "listed"]
 
 
-class GitTable(Table):
-    """A tree pinned by commit."""
-
-    git: Address
-    commit: Commit
-    submodules: bool = False
-    include: list[TreePattern] = []
-    exclude: list[TreePattern] = []
-
-
-class SourceTable(Table):
-    """Where a build's source comes from."""
+class OriginTable(Table):
+    """Where code comes from, beside a folder of the stack's own."""
 
     sdist: Sdist | None = None
-    path: Inside | None = None
     git: Address | None = None
     commit: Commit | None = None
     submodules: bool = False
@@ -57,22 +48,30 @@ class SourceTable(Table):
     exclude: list[TreePattern] = []
     subdirectory: Inside | None = None
 
-    @model_validator(mode="after")
-    def _one(self) -> SourceTable:
-        if sum(origin is not None for origin in (self.sdist, self.path, self.git)) != 1:
-            raise fault("exactly one of `sdist`, `path` and `git`")
+    def _check_origin(self, folder: str) -> None:
+        """Refuse anything but one whole origin.
+
+        Args:
+            folder: The key that names a folder beside the stack file.
+        """
+        if sum(getattr(self, origin) is not None for origin in ("sdist", folder, "git")) != 1:
+            raise fault(f"exactly one of `sdist`, `{folder}` and `git`")
         if (self.git is None) != (self.commit is None):
             raise fault("`git` and `commit` together")
         of_git = sorted(self.model_fields_set & {"submodules", "include", "exclude"})
         if self.git is None and of_git:
             raise fault(f"{listed(of_git)} only beside `git`")
+
+
+class SourceTable(OriginTable):
+    """Where a build's source comes from."""
+
+    path: Inside | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> SourceTable:
+        self._check_origin("path")
         return self
-
-
-class NamedSourceTable(GitTable):
-    """A pinned source that is not built itself: builds may graft parts of it."""
-
-    name: SourceName
 
 
 class EditTable(Table):
@@ -112,6 +111,42 @@ _EDITS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "patch": (frozenset(), frozenset({"strip"})),
 }
 """Key that says an edit's kind -> keys that it needs, keys that it may have."""
+
+
+class NamedSourceTable(OriginTable):
+    """A pinned source that is not built itself: application code in the image, or something to graft from."""
+
+    name: SourceName
+    folder: Inside | None = None
+    path: Place | None = None
+    edits: list[EditTable] = []
+    writable: bool = False
+    license: Licence | None = None
+    redistributable: bool | None = None
+    accept_license: Reason | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> NamedSourceTable:
+        self._check_origin("folder")
+        return self
+
+    @model_validator(mode="after")
+    def _in_the_image(self) -> NamedSourceTable:
+        if self.path is None:
+            unfit = sorted(self.model_fields_set & {"edits", "subdirectory", "writable"})
+            if unfit:
+                raise fault(
+                    f"{listed(unfit)} only beside `path`: without it the image has no such source"
+                )
+            return self
+        refuse_reserved(self.path)
+        refuse_unaccepted(
+            self.license,
+            redistributable=self.redistributable,
+            accepted=self.accept_license,
+            instead="a `[[mount]]` in place of `path`",
+        )
+        return self
 
 
 def listed(keys: Iterable[str]) -> str:

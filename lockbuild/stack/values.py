@@ -156,7 +156,7 @@ class Python:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a build's source comes from: an sdist, a folder beside the stack file, or a commit."""
+    """Where code comes from: an sdist, a folder beside the stack file, or a commit."""
 
     sdist: str | None = None
     """`NAME==VERSION`."""
@@ -171,15 +171,24 @@ class Source:
     """Path patterns of what is wanted of the tree; none for everything."""
     exclude: tuple[str, ...] = ()
     subdirectory: str | None = None
-    """Folder of the tree that is built."""
+    """Folder of the tree that is built, or goes into the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedSource:
-    """A pinned source that is not built itself: builds may graft parts of it."""
+    """A pinned source that is not built itself: application code, or something to graft from."""
 
     name: str
     source: Source
+    path: str = ""
+    """The folder of the image that its tree is in; empty where the image has it not."""
+    edits: tuple[Edit, ...] = ()
+    """Changes to the tree in the image, in order; a graft takes from the tree as it was."""
+    writable: bool = False
+    """Whether the image's user may write there; else the files are root's."""
+    license: str = ""
+    accept_license: str = ""
+    """Why the image may hold it although its licence does not let everybody pass it on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +278,17 @@ class Stack:
     def bundles(self) -> tuple[Asset, ...]:
         """The assets that the image has."""
         return tuple(asset for asset in self.assets if asset.bundled)
+
+    @property
+    def placed(self) -> tuple[NamedSource, ...]:
+        """The sources that the image has."""
+        return tuple(source for source in self.sources if source.path)
+
+    def edits_of(self, name: str) -> tuple[Edit, ...]:
+        """Return the changes to the source of that name, a build's or another."""
+        named = {spec.name: spec.edits for spec in self.builds}
+        named |= {source.name: source.edits for source in self.sources}
+        return named.get(name, ())
 
     def pinned_sources(self) -> tuple[NamedSource, ...]:
         """Return what every build is made of, then every further source, as the stack file has them."""

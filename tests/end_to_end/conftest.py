@@ -118,13 +118,13 @@ def filled(
         project.edit_native(name, text)
     steps = {"resolve": project.run("resolve", "small"), "fetch": project.run("fetch", "small")}
     cut_off = Project(root=project.root, store=project.store, env=user_env, prefix=no_network)
-    for step, verb in (
-        ("build", "build"),
-        ("pin", "resolve"),
-        ("rebuild", "build"),
-        ("render", "render"),
+    for step, words in (
+        ("build", ("build",)),
+        ("pin", ("resolve",)),
+        ("rebuild", ("build",)),
+        ("render", ("render", "--context")),
     ):
-        steps[step] = cut_off.run(verb, "small")
+        steps[step] = cut_off.run(*words, "small")
     return Filled(project=project, steps=steps, offline=bool(no_network))
 
 

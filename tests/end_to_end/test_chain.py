@@ -115,7 +115,7 @@ def test_an_audit_finds_nothing_and_leaves_nothing_out(imaged: tuple[Project, Co
         ("resolve", "the lock is up to date"),
         ("fetch", "everything is fetched"),
         ("build", "nothing to do"),
-        ("render", "Dockerfile and build context are up to date"),
+        ("render", "the Dockerfile is up to date"),
         ("image", "the image is up to date"),
     ],
 )
@@ -136,6 +136,7 @@ def test_a_second_run_says_that_nothing_is_to_do_and_touches_no_file(
         ("build", "small", "--dry-run"),
         ("check", "small", "greeting"),
         ("render", "small"),
+        ("render", "--context", "small"),
         ("image", "small"),
         ("audit", "small"),
         ("store", "verify"),

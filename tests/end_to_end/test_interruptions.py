@@ -20,7 +20,7 @@ from tests.needs import missing
 from tests.servers.faulty import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.end_to_end.conftest import Filled, Mirror
@@ -50,9 +50,9 @@ def slow_mirror(mirror: Mirror) -> Iterator[Mirror]:
     mirror.archive.faults.clear()
 
 
-def _kill_after(project: Project, verb: str, seconds: float) -> str:
-    """Run *verb* and kill it with what a kill -9 is, unless it has ended before; say which."""
-    with project.running(verb, "small") as process:
+def _kill_after(project: Project, words: Sequence[str], seconds: float) -> str:
+    """Run a command and kill it with what a kill -9 is, unless it has ended before; say which."""
+    with project.running(*words) as process:
         try:
             _, said = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -74,12 +74,16 @@ def _gone(project: Project) -> bool:
 def _kill_again_and_again(
     project: Project, verb: str, *, count: int, within_s: float, chance: random.Random
 ) -> None:
-    """Kill *count* runs of *verb*, each of which goes on from the one before; then let one end."""
+    """Kill *count* runs of *verb*, each of which goes on from the one before; then let one end.
+
+    What `render` is asked for is the build context, too.
+    """
+    words = (verb, "small", *(("--context",) if verb == "render" else ()))
     for _ in range(count):
-        ended = _kill_after(project, verb, chance.uniform(0.1, within_s))
+        ended = _kill_after(project, words, chance.uniform(0.1, within_s))
         print(f"{verb}: {ended}")  # noqa: T201 - see above
         assert _gone(project), project.processes()
-    project.run(verb, "small")
+    project.run(*words)
     assert project.damages() == ""
 
 

@@ -52,14 +52,14 @@ def test_no_build_takes_a_damaged_wheel_for_input(project: Project) -> None:
 def test_no_root_file_system_is_made_of_a_damaged_deb(project: Project) -> None:
     project.forget(lambda name: name == RUNTIME)
     flip(project.locate(lambda name: name.startswith("base-files_")))
-    ended = project.run("render", "small", exit_code=7)
+    ended = project.run("render", "--context", "small", exit_code=7)
     assert "base-files_" in ended.stderr
     assert _two_hashes(ended)
 
 
 def test_no_build_context_takes_a_damaged_root_file_system(project: Project) -> None:
     flip(project.locate(lambda name: name == RUNTIME) / "rootfs.tar")
-    ended = project.run("render", "small", exit_code=7)
+    ended = project.run("render", "--context", "small", exit_code=7)
     assert "rootfs.tar" in ended.stderr
     assert _two_hashes(ended)
 
@@ -100,7 +100,7 @@ def test_an_audit_finds_a_flipped_byte_in_the_wheelhouse(project: Project, patte
 def test_no_image_is_made_beside_a_damaged_wheelhouse(project: Project) -> None:
     (wheel,) = project.wheels.glob("markupsafe-*.whl")
     flip(wheel)
-    ended = project.run("render", "small", exit_code=7)
+    ended = project.run("render", "--context", "small", exit_code=7)
     assert wheel.name in ended.stderr
     assert _two_hashes(ended)
 
@@ -109,7 +109,7 @@ def test_no_image_is_made_beside_a_damaged_wheelhouse(project: Project) -> None:
 def test_rendering_mends_a_build_context(project: Project, name: str) -> None:
     before = (project.context / name).read_bytes()
     flip(project.context / name)
-    project.run("render", "small")
+    project.run("render", "--context", "small")
     assert (project.context / name).read_bytes() == before
 
 

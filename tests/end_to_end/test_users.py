@@ -127,7 +127,7 @@ def test_another_user_builds_the_same_wheels(filled: Filled, users: Project) -> 
 
 
 def test_a_user_without_subordinate_ids_is_told_how_to_get_them(users: Project) -> None:
-    said = users.run("render", "small", exit_code=10).stderr
+    said = users.run("render", "--context", "small", exit_code=10).stderr
     assert "root file system" in said
     assert "--add-subuids" in said
     assert "Traceback" not in said
@@ -137,7 +137,7 @@ def test_a_user_without_subordinate_ids_is_told_how_to_get_them(users: Project) 
 def test_a_user_with_subordinate_ids_makes_the_same_root_file_system(
     filled: Filled, users: Project
 ) -> None:
-    users.run("render", "small")
+    users.run("render", "--context", "small")
     (path,) = filled.project.objects(lambda name: name == RUNTIME)
     listing = filled.project.store / "listings" / path
     assert (users.store / "listings" / path).read_bytes() == listing.read_bytes()

@@ -17,7 +17,6 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lockbuild.process import need_tool
@@ -25,10 +24,12 @@ from tests.images import OCI, config_text, described, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["Pushed", "Registry", "serve_registry"]
 
 _START_S = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
@@ -60,7 +61,7 @@ class Registry:
     process: subprocess.Popen[bytes]
     credentials: tuple[str, str] | None = None
 
-    def push(  # noqa: PLR0913 - what an image is made of
+    def push(
         self,
         repository: str,
         layers: Sequence[bytes],
@@ -78,7 +79,9 @@ class Registry:
             "schemaVersion": 2,
             "mediaType": types["manifest"],
             "config": self._blob(repository, config, types["config"]),
-            "layers": [self._blob(repository, packed(data) if compress else data, layer_type) for data in layers],
+            "layers": [
+                self._blob(repository, packed(data) if compress else data, layer_type) for data in layers
+            ],
         }
         pushed = Pushed(media_type=types["manifest"], data=json.dumps(manifest).encode())
         self._manifest(repository, tag or pushed.digest, pushed)
@@ -189,9 +192,7 @@ def serve_registry(
             stderr=subprocess.STDOUT,
             env=env,
         )
-    made = Registry(
-        host=host, storage=storage, requests=log, process=process, credentials=credentials
-    )
+    made = Registry(host=host, storage=storage, requests=log, process=process, credentials=credentials)
     try:
         _await(made)
         yield made

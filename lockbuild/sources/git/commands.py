@@ -58,6 +58,22 @@ _SETTINGS = {
     "maintenance.auto": "false",
 }
 _NOISE = ("warning: filtering not recognized", "warning: no common commits", "From ")
+_CAUSES = (
+    (r"could not resolve host|name resolution", "its host's name cannot be resolved"),
+    (
+        r"could not read username|authentication failed|permission denied|error: 40[13]",
+        "credentials are needed",
+    ),
+    (
+        r"not found|not appear to be a git repository|does not exist",
+        "there is none, or not for everybody",
+    ),
+    (r"certificate|SSL", "no secure connection"),
+    (r"timed out|timeout|too slow", "no answer in time"),
+    (r"error: 5\d\d", "its server fails"),
+    (r"connect|refused|no route|unreachable", "no connection"),
+)
+"""What git, curl and ssh say when a repository cannot be asked, and what it means."""
 _TAIL = 4
 _SILENCE_S = 120
 
@@ -203,10 +219,14 @@ def said(ended: Completed) -> tuple[str, ...]:
 def unreachable(url: str, address: str, ended: Completed) -> FetchError:
     """Return the fault of a repository that cannot be asked."""
     shown, asked = redact(url), redact(address)
-    via = "" if shown == asked else f" (`{asked}` under `url.<base>.insteadOf`)"
+    via = () if shown == asked else (f"asked: {asked} (`url.<base>.insteadOf`)",)
+    # The message is written into locks: it says nothing of this machine's mirrors, and the same each time.
+    why = next(
+        (words for pattern, words in _CAUSES if re.search(pattern, ended.stderr, re.IGNORECASE)), ""
+    )
     return FetchError(
-        f"git repository `{shown}`{via} cannot be reached",
-        details=said(ended),
+        f"git repository `{shown}` cannot be reached" + (f": {why}" if why else ""),
+        details=(*via, *said(ended)),
         hint="look at the network, the address and your credentials, or name a mirror: "
         "git config --global url.<mirror>.insteadOf <address>",
         unreachable=True,
