@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -185,5 +184,5 @@ def test_gnu_tar_unpacks_it_as_it_is(tmp_path: Path) -> None:
     folder.mkdir()
     subprocess.run(["tar", "-x", "--delay-directory-restore", "-C", folder], input=data, check=True)
     assert (folder / "l").read_text() == "text"
-    assert os.path.samefile(folder / "h", folder / "a/f")
+    assert (folder / "h").samefile(folder / "a/f")
     (folder / "a").chmod(0o700)

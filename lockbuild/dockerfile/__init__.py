@@ -337,7 +337,9 @@ def _base(stack: Stack, lock: Lock) -> str:
     if base := stack.base.debian:
         return " ".join((base.vendor, base.suite, *base.components, base.snapshot or "")).strip()
     image = lock.image("runtime")
-    return f"{image.reference}@{image.digest}" if image else ""
+    if image is None:
+        return ""
+    return f"{image.reference}@{image.digest}" if image.digest else image.reference
 
 
 def _image_env(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
