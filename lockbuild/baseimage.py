@@ -30,14 +30,12 @@ _OCI = "application/vnd.oci.image."
 _DOCKER = "application/vnd.docker.distribution."
 _INDEXES = (f"{_OCI}index.v1+json", f"{_DOCKER}manifest.list.v2+json")
 _MANIFESTS = (f"{_OCI}manifest.v1+json", f"{_DOCKER}manifest.v2+json")
-_LAYERS = {
-    f"{_OCI}layer.v1.tar": "tar",
-    f"{_OCI}layer.v1.tar+gzip": "gzip",
-    f"{_OCI}layer.v1.tar+zstd": "zstd",
-    "application/vnd.docker.image.rootfs.diff.tar": "tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",
-}
+_LAYERS = frozenset(
+    {
+        *(f"{_OCI}layer.v1.tar{packed}" for packed in ("", "+gzip", "+zstd")),
+        *(f"application/vnd.docker.image.rootfs.diff.tar{packed}" for packed in ("", ".gzip", ".zstd")),
+    }
+)
 
 # https://github.com/distribution/reference: a host has a dot or a port, or is `localhost`.
 _REFERENCE = re.compile(
@@ -116,11 +114,6 @@ class Blob:
     def digest(self) -> str:
         """The hash as registries write it."""
         return f"sha256:{self.sha256}"
-
-    @property
-    def compression(self) -> str:
-        """How a layer is packed: `tar`, `gzip` or `zstd`."""
-        return _LAYERS[self.media_type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +195,7 @@ def parse_manifest(data: bytes) -> Manifest:
         msg = f"found a document of type `{media_type}`, expected an image's manifest"
         raise ValueError(msg)
     layers = tuple(_blob(table) for table in document.get("layers") or ())
-    strange = sorted({layer.media_type for layer in layers} - set(_LAYERS))
+    strange = sorted({layer.media_type for layer in layers} - _LAYERS)
     if strange:
         msg = f"layers of a kind that is not understood: {', '.join(strange)}"
         raise ValueError(msg)

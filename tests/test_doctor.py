@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAMES = [
-    *("uv", "default index", "apt-get", "debian archive", "keyring", "mmdebstrap", "skopeo", "bubblewrap"),
+    *(
+        "uv",
+        "default index",
+        "apt-get",
+        "debian archive",
+        "keyring",
+        "mmdebstrap",
+        "skopeo",
+        "bubblewrap",
+    ),
     *("docker engine", "docker client", "git", "store"),
 ]
 

@@ -120,7 +120,9 @@ def test_an_upgrade_without_the_registry_keeps_the_digest_and_says_so(registry: 
 
 def test_a_digest_is_locked_without_the_registry_and_the_rest_is_open(registry: Registry) -> None:
     known, _ = pinned(document(f"{registry.host}/tests/base:1"))
-    content = document(f"{registry.host}/tests/base:1@{known[0].digest}", f"{registry.host}/tests/base:1")
+    content = document(
+        f"{registry.host}/tests/base:1@{known[0].digest}", f"{registry.host}/tests/base:1"
+    )
     registry.stop()
     images, gaps = pinned(content)
     assert [(image.root, image.digest) for image in images] == [
@@ -154,7 +156,9 @@ def test_what_is_open_is_closed_once_the_registry_answers(registry: Registry) ->
 
 
 def test_the_image_decides_the_roots_and_its_registry_does_not(registry: Registry) -> None:
-    registry.push("elsewhere/copy", [ONE], tag="9", env=("PATH=/cuda/bin:/bin", "LD_LIBRARY_PATH=/cuda/lib"))
+    registry.push(
+        "elsewhere/copy", [ONE], tag="9", env=("PATH=/cuda/bin:/bin", "LD_LIBRARY_PATH=/cuda/lib")
+    )
     plans = []
     for name in ("tests/base:1", "elsewhere/copy:9"):
         content = document(f"{registry.host}/{name}")

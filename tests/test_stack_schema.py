@@ -213,7 +213,10 @@ def test_standalone_interpreter_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("interpreter", "fault"),
     [
-        ({}, "`interpreter`: found an empty table, expected exactly one of `apt`, `image` and `standalone`"),
+        (
+            {},
+            "`interpreter`: found an empty table, expected exactly one of `apt`, `image` and `standalone`",
+        ),
         (
             {"apt": "python3", "standalone": STANDALONE},
             "`interpreter`: found a table, expected exactly one of `apt`, `image` and `standalone`",
@@ -366,7 +369,11 @@ def test_fault_of_a_pinned_wheel(changes: dict[str, object], fault: str) -> None
         ("", "name", "`name`: missing, expected a string"),
         ("", "target", "`target`: missing, expected a table with `cuda`, `cuda-architectures`, `glibc`"),
         ("target", "platform", "`target.platform`: missing, expected `linux_x86_64`"),
-        ("", "base", "`base`: missing, expected a table with `debian`, `packages`, `runtime`, `toolchain`"),
+        (
+            "",
+            "base",
+            "`base`: missing, expected a table with `debian`, `packages`, `runtime`, `toolchain`",
+        ),
         ("python.index.0", "only", "`python.index[extra].only`: missing, expected a list"),
         (
             "build.0",
@@ -429,7 +436,13 @@ _ON_IMAGES = {"toolchain": f"{_CUDA}@{_DIGEST}", "runtime": _CUDA}
 
 
 def on_images(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {**stack_document(), "base": base, "apt": {}, "interpreter": {"image": "python3.8"}, **changes}
+    return {
+        **stack_document(),
+        "base": base,
+        "apt": {},
+        "interpreter": {"image": "python3.8"},
+        **changes,
+    }
 
 
 def test_images_may_be_the_base() -> None:
@@ -455,7 +468,10 @@ def test_packages_on_top_of_images_come_from_an_archive() -> None:
         (on_images({"toolchain": _CUDA}), "either `debian`, or the images `toolchain` and `runtime`"),
         (on_images({}), "either `debian`, or the images `toolchain` and `runtime`"),
         (on_images({**_ON_IMAGES, "debian": {"suite": "bookworm"}}), "or images; both are there"),
-        (on_images(_ON_IMAGES, apt={"runtime": ["libgl1"]}), "`base.packages`, as Debian packages are wanted"),
+        (
+            on_images(_ON_IMAGES, apt={"runtime": ["libgl1"]}),
+            "`base.packages`, as Debian packages are wanted",
+        ),
         (on_images(_ON_IMAGES, interpreter={"apt": "python3"}), "`base.packages`, as Debian packages"),
         (on_images({"debian": {"suite": "bookworm"}}), "beside `interpreter.image`"),
         (on_images({**_ON_IMAGES, "runtime": "nvidia/cuda:11"}), "an image with its registry"),

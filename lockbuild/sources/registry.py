@@ -51,29 +51,32 @@ _ASK_TIMEOUT_S = 300
 _POLL_S = 0.2
 _HASHING = 4
 
-_Kind = Literal["absent", "busy", "damaged", "denied", "unreachable"]
+_Kind = Literal["absent", "broken", "busy", "damaged", "denied", "full", "unreachable"]
 
 # What skopeo, and registries through it, say. The first that fits counts.
-_SAID: tuple[tuple[_Kind, re.Pattern[str]], ...] = (
-    ("busy", re.compile(r"toomanyrequests|too many requests|\b429\b", re.IGNORECASE)),
+_SAID: tuple[tuple[_Kind, str], ...] = (
+    ("full", r"no space left|quota exceeded"),
+    ("busy", r"toomanyrequests|too many requests|\b429\b"),
+    ("denied", r"unauthorized|authentication required|denied|\b40[13]\b|invalid username"),
+    ("absent", r"(manifest|name|blob) unknown|not known to registry|\b404\b"),
+    ("damaged", r"did not match|doesn't match|does not match"),
     (
-        "denied",
-        re.compile(
-            r"unauthorized|authentication required|denied|\b40[13]\b|invalid username", re.IGNORECASE
-        ),
+        "unreachable",
+        r"pinging container registry|dial tcp|no such host|connection re(fused|set)|network is unreachable"
+        r"|time(d )?out|deadline exceeded|\bEOF\b|x509|\btls\b|proxyconnect|\b5\d\d\b",
     ),
-    ("absent", re.compile(r"(manifest|name|blob) unknown|not known to registry|\b404\b", re.IGNORECASE)),
-    ("damaged", re.compile(r"did not match|doesn't match|does not match|unexpected EOF", re.IGNORECASE)),
 )
-_NO_ANSWER = frozenset({"busy", "denied", "unreachable"})
-"""With these nobody knows whether the image is there."""
 _WORDS: dict[_Kind, str] = {
     "absent": "there is no such image",
+    "broken": "skopeo cannot read it",
     "busy": "the registry lets nobody pull so often (429 Too Many Requests)",
     "damaged": "wrong bytes",
     "denied": "the registry wants credentials, or there is no such image",
+    "full": "the store's disk is full",
     "unreachable": "the registry cannot be reached",
 }
+_NO_ANSWER = frozenset({"busy", "denied", "unreachable"})
+"""With these nobody knows whether the image is there."""
 
 
 class _Fault(Exception):
@@ -240,9 +243,11 @@ def _hint(kind: _Kind, reference: Reference) -> str:
     mirror = f'a mirror: `registries."{reference.registry}"` in the configuration file'
     hints: dict[_Kind, str] = {
         "absent": f"correct it under `base`, or name {mirror}",
+        "broken": "see what it says above; `skopeo --version` tells whether it is an old one",
         "busy": f"wait, log in with `skopeo login {reference.registry}`, or name {mirror}",
         "damaged": f"run the same again, or name {mirror}",
         "denied": f"`skopeo login {reference.registry}` or `docker login {reference.registry}`, then run the same again",
+        "full": "make room there, or choose another store with LOCKBUILD_STORE",
         "unreachable": f"look at the network and the proxy settings, or name {mirror}",
     }
     return hints[kind]
@@ -324,8 +329,8 @@ def _fault(said: str) -> _Fault:
     found = re.findall(r'msg="((?:[^"\\]|\\.)*)"', said)
     text = re.sub(r'\\(["\\])', r"\1", found[-1]) if found else said.strip() or "skopeo said nothing"
     text = re.sub(r'^(Error parsing image name "[^"]*"|initializing source \S+): ', "", text)
-    kinds = (kind for kind, pattern in _SAID if pattern.search(text))
-    kind: _Kind = next(kinds, "unreachable")
+    kinds = (kind for kind, pattern in _SAID if re.search(pattern, text, re.IGNORECASE))
+    kind: _Kind = next(kinds, "broken")
     return _Fault(kind, text.replace("\\n", " "))
 
 
