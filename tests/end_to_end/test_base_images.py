@@ -76,8 +76,8 @@ _PATH = "/usr/local/nvidia/bin:/usr/local/bin:/usr/bin:/bin"
 
 
 @pytest.fixture(scope="module")
-def registry(filled: Filled, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """The small stack's root file systems, as images."""
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with nothing in it yet."""
     need("skopeo", "docker-registry")
     with scratch_folder(tmp_path_factory.mktemp("registry")) as folder, serve_registry(folder) as made:
         yield made
