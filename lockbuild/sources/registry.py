@@ -62,8 +62,10 @@ _SAID: tuple[tuple[_Kind, str], ...] = (
     ("damaged", r"did not match|doesn't match|does not match"),
     (
         "unreachable",
-        r"pinging container registry|dial tcp|no such host|connection re(fused|set)|unreachable"
-        + r"|time(d )?out|deadline exceeded|\bEOF\b|x509|\btls\b|proxyconnect|\b5\d\d\b",
+        (
+            r"pinging container registry|dial tcp|no such host|connection re(fused|set)|unreachable"
+            r"|time(d )?out|deadline exceeded|\bEOF\b|x509|\btls\b|proxyconnect|\b5\d\d\b"
+        ),
     ),
 )
 _WORDS: dict[_Kind, str] = {

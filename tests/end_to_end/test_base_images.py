@@ -203,4 +203,4 @@ def test_without_the_registry_all_but_the_images_is_locked(
         assert toolchain.digest is not None
         assert toolchain.manifest is None
         other.run("fetch", "small")
-        assert "base toolchain" in other.run("build", "small", exit_code=3).stderr
+        assert "base toolchain" in other.run("build", "small", exit_code=4).stderr
