@@ -10,6 +10,7 @@ names they hold. The tar that is unpacked is written from that tree.
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -29,6 +30,8 @@ _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _AUFS = ".wh..wh."
 _MAX_LINKS = 255
+_BUFFER = 256 * 1024
+"""Bytes copied at once: layers have gigabytes."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _CAPABILITY = "SCHILY.xattr.security.capability"
 
@@ -211,8 +214,9 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
             with _unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
                 yield archive
         else:
-            mode = "r|gz" if head.startswith(_GZIP) else "r|"
-            with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+            # tarfile's own way of reading gzip takes several times as long.
+            opened: IO[bytes] = gzip.open(path) if head.startswith(_GZIP) else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
+            with opened as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                 yield archive
     except (tarfile.TarError, EOFError, OSError, UnicodeError, zlib.error) as error:
         raise LayerFault(f"the layer {path.name} cannot be read: {error}") from error
@@ -251,7 +255,7 @@ def settle(tree: Tree) -> None:
 def write_tar(tree: Tree, layers: Sequence[Path], output: IO[bytes]) -> None:
     """Write *tree*, made of *layers*, as a tar that any tar may unpack: nothing in it leads anywhere else."""
     wanted: dict[tuple[int, int], list[str]] = {}
-    with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(fileobj=output, mode="w|", bufsize=_BUFFER, format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(_header(tree.top, "."))
         for path, node in tree.walk():
             if node.children is not None:
