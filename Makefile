@@ -4,7 +4,7 @@
 #   make demo PYTHON=python3.12      the Python that .venv is made with
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean prepare
+.PHONY: help demo test docs lint format bench clean prepare
 
 ARGS ?=
 PYTHON ?=
@@ -21,6 +21,13 @@ demo: prepare ## from a clean machine to a proven offline image, on stacks/cpu
 
 test: prepare ## run all tests, with the real tools
 	@.venv/bin/python -m pytest -ra $(ARGS)
+
+docs: prepare ## write docs/stacks/*.md, the page of each stack
+	@mkdir -p docs/stacks
+	@for stack in stacks/*/stack.toml; do \
+	  name=$$(basename "$$(dirname "$$stack")"); \
+	  .venv/bin/lockbuild describe "stacks/$$name" >docs/stacks/.page && mv docs/stacks/.page "docs/stacks/$$name.md" || exit; \
+	done
 
 lint: prepare ## check style, types and layers
 	.venv/bin/ruff check .

@@ -30,6 +30,7 @@ PURE = frozenset(
         "assetlock",
         "baseimage",
         "derivation",
+        "description",
         "digest",
         "dockerfile",
         "documents",

@@ -41,6 +41,7 @@ VERBS = [
     "build",
     "check",
     "render",
+    "describe",
     "image",
     "preflight",
     "audit",
@@ -243,7 +244,7 @@ def test_a_missing_lock_ends_with_3(world: World, run: Run) -> None:
     assert "hint: lockbuild resolve stacks/small" in ended.err
 
 
-@pytest.mark.parametrize("verb", ["fetch", "build", "check", "render", "image", "audit"])
+@pytest.mark.parametrize("verb", ["fetch", "build", "check", "render", "describe", "image", "audit"])
 def test_a_stale_lock_ends_with_3_and_says_what_moved(world: World, run: Run, verb: str) -> None:
     change_stack(world, summary="another")
     ended = run(verb, "small")
@@ -419,6 +420,13 @@ def test_json_of_check(run: Run) -> None:
     assert run("check", "small", "gamma", "--json").json == [
         {"name": "gamma-2.0", "identical": True, "differences": []}
     ]
+
+
+def test_description_is_markdown_on_standard_output(world: World, run: Run) -> None:
+    ended = run("describe", "small")
+    assert (ended.code, ended.err) == (0, "")
+    assert "\n# small\n" in ended.out
+    assert not world.store.valid(world.plan.derivations), "nothing is fetched or built for it"
 
 
 def test_json_of_render(world: World, run: Run) -> None:

@@ -16,7 +16,7 @@ from lockbuild.dockerfile import TEMPLATES, Contents, installer_wheel, render, r
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.edits import Substitute
 from lockbuild.errors import ImageError
-from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage, LockedSource
+from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage, LockedSource, OpenPart
 from lockbuild.preflight import ENTRYPOINT
 from lockbuild.stack import (
     Asset,
@@ -251,8 +251,13 @@ def test_rendered_dockerfile_names_every_file_that_the_ignore_file_lets_in() -> 
 
 
 def test_open_parts_are_named_and_nothing_of_them_is_left_out() -> None:
-    text = dockerfile(FULL, FULL_LOCK)
-    assert "\n# The lock is open, and no image can be made until it has: data\n" in text
+    part = OpenPart(kind="source", name="writes", reason="not to be had")
+    text = dockerfile(FULL, replace(FULL_LOCK, sources=FULL_LOCK.sources[:1], open=(part,)))
+    assert "sources/writes.tar,target=/build/source.tar" in text
+    assert (
+        "\n# The lock is open, and no image can be made until it has: asset data, source writes\n"
+        in text
+    )
     assert 'put "/models/m.pth" /app/data/models/m.pth;' in text
     assert "The lock is open" not in dockerfile(STACK)
 

@@ -84,7 +84,8 @@ def _rows_of_schema() -> dict[str, tuple[str, str]]:
 
 
 def _table_in(value: dict[str, Any]) -> str | None:
-    parts = (value, value.get("items", {}), *value.get("anyOf", ()))
+    items = value.get("items", {})
+    parts = (value, items, *value.get("anyOf", ()), *items.get("oneOf", ()))
     reference = next((part["$ref"] for part in parts if "$ref" in part), None)
     return reference.rpartition("/")[2] if reference else None
 
@@ -92,8 +93,9 @@ def _table_in(value: dict[str, Any]) -> str | None:
 def _kind(value: dict[str, Any]) -> str:
     if "$ref" in value:
         return "table"
-    if "anyOf" in value:
-        return " or ".join(_kind(part) for part in value["anyOf"] if part != {"type": "null"})
+    parts = value.get("anyOf") or value.get("oneOf")
+    if parts:
+        return " or ".join(_kind(part) for part in parts if part != {"type": "null"})
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:

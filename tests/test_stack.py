@@ -68,6 +68,16 @@ def test_python_is_read() -> None:
     )
 
 
+def test_bounds_may_have_reasons() -> None:
+    table = {
+        "constraints": ["numpy<2", {"requirement": "six<2", "reason": "old"}],
+        "overrides": [{"requirement": "six==1.17", "reason": "newer"}],
+    }
+    python = small_stack(python=table).python
+    assert (python.constraints, python.overrides) == (("numpy<2", "six<2"), ("six==1.17",))
+    assert dict(python.reasons) == {"six<2": "old", "six==1.17": "newer"}
+
+
 def test_pinned_wheels_are_read() -> None:
     url = ("https://a.example.org/torch-2.7.1%2Bcu118-cp311-cp311-linux_x86_64.whl", "file:///b")
     table = {"name": "torch", "version": "2.7.1+cu118", "url": list(url), "sha256": "0" * 64}

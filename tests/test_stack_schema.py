@@ -328,6 +328,19 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
         ("mount", [{"path": "/a", "optional": "yes"}], "expected `true` or `false`"),
         ("mount", [{"path": "/a"}, {"path": "/a"}], "expected each path once; twice: `/a`"),
         ("image.user", "me:root", "expected a user's name such as `lockbuild`"),
+        ("python.overrides", ["a b"], '`python.overrides[0]`: found "a b", expected a requirement'),
+        (
+            "python.overrides",
+            [{"requirement": "a b", "reason": "x"}],
+            '`python.overrides[0].requirement`: found "a b", expected a requirement',
+        ),
+        ("python.constraints", [{"requirement": "a"}], "`python.constraints[0].reason`: missing"),
+        ("python.constraints", [3], "`python.constraints[0]`: found 3, expected a string"),
+        (
+            "python.constraints",
+            [{"requirement": "a", "reason": "x", "reson": "y"}],
+            "`python.constraints[0].reson`: unknown key; did you mean `reason`?",
+        ),
         ("python.requires", ["a" * 100 + " b"], "…, expected a requirement"),
     ],
 )

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from lockbuild.cli.describing import page
 from lockbuild.cli.imaging import rendered_texts
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.folders import STACK_FILE, StackFolder
@@ -42,6 +43,17 @@ def test_what_is_committed_is_what_is_rendered(folder: StackFolder) -> None:
         assert (folder.path / name).read_text(encoding="utf-8") == text, (
             f"lockbuild render {folder.path.name}"
         )
+
+
+@each_stack
+def test_page_is_what_follows_from_stack_and_lock(folder: StackFolder) -> None:
+    committed = PROJECT / "docs" / "stacks" / f"{folder.path.name}.md"
+    assert committed.read_text(encoding="utf-8") == page(folder), "make docs"
+
+
+def test_every_page_is_of_a_stack() -> None:
+    pages = {file.stem for file in PROJECT.glob("docs/stacks/*.md")}
+    assert pages == {folder.path.name for folder in STACKS}
 
 
 @each_stack

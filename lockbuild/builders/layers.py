@@ -19,7 +19,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -215,11 +215,19 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
                 yield archive
         else:
             # tarfile's own way of reading gzip takes several times as long.
-            opened: IO[bytes] = gzip.open(path) if head.startswith(_GZIP) else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
-            with opened as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            unpack: Callable[[Path], IO[bytes]] = _ungzipped if head.startswith(_GZIP) else _plain
+            with unpack(path) as plain, tarfile.open(fileobj=plain, mode="r:") as archive:
                 yield archive
     except (tarfile.TarError, EOFError, OSError, UnicodeError, zlib.error) as error:
         raise LayerFault(f"the layer {path.name} cannot be read: {error}") from error
+
+
+def _ungzipped(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path))
+
+
+def _plain(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 @contextmanager

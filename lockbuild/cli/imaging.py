@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +16,7 @@ from lockbuild.cli.session import (
     refuse_open,
     stack_argument,
 )
+from lockbuild.cli.templates import template_text
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.dockerfile import TEMPLATES, Contents, render_context
 from lockbuild.dockerfile import render as render_texts
@@ -44,10 +43,8 @@ _CONTEXT_LABEL = "io.lockbuild.context"
 
 
 def templates() -> dict[str, str]:
-    """Return the templates: those of an installed package, or of the source tree."""
-    inside = files("lockbuild") / "templates"
-    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "templates"
-    return {name: (folder / name).read_text(encoding="utf-8") for name in TEMPLATES}
+    """Return name -> text of what a build context is rendered from."""
+    return {name: template_text(name) for name in TEMPLATES}
 
 
 def rendered_texts(stack: Stack, lock: Lock) -> Mapping[str, str]:

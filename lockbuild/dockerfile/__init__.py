@@ -53,6 +53,14 @@ PREFIX = "/opt/venv"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UID = 1000
 
+# Runs each check in a Python of its own, and ends with the first that fails, whose text is the last that is said.
+_CHECKER = """\
+import subprocess, sys
+for check in sys.argv[1:]:
+    print(check, flush=True)
+    subprocess.run([sys.executable, "-c", check], check=True)
+"""
+
 # What is written without quotes. The stack file is checked already; but a Dockerfile that one value
 # could break out of is worth a second lock on the door.
 _FORMS = {
@@ -253,12 +261,13 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "assets": assets,
         "base": _base(stack, lock),
         "base_env": sorted(common.items()),
+        "checker": _CHECKER,
         "entrypoint": entrypoint(stack.image.entrypoint),
         "env": _image_env(stack, lock),
         "epoch": EPOCH,
         "installer": installer,
         "labels": _labels(stack, lock),
-        "open": [asset.name for asset in lock.assets if asset.sha256 is None],
+        "open": [part.label for part in lock.open_parts],
         "preflight": FOLDER,
         "sources": _sources(stack, lock, account),
         "prefix": PREFIX,
@@ -300,9 +309,9 @@ def _sources(stack: Stack, lock: Lock, account: _Account | None) -> list[_Source
 
 def _origin(source: NamedSource, lock: Lock) -> str:
     """Return where a source is from: its commit, else its archive's name and hash."""
-    locked = lock.source(source.name)
-    edited = " with edits" if source.edits else ""
-    return (locked.commit or f"{locked.file.filename} sha256:{locked.file.sha256}") + edited
+    locked = next((one for one in lock.sources if one.name == source.name), None)
+    archive = f"{locked.file.filename} sha256:{locked.file.sha256}" if locked else "open"
+    return (source.source.commit or archive) + (" with edits" if source.edits else "")
 
 
 def _python(stack: Stack) -> str:

@@ -69,8 +69,14 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         apt=_make(Apt, document.get("apt", {})),
         python=Python(
             requires=tuple(python.get("requires", ())),
-            constraints=tuple(python.get("constraints", ())),
-            overrides=tuple(python.get("overrides", ())),
+            constraints=tuple(map(_bound, python.get("constraints", ()))),
+            overrides=tuple(map(_bound, python.get("overrides", ()))),
+            reasons=tuple(
+                (bound["requirement"], bound["reason"])
+                for key in ("constraints", "overrides")
+                for bound in python.get(key, ())
+                if isinstance(bound, dict)
+            ),
             exclude_newer=python.get("exclude-newer"),
             indexes=tuple(_make(Index, table) for table in python.get("index", ())),
             wheels=tuple(_pinned_wheel(table) for table in python.get("wheel", ())),
@@ -107,6 +113,10 @@ def _base(table: Mapping[str, Any]) -> Base:
         if table.get(key) is not None
     }
     return Base(toolchain=table.get("toolchain"), runtime=table.get("runtime"), **archives)
+
+
+def _bound(bound: str | Mapping[str, str]) -> str:
+    return bound if isinstance(bound, str) else bound["requirement"]
 
 
 def _interpreter(table: Mapping[str, Any]) -> Interpreter:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
+from lockbuild.stack.words import TABLE, TEXT
 from lockbuild.target import MACHINES
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def described(
 def _describe(fault: ErrorDetails, document: Mapping[str, Any], model: type[BaseModel]) -> str:
     # The last part of a dictionary key's fault is the marker "[key]".
     of_key = fault["loc"][-1:] == ("[key]",)
-    location = fault["loc"][:-1] if of_key else fault["loc"]
+    location = tuple(part for part in fault["loc"] if part not in {TEXT, TABLE})
+    location = location[:-1] if of_key else location
     # What is wrong with tables together has no place of its own.
     path = _key_path(location, document) or "stack"
     kind = fault["type"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from lockbuild.stack import file_name_of
@@ -14,15 +14,19 @@ from lockbuild.stack.asset_tables import Digest
 from lockbuild.stack.assets import ON_FIRST_FETCH
 from lockbuild.stack.table import Table
 from lockbuild.stack.words import (
+    TABLE,
+    TEXT,
     Address,
     Moment,
     Name,
     PackageVersion,
     Project,
+    Reason,
     RequirementText,
     WheelName,
     fault,
     not_default,
+    text_or_table,
     unique,
     wheel_name,
 )
@@ -66,12 +70,25 @@ class WheelTable(Table):
         return self
 
 
+class BoundTable(Table):
+    """A constraint or an override, and why it is there."""
+
+    requirement: RequirementText
+    reason: Reason
+
+
+Bound = Annotated[
+    Annotated[RequirementText, Tag(TEXT)] | Annotated[BoundTable, Tag(TABLE)],
+    Discriminator(text_or_table),
+]
+
+
 class PythonTable(Table):
     """Packages installed from wheels."""
 
     requires: list[RequirementText] = []
-    constraints: list[RequirementText] = []
-    overrides: list[RequirementText] = []
+    constraints: list[Bound] = []
+    overrides: list[Bound] = []
     exclude_newer: Moment | None = None
     index: Annotated[list[IndexTable], AfterValidator(unique)] = []
     wheel: Annotated[list[WheelTable], AfterValidator(unique)] = []

@@ -148,6 +148,8 @@ class Python:
     constraints: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     """Pins stronger than a package's own requirements."""
+    reasons: tuple[tuple[str, str], ...] = ()
+    """Constraint or override -> why it is there, for people."""
     exclude_newer: str | None = None
     """Files uploaded later than this date or time do not exist."""
     indexes: tuple[Index, ...] = ()

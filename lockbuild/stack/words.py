@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "TABLE",
+    "TEXT",
     "Absolute",
     "Address",
     "Capability",
@@ -53,6 +55,7 @@ __all__ = [
     "fault",
     "matching",
     "not_default",
+    "text_or_table",
     "unique",
     "unique_paths",
     "wheel_name",
@@ -271,6 +274,15 @@ def not_default(text: str) -> str:
     if text == "pypi":
         raise fault("another name: `pypi` is the default index as configured on the machine")
     return text
+
+
+TEXT, TABLE = "<text>", "<table>"
+"""Which of both a value is that may be either: no keys, and left out of key paths."""
+
+
+def text_or_table(value: object) -> str:
+    """Return `TABLE` for a table, else `TEXT`."""
+    return TABLE if isinstance(value, dict) else TEXT
 
 
 def unique(tables: list[Any]) -> list[Any]:
