@@ -16,6 +16,7 @@ from lockbuild.resolvers.apt import resolve
 from lockbuild.stack import DebianBase
 from tests.debs import SUITE, Archive, SigningKey
 from tests.images import Member, layer, write_layout
+from tests.standalone import make_archive
 from tests.test_builders_rootfs import EPOCH, Debs, builder, essential, task_for
 
 if TYPE_CHECKING:
@@ -95,15 +96,24 @@ def task(
     *,
     files: Path | None = None,
     python: tuple[str, str, str] | None = None,
+    interpreter: Path | None = None,
 ) -> BuildTask:
     scratch.mkdir(parents=True)
     inputs = [(deb.filename, (files or scratch) / deb.path) for deb in debs]
+    if interpreter:
+        inputs.append((interpreter.name, interpreter))
     return BuildTask(
         name="image-runtime",
         kind="rootfs",
         rootfs=None,
         rootfs_name=None,
-        command=image_rootfs_command("sha256:0", debs, architecture="amd64", python=python),
+        command=image_rootfs_command(
+            "sha256:0",
+            debs,
+            architecture="amd64",
+            python=python,
+            interpreter=("3.10", interpreter.name) if interpreter else None,
+        ),
         env=(("SOURCE_DATE_EPOCH", EPOCH),),
         inputs=tuple(sorted([*inputs, (IMAGE_INPUT, layout)])),
         scratch=scratch,
@@ -279,3 +289,13 @@ def test_python3_is_the_one_that_the_stack_names(
     found = members(tmp_path, data)
     assert found["usr/local/bin/python3"].linkname == command
     assert found["usr/local/bin/python3.8"].linkname == command
+
+
+def test_a_standalone_python_goes_on_top_of_an_image(
+    builder: RootfsBuilder, base: Base, tmp_path: Path
+) -> None:
+    archive = make_archive(tmp_path, "3.10")
+    layout = base.layout(tmp_path / "layout")
+    found = members(tmp_path, built(builder.build(task(layout, tmp_path / "one", interpreter=archive))))
+    assert found["usr/local/bin/python3"].linkname == "/opt/python/bin/python3"
+    assert "opt/python/bin/python3.10" in found

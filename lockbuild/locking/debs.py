@@ -108,7 +108,7 @@ class DebPinner:
         if unknown:
             named = ", ".join(f"`base.{image.root}`" for image in unknown)
             raise ResolveError(
-                f"nobody knows yet what the images have that they would stand on: {named}",
+                f"the packages go on top of what is open itself: {named}",
                 unreachable=True,
             )
         fetches = {image.root: image_fetch(image, self.stack.target) for image in images}

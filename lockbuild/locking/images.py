@@ -54,7 +54,7 @@ class ImagePinner:
                 if image is None:
                     image = self._find(root, parse_reference(text))
                     phase.advance(1)
-                    phase.line(f"{root}: {image.reference}@{image.digest or 'open'}")
+                    phase.line(f"{root}: {image.reference} {image.digest or 'open'}")
                 found.append(image)
         return tuple(found)
 
