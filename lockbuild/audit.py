@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbuild.lock import Lock
+    from lockbuild.placing import SourceTree
     from lockbuild.plan import Plan
     from lockbuild.stack import Stack
     from lockbuild.store import Store
@@ -64,6 +65,8 @@ class ImageContents:
     debs: Mapping[str, str]
     """Debian package -> version."""
     labels: Mapping[str, str]
+    sources: Mapping[str, Mapping[str, str]]
+    """Name of each source -> path below its folder -> sha256 of a file, or target of a link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,8 @@ class Subject:
     rendered: str
     """The Dockerfile as it would be rendered now."""
     image: ImageContents | None
+    trees: tuple[SourceTree, ...] | None = None
+    """What the image must have of sources; none where the store has not got all of it."""
     no_image: str = ""
     """Why there is no image to look at."""
 
@@ -151,6 +156,13 @@ CHECKS = (
         mend="compare with what others have, then write the sha256 into the stack",
     ),
     Check(
+        id="moving-ref",
+        level="warning",
+        what="the stack names the commit of every source from git",
+        why="a branch or tag may stand for another commit at the next `lockbuild resolve --upgrade`",
+        mend="write the commit into the stack, in place of `ref`",
+    ),
+    Check(
         id="store-bytes",
         level="error",
         what="every store object that the image is made of has the bytes of its record",
@@ -193,6 +205,13 @@ CHECKS = (
         mend="`lockbuild image`",
     ),
     Check(
+        id="image-sources",
+        level="error",
+        what="the image has every file of its sources as the lock and its edits make it",
+        why="a file that was changed is another program",
+        mend="`lockbuild image`",
+    ),
+    Check(
         id="image-lock",
         level="error",
         what="the image was made from this lock",
@@ -201,6 +220,7 @@ CHECKS = (
     ),
 )
 
+_SHOWN = 5
 LOCK_LABEL = "io.lockbuild.lock"
 
 
@@ -309,6 +329,12 @@ def _on_first_fetch(subject: Subject) -> Iterator[_Found]:
             yield name, f"nobody told its hash beforehand: sha256 {sha256}"
 
 
+def _moving_ref(subject: Subject) -> Iterator[_Found]:
+    for source in subject.lock.sources:
+        if source.ref:
+            yield source.name, f"`{source.ref}` stood for {source.commit} when it was resolved"
+
+
 def _store_bytes(subject: Subject) -> Iterator[_Found]:
     fetched = [d.path for d in subject.plan.derivations.values() if isinstance(d, Fetch)]
     valid = subject.store.valid([*subject.plan.targets, *fetched])
@@ -378,6 +404,22 @@ def _image_debs(subject: Subject) -> Iterator[_Found]:
     yield from _compare(found, locked)
 
 
+def _image_sources(subject: Subject) -> Iterator[_Found]:
+    found = _image(subject).sources
+    if subject.trees is None:
+        raise _Skip("the store has not got every source: `lockbuild build`")
+    for tree in subject.trees:
+        files = found.get(tree.name, {})
+        wrong = [
+            f"{entry.path} {'is another' if entry.path in files else 'is missing'}"
+            for entry in tree.entries
+            if entry.kind != "folder" and files.get(entry.path) != entry.content
+        ]
+        more = [f"{len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        if wrong:
+            yield tree.name, f"below {tree.path}: {', '.join([*wrong[:_SHOWN], *more])}"
+
+
 def _image_lock(subject: Subject) -> Iterator[_Found]:
     image = _image(subject)
     found = image.labels.get(LOCK_LABEL, "absent")
@@ -396,11 +438,13 @@ _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "build-pinned": _build_pinned,
     "open": _open,
     "on-first-fetch": _on_first_fetch,
+    "moving-ref": _moving_ref,
     "store-bytes": _store_bytes,
     "base-pinned": _base_pinned,
     "dockerfile-current": _dockerfile_current,
     "dockerfile-network": _dockerfile_network,
     "image-packages": _image_packages,
     "image-debs": _image_debs,
+    "image-sources": _image_sources,
     "image-lock": _image_lock,
 }

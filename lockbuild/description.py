@@ -133,7 +133,12 @@ def _sources(stack: Stack, lock: Lock) -> Iterator[tuple[str, str, str, str, str
 def _origin(name: str, source: Source, lock: Lock) -> str:
     locked = next((one for one in lock.sources if one.name == name), None)
     if source.git:
-        what = f"{_link(source.git)} {_code((source.commit or '')[:_SHORT])}"
+        # Of a branch or tag only the lock has the commit.
+        commit = (locked.commit if locked else None) or source.commit
+        named = ([_code(source.ref)] if source.ref else []) + (
+            [_code(commit[:_SHORT])] if commit else []
+        )
+        what = " ".join([_link(source.git), *named])
         if locked and locked.submodules:
             commits = (
                 f"{_code(path)} {_code(commit[:_SHORT])}" for path, _, commit in locked.submodules

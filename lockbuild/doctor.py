@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lockbuild.lock import Lock
     from lockbuild.settings import Settings
 
-__all__ = ["Diagnosis", "examine"]
+__all__ = ["Diagnosis", "examine", "of_lock"]
 
 _LITTLE_SPACE = 5 * 10**9
 
@@ -66,6 +67,18 @@ def examine(settings: Settings, *, vendor: str, images: bool = False) -> Iterato
     yield _tried("docker client", "hands builds to BuildKit", _client)
     yield _tool("git", "fetches sources")
     yield _store(settings.store)
+
+
+def of_lock(lock: Lock) -> Iterator[Diagnosis]:
+    """Yield a diagnosis of each part of a stack's lock that is open."""
+    for part in lock.open_parts:
+        yield Diagnosis(
+            name="lock",
+            purpose="says all that the image is made of",
+            state="warning",
+            detail=f"open: {part.label}: {part.reason}",
+            mend="`lockbuild resolve` where it can be had",
+        )
 
 
 def _tried(name: str, purpose: str, attempt: Callable[[], str]) -> Diagnosis:

@@ -52,7 +52,7 @@ def source_trees(stack: Stack, plan: Plan, store: Store) -> tuple[SourceTree, ..
         StoreError: A tree is not in the store.
     """
     paths = dict(plan.sources)
-    found = tuple(_tree(source, paths[source.name], store) for source in stack.placed)
+    found = tuple(_tree(source, paths.get(source.name), store) for source in stack.placed)
     faults = [fault for tree in found for fault in (*_outward(tree), *_displaced(tree, stack))]
     if faults:
         raise ImageError(
@@ -63,10 +63,12 @@ def source_trees(stack: Stack, plan: Plan, store: Store) -> tuple[SourceTree, ..
     return found
 
 
-def _tree(source: NamedSource, path: StorePath, store: Store) -> SourceTree:
-    if store.info(path) is None:
+def _tree(source: NamedSource, path: StorePath | None, store: Store) -> SourceTree:
+    # A source that is open has no path.
+    if path is None or store.info(path) is None:
         raise StoreError(
-            f"`{path}` is not in the store", hint=f"`lockbuild build` makes `{source.name}`"
+            f"`{path or source.name}` is not in the store",
+            hint=f"`lockbuild build` makes `{source.name}`",
         )
     entries, origin = store.members(path), store.locate(path)
     if source.source.subdirectory:

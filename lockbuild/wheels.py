@@ -50,6 +50,7 @@ __all__ = [
     "inspect_wheel",
     "missing_members",
     "normalise_wheel",
+    "requires_of",
     "wheel_matches",
 ]
 
@@ -103,6 +104,11 @@ def _target_tags(target: Target) -> frozenset[Tag]:
 
 
 # ---- looking ---------------------------------------------------------------------------------------
+
+
+def requires_of(metadata: bytes) -> tuple[str, ...]:
+    """Return `Requires-Dist` of a METADATA file, in its order."""
+    return tuple(_headers(metadata).get("Requires-Dist", ()))
 
 
 def inspect_wheel(path: Path) -> WheelFacts:

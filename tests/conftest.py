@@ -44,6 +44,7 @@ PURE = frozenset(
         "stack",
         "stack_schema",
         "target",
+        "upstream",
         "wheelhouse",
     }
 )

@@ -7,6 +7,7 @@ import hashlib
 import os
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,17 +17,29 @@ from lockbuild.audit import CHECKS, LOCK_LABEL, ImageContents, Report, Subject, 
 from lockbuild.digest import Sha256, sha256_of
 from lockbuild.lock import BuiltPin, Lock, LockedFile
 from lockbuild.packing import make_manifest, write_wheelhouse
+from lockbuild.placing import SourceTree
+from lockbuild.stack import PinnedWheel
 from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
+from lockbuild.store.trees import Entry
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ALPHA = "alpha-1.2-py3-none-any.whl"
 DOCKERFILE = (
     "FROM scratch AS image\nCOPY wheels /wheels\nRUN python3 -m pip install --no-index /wheels/*.whl\n"
+)
+TREE = SourceTree(
+    name="app",
+    path="/app",
+    entries=(
+        Entry(path="data", kind="folder", content=""),
+        Entry(path="link", kind="symlink", content="main.py"),
+        Entry(path="main.py", kind="file", content="1" * 64),
+    ),
+    origin=Path("/nowhere"),
 )
 IDS = [check.id for check in CHECKS]
 
@@ -54,6 +67,7 @@ def subject(world: World) -> Subject:
         dockerfile=DOCKERFILE,
         rendered=DOCKERFILE,
         image=contents(lock),
+        trees=(TREE,),
     )
 
 
@@ -75,6 +89,7 @@ def contents(lock: Lock) -> ImageContents:
         packages={package.name: package.version for package in lock.runtime},
         debs={deb.package: deb.version for deb in lock.debs if "runtime" in deb.roots},
         labels={LOCK_LABEL: f"sha256:{lock.digest}"},
+        sources={TREE.name: {"main.py": "1" * 64, "link": "main.py", "made/later.pyc": "3" * 64}},
     )
 
 
@@ -283,6 +298,22 @@ def test_on_first_fetch__an_asset_whose_hash_nobody_told(subject: Subject) -> No
     )
 
 
+def test_on_first_fetch__a_wheel_whose_hash_nobody_told(subject: Subject) -> None:
+    url = ("https://example.org/alpha-1.2-py3-none-any.whl",)
+    pinned = PinnedWheel(
+        name="alpha", version="1.2", filename="alpha", url=url, sha256=ON_FIRST_FETCH, requires=()
+    )
+    python = replace(subject.stack.python, wheels=(pinned,))
+    first = replace(subject, stack=replace(subject.stack, python=python))
+    assert only(first, "on-first-fetch").startswith("alpha: nobody told its hash beforehand: sha256 ")
+
+
+def test_moving_ref__a_source_that_names_a_branch(subject: Subject) -> None:
+    gamma = replace(subject.lock.sources[0], commit="1" * 40, ref="stable")
+    found = only(replace(subject, lock=replace(subject.lock, sources=(gamma,))), "moving-ref")
+    assert found == f"{gamma.name}: `stable` stood for {'1' * 40} when it was resolved"
+
+
 def test_without_a_wheelhouse_nothing_is_said_of_wheels(subject: Subject) -> None:
     reasons = skips(replace(subject, manifest=None))
     assert set(reasons) == {"wheel-bytes", "wheel-extra", "wheel-record", "wheel-tags"}
@@ -381,8 +412,31 @@ def test_image_lock__of_another_lock(subject: Subject, labels: dict[str, str]) -
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"link": "main.py"}, "app: below /app: main.py is missing"),
+        ({"link": "other.py", "main.py": "1" * 64}, "app: below /app: link is another"),
+        ({}, "app: below /app: link is missing, main.py is missing"),
+    ],
+)
+def test_image_sources__of_another_tree(subject: Subject, files: dict[str, str], said: str) -> None:
+    image = replace(image_of(subject), sources={"app": files})
+    assert only(replace(subject, image=image), "image-sources") == said
+
+
+def test_of_many_wrong_files_a_few_are_named(subject: Subject) -> None:
+    entries = tuple(Entry(path=f"{n}.py", kind="file", content="1" * 64) for n in range(9))
+    line = only(replace(subject, trees=(replace(TREE, entries=entries),)), "image-sources")
+    assert line.endswith("3.py is missing, 4.py is missing, 4 more")
+
+
+def test_sources_that_the_store_has_not_are_not_compared(subject: Subject) -> None:
+    assert "lockbuild build" in skips(replace(subject, trees=None))["image-sources"]
+
+
 def test_without_an_image_the_reason_is_told(subject: Subject) -> None:
     reasons = skips(replace(subject, image=None, no_image="no Docker Engine answers"))
     assert reasons == dict.fromkeys(
-        ("image-packages", "image-debs", "image-lock"), "no Docker Engine answers"
+        ("image-packages", "image-debs", "image-sources", "image-lock"), "no Docker Engine answers"
     )

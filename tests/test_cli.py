@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 WAIT_S = 60
 """How long another process may take before its test fails."""
 VERBS = [
+    "init",
     "resolve",
     "fetch",
     "build",
@@ -455,6 +456,7 @@ def test_json_of_audit(run: Run) -> None:
     assert {skipped["check"] for skipped in found["skipped"]} == {
         "image-packages",
         "image-debs",
+        "image-sources",
         "image-lock",
     }
 

@@ -168,6 +168,13 @@ def test_what_is_open_says_so_where_it_stands() -> None:
     assert "`012345678901`, open |" in app
 
 
+def test_source_by_branch_shows_the_commit_of_the_lock() -> None:
+    stack = from_document(document())
+    (app,) = stack.sources
+    by_ref = replace(app, source=replace(app.source, commit=None, ref="main"))
+    assert "`main` `012345678901` with" in page(replace(stack, sources=(by_ref,)))
+
+
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
     width = 0
     for line in page().splitlines():

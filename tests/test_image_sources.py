@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lockbuild.digest import sha256_of
 from lockbuild.errors import ImageError
 from lockbuild.image.building import build
-from lockbuild.image.containers import run
+from lockbuild.image.containers import files_below, run
 from lockbuild.placing import SourceTree
 from lockbuild.plan import EPOCH
 from lockbuild.stack import Image, NamedSource, Source
@@ -142,6 +143,14 @@ def test_a_program_of_a_source_runs_as_the_image_s_user(made: Made, engine: Engi
     command = ["--preflight-skip", "sh", "-c", "cd .. && './run me.sh' > data/said && cat data/said"]
     ended = run(made.facts.id, command, engine=engine)
     assert (ended.returncode, ended.stdout) == (0, "hello\n")
+
+
+def test_files_of_a_source_are_read_without_running_anything(made: Made, engine: Engine) -> None:
+    found = files_below(made.facts.id, LINKED, engine=engine)
+    text = sha256_of(b"print('hello')\n")
+    assert (found["main.py"], found["link"]) == (text, "main.py")
+    assert set(found) == {"link", "main.py", "run me.sh"}
+    assert files_below(made.facts.id, "/nowhere", engine=engine) == {}
 
 
 def test_a_second_build_gives_the_same_layers(made: Made, engine: Engine, tmp_path: Path) -> None:

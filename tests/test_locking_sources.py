@@ -12,7 +12,9 @@ from lockbuild.derivation import IndexFile
 from lockbuild.documents import toml_text
 from lockbuild.errors import FetchError, ResolveError
 from lockbuild.folders import STACK_FILE, StackFolder
-from lockbuild.locking.former import Former
+from lockbuild.lock import lock_texts
+from lockbuild.locking import _moved
+from lockbuild.locking.former import Former, ResolveOptions
 from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.sources import SourcePinner
 from lockbuild.plan import make_plan
@@ -22,7 +24,7 @@ from lockbuild.stack.schema import parse_stack_text
 from lockbuild.store import Store
 from lockbuild.store.trees import listing, listing_sha256
 from tests.fakes import RecordingProgress
-from tests.repositories import commit, configure, gitmodules, new, own_git
+from tests.repositories import commit, configure, git, gitmodules, new, own_git
 from tests.servers.index import serve_index
 from tests.values import FILES, small_lock, stack_document, with_inputs
 
@@ -65,8 +67,8 @@ class Sources:
         text = toml_text(stack_document(build=builds, source=[{"name": "other", **self.other}]))
         return parse_stack_text(text, file=STACK_FILE)
 
-    def pin(self, former: Lock | None = None, *, mirrors: Mirrors | None = None) -> Lock:
-        """Return a lock with every source pinned."""
+    def pin(self, former: Lock | None = None, *, mirrors: Mirrors | None = None, **options: Any) -> Lock:
+        """Return a lock with every source pinned, with the *options* of resolving."""
         document, folder = self.document, StackFolder(path=self.folder)
         inputs = inputs_of(document, folder.used_files(document))
         progress, gaps = RecordingProgress(), Gaps()
@@ -74,7 +76,7 @@ class Sources:
             pinner = SourcePinner(
                 stack=from_document(document),
                 folder=folder,
-                former=Former(lock=former, inputs=inputs),
+                former=Former(lock=former, inputs=inputs, options=ResolveOptions(**options)),
                 mirrors=lambda _names: mirrors or Mirrors(),
                 store=self.store,
                 progress=progress,
@@ -384,3 +386,114 @@ def test_changed_folder_moves_its_pin(sources: Sources) -> None:
     former = sources.pin()
     (sources.folder / "extension/delta.c").write_text("int other;\n")
     assert sources.pin(former).source("delta").file.sha256 != former.source("delta").file.sha256
+
+
+# ---- branches and tags -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def moved(sources: Sources, tmp_path: Path) -> tuple[Lock, str]:
+    """The lock of gamma's branch as it was, and the commit that has taken its place by force."""
+    sources.gamma = {"git": sources.gamma["git"], "ref": "main"}
+    former = sources.pin()
+    return former, commit(tmp_path / "gamma.git", {**TREE, "csrc/a.c": b"int b;\n"})
+
+
+def test_branch_is_pinned_by_the_commit_that_it_stands_for(sources: Sources) -> None:
+    made = sources.gamma.pop("commit")
+    sources.gamma["ref"] = "main"
+    gamma = gamma_of(sources.pin())
+    assert (gamma.ref, gamma.commit) == ("main", made)
+    assert gamma.file.filename == f"gamma-{made[:12]}"
+
+
+def test_branch_stays_where_it_was_pinned(sources: Sources, moved: tuple[Lock, str]) -> None:
+    sources.forget_repositories()
+    assert gamma_of(sources.pin(moved[0])) == gamma_of(moved[0])
+
+
+def test_branch_stays_though_its_selection_changes(sources: Sources, moved: tuple[Lock, str]) -> None:
+    sources.gamma["exclude"] = ["docs"]
+    gamma = gamma_of(sources.pin(moved[0]))
+    assert gamma.commit == gamma_of(moved[0]).commit
+    assert gamma.file.sha256 != gamma_of(moved[0]).file.sha256
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"upgrade": True},
+        {"upgrade_packages": frozenset({"gamma"})},
+        {"repin": frozenset({"gamma"})},
+    ],
+)
+def test_branch_moves_when_it_may(
+    sources: Sources, moved: tuple[Lock, str], options: dict[str, Any]
+) -> None:
+    former, new_commit = moved
+    lock = sources.pin(former, **options)
+    assert gamma_of(lock).commit == new_commit
+    before, after = (gamma_of(one).commit or "" for one in (former, lock))
+    assert f"gamma (source) main: {before[:12]} -> {after[:12]}" in _moved(former, lock)
+
+
+def test_upgrade_of_another_leaves_a_branch(sources: Sources, moved: tuple[Lock, str]) -> None:
+    lock = sources.pin(moved[0], upgrade_packages=frozenset({"alpha"}))
+    assert gamma_of(lock) == gamma_of(moved[0])
+
+
+def test_tag_that_was_put_elsewhere_is_noticed(sources: Sources, tmp_path: Path) -> None:
+    repository = tmp_path / "gamma.git"
+    first = sources.gamma.pop("commit")
+    git(repository, "tag", "v2.0", first)
+    sources.gamma["ref"] = "v2.0"
+    former = sources.pin()
+    git(repository, "tag", "--force", "v2.0", commit(repository, {"setup.py": b"other\n"}))
+    assert gamma_of(sources.pin(former)).commit == first
+    assert gamma_of(sources.pin(former, upgrade=True)).commit != first
+
+
+def test_branch_that_did_not_move_is_not_taken_again(sources: Sources) -> None:
+    sources.gamma = {"git": sources.gamma["git"], "ref": "main"}
+    former = sources.pin()
+    lock = sources.pin(former, upgrade=True)
+    assert gamma_of(lock) == gamma_of(former)
+
+
+def test_branch_out_of_reach_keeps_its_pin(sources: Sources, moved: tuple[Lock, str]) -> None:
+    sources.forget_repositories()
+    lock = sources.pin(moved[0], upgrade=True)
+    assert gamma_of(lock) == gamma_of(moved[0])
+    assert [part.label for part in sources.gaps.kept] == ["source gamma"]
+
+
+def test_branch_of_another_repository_out_of_reach_is_open(
+    sources: Sources, moved: tuple[Lock, str], tmp_path: Path
+) -> None:
+    sources.gamma["git"] = (tmp_path / "fork.git").as_uri()
+    assert [part.label for part in sources.pin(moved[0]).open] == ["source gamma"]
+
+
+def test_branch_that_is_not_there_is_an_error_with_names_near_it(sources: Sources) -> None:
+    sources.gamma = {"git": sources.gamma["git"], "ref": "mian"}
+    with pytest.raises(ResolveError, match="has no branch, tag or commit `mian`") as caught:
+        sources.pin()
+    assert "`main`" in (caught.value.hint or "")
+
+
+def test_credentials_of_an_address_are_never_recorded(sources: Sources, tmp_path: Path) -> None:
+    configure(
+        tmp_path, f'[url "{sources.gamma["git"]}"]', "\tinsteadOf = https://code.example.org/gamma"
+    )
+    configure(
+        tmp_path, '[url "http://me:hunter2@127.0.0.1:9/"]', "\tinsteadOf = https://other.example.org/"
+    )
+    sources.gamma["git"] = "https://code.example.org/gamma"
+    sources.other["git"] = "https://other.example.org/other"
+    lock = sources.pin()
+    texts = lock_texts(lock, name="small", target=from_document(sources.document).target, wheels="w")
+    assert [part.label for part in lock.open] == ["source other"]
+    assert "hunter2" not in "".join(texts.values())
+    assert "hunter2" not in "".join(line for lines in sources.gaps.causes.values() for line in lines)
+    kept = [path for path in (sources.store.root / "git").rglob("*") if path.is_file()]
+    assert not any(b"hunter2" in path.read_bytes() for path in kept)

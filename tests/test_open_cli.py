@@ -132,6 +132,14 @@ def test_audit_names_it(run: Run) -> None:
     assert f"open: source gamma: git repository `{URL}`" in ended.out
 
 
+@pytest.mark.usefixtures("open_gamma")
+def test_doctor_names_it(run: Run) -> None:
+    ended = run("doctor", "small", "--json")
+    (lock,) = (one for one in ended.json if one["name"] == "lock")
+    assert lock["state"] == "warning"
+    assert lock["detail"].startswith("open: source gamma: git repository")
+
+
 @pytest.mark.usefixtures("open_apt")
 def test_audit_does_not_pass_root_file_systems_that_nobody_knows(run: Run) -> None:
     out = run("audit", "small").out

@@ -145,5 +145,7 @@ def test_an_asset_beside_what_the_source_has_is_welcome(store: Store, tree: Path
 
 def test_a_tree_that_is_not_in_the_store_is_named(store: Store) -> None:
     stack = replace(small_stack(), sources=(NAMED,))
-    with pytest.raises(StoreError, match="is not in the store"):
+    with pytest.raises(StoreError, match=f"`{TREE}` is not in the store"):
         source_trees(stack, _plan(TREE), store)
+    with pytest.raises(StoreError, match="`app` is not in the store"):
+        source_trees(stack, replace(_plan(TREE), sources=()), store)

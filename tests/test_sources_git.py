@@ -666,15 +666,18 @@ def test_two_may_share_a_cache(root: Path, server: GitServer, tmp_path: Path) ->
     made = commit(new(root / "a"), FILES)
     tree = GitTree(url=f"{server.url}/a", commit=made)
 
+    together = threading.Barrier(8)
+
     def one(number: int) -> None:
+        together.wait()
         checkout(tree, into=tmp_path / f"out{number}", cache=tmp_path / "cache", phase=Silent())
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [got(tmp_path / f"out{number}") for number in range(4)] == [FILES] * 4
+    assert [got(tmp_path / f"out{number}") for number in range(8)] == [FILES] * 8
 
 
 OID = "ab" * 32

@@ -19,6 +19,7 @@ __all__ = ["group", "main"]
 
 # Command -> module of this package, and its line in `--help`.
 _COMMANDS = {
+    "init": ("starting", "Write a first stack file for an upstream repository."),
     "resolve": ("resolving", "Resolve a stack into its lock files."),
     "fetch": ("building", "Bring everything a stack needs into the store."),
     "build": ("building", "Build a stack's packages and fill its wheelhouse."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,13 @@ from lockbuild.cli.session import (
     settings_of,
     stack_argument,
 )
-from lockbuild.errors import AuditError, ToolMissing
+from lockbuild.errors import AuditError, LockbuildError, LockError, ToolMissing
 from lockbuild.folders import find_stack
 
 if TYPE_CHECKING:
     from lockbuild.audit import ImageContents, Report, Subject
     from lockbuild.folders import StackFolder
+    from lockbuild.placing import SourceTree
     from lockbuild.realise import Realiser
 
 
@@ -78,6 +80,7 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
         dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
         rendered=rendered_texts(realiser.stack, realiser.lock)["Dockerfile"],
         image=image,
+        trees=_trees(realiser),
         no_image=no_image,
     )
 
@@ -108,8 +111,22 @@ def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | N
         packages=dict(installed.python),
         debs=dict(installed.debs),
         labels=dict(facts.labels),
+        sources={
+            source.name: containers.files_below(facts.id, source.path, engine=engine)
+            for source in realiser.stack.placed
+        },
     )
     return contents, ""
+
+
+def _trees(realiser: Realiser) -> tuple[SourceTree, ...] | None:
+    """Return what the image must have of sources; none where it cannot be known."""
+    from lockbuild.placing import source_trees  # noqa: PLC0415 - heavy
+
+    try:
+        return source_trees(realiser.stack, realiser.plan, realiser.store)
+    except LockbuildError:
+        return None
 
 
 def _print(report: Report) -> None:
@@ -134,16 +151,19 @@ def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
     """Try every tool that lockbuild needs, and say what to do about those that do not work."""
     from pathlib import Path  # noqa: PLC0415 - heavy with the rest
 
-    from lockbuild.doctor import examine  # noqa: PLC0415
+    from lockbuild.doctor import Diagnosis, examine, of_lock  # noqa: PLC0415
     from lockbuild.stack import from_document  # noqa: PLC0415
     from lockbuild.stack.schema import parse_stack_text  # noqa: PLC0415
 
-    vendor, images = "debian", False
+    vendor, images, found = "debian", False, list[Diagnosis]()
     if stack:
         folder = find_stack(stack, here=Path.cwd())
         base = from_document(parse_stack_text(folder.read_stack_text(), file=folder.stack_file)).base
         vendor, images = base.archive.vendor if base.archive else vendor, bool(base.images)
-    diagnoses = tuple(examine(settings_of(ctx), vendor=vendor, images=images))
+        # One that is missing or damaged is for the commands that need it.
+        with suppress(LockError):
+            found += of_lock(folder.read_lock())
+    diagnoses = (*examine(settings_of(ctx), vendor=vendor, images=images), *found)
     if as_json:
         print_json([asdict(diagnosis) for diagnosis in diagnoses])
     else:

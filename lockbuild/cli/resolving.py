@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Forget the pinned bytes of this build, asset or wheel; may be repeated.",
 )
+@click.option(
+    "--verify-pins",
+    is_flag=True,
+    help="Compare the wheels that the stack pins with what is published of them.",
+)
 @click.option("--allow-open", is_flag=True, help="Accept a lock that lacks what cannot be had now.")
 @json_option
 @click.pass_context
@@ -63,6 +68,7 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
     upgrade: bool,
     packages: tuple[str, ...],
     repin: tuple[str, ...],
+    verify_pins: bool,
     allow_open: bool,
     as_json: bool,
 ) -> None:
@@ -83,6 +89,7 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
             upgrade=upgrade,
             upgrade_packages=frozenset(canonicalize_name(name) for name in packages),
             repin=frozenset(repin),
+            verify_pins=verify_pins,
         ),
         mirrors=lambda names: mirrors_of(settings, names),
         store=open_store(settings),
@@ -97,17 +104,34 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
                 "unpinned": list(resolved.unpinned),
                 "open": [asdict(part) for part in resolved.open],
                 "kept": [asdict(part) for part in resolved.kept],
+                "unverified": [asdict(one) for one in resolved.unverified],
                 "lock": resolved.lock.digest,
             }
         )
     else:
         _say(resolved, folder, console, accepted=allow_open)
+    _refuse_gaps(resolved, folder, console, allow_open=allow_open)
+
+
+def _refuse_gaps(resolved: Resolved, folder: StackFolder, console: Console, *, allow_open: bool) -> None:
+    """End with an error where a written lock is not all that was asked for."""
+    width = max((len(one.name) for one in resolved.unverified), default=0)
+    unverified = tuple(f"{one.name:<{width}}  {one.reason}" for one in resolved.unverified)
     if resolved.open and not allow_open:
+        for line in unverified:
+            console.warn(f"not verified: {line}")
         raise ResolveError(
             f"{folder.label}: the lock is written, but {_count(len(resolved.open))} open",
             details=open_lines(resolved.open, resolved.causes),
             hint="resolve again where they can be had, or accept it with `--allow-open`: what needs them waits, "
             "all else does not",
+        )
+    if unverified:
+        raise ResolveError(
+            f"{folder.label}: the lock is written, but nothing published speaks for {len(unverified)} of its "
+            "pinned wheels",
+            details=unverified,
+            hint="verify them where their indexes can be reached",
         )
 
 

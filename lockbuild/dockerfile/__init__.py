@@ -311,7 +311,8 @@ def _origin(source: NamedSource, lock: Lock) -> str:
     """Return where a source is from: its commit, else its archive's name and hash."""
     locked = next((one for one in lock.sources if one.name == source.name), None)
     archive = f"{locked.file.filename} sha256:{locked.file.sha256}" if locked else "open"
-    return (source.source.commit or archive) + (" with edits" if source.edits else "")
+    commit = (locked.commit if locked else None) or source.source.commit
+    return (commit or archive) + (" with edits" if source.edits else "")
 
 
 def _python(stack: Stack) -> str:

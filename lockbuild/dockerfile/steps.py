@@ -1,4 +1,4 @@
-"""Reading a Dockerfile: which of its steps could reach a network. Pure."""
+"""Reading a Dockerfile: its steps, and which of them could reach a network. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["network_steps"]
+__all__ = ["network_steps", "steps"]
 
 # Commands that ask a network, and what keeps each of them from doing so.
 _TOOLS = (
@@ -37,7 +37,7 @@ def network_steps(dockerfile: str) -> tuple[str, ...]:
     """
     found = []
     stages: set[str] = {"scratch"}
-    for line, step in _steps(dockerfile):
+    for line, step in steps(dockerfile):
         if _reaches(step, stages):
             shown = step if len(step) <= _SHOWN else f"{step[: _SHOWN - 1]}…"
             found.append(f"line {line}: {shown}")
@@ -47,7 +47,7 @@ def network_steps(dockerfile: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _steps(dockerfile: str) -> Iterator[tuple[int, str]]:
+def steps(dockerfile: str) -> Iterator[tuple[int, str]]:
     """Yield line and text of each instruction on one line, and of a `# syntax=` directive."""
     lines = iter(enumerate(dockerfile.splitlines(), 1))
     words: list[str] = []

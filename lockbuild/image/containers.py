@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tarfile
@@ -9,7 +10,7 @@ from collections import deque
 from contextlib import closing, contextmanager, suppress
 from email.parser import HeaderParser
 from io import RawIOBase
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, Mount
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from lockbuild.image import BindMount, Engine
 
-__all__ = ["inspect", "installed", "load", "run", "save"]
+__all__ = ["files_below", "inspect", "installed", "load", "run", "save"]
 
 _BLOCK = 1 << 20
 _METADATA = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.(dist-info/METADATA|egg-info/PKG-INFO)")
@@ -252,21 +253,59 @@ def installed(ref: str, *, prefix: str, engine: Engine) -> Installed:
     return Installed(python=tuple(python), debs=tuple(sorted(_debs(status))))
 
 
+def files_below(ref: str, path: str, *, engine: Engine) -> dict[str, str]:
+    """Return what an image has below *path*: path there -> sha256 of a file, or target of a link.
+
+    It is read, nothing of it runs. A folder that the image has not is empty.
+
+    Raises:
+        ImageError: The engine does not have the image.
+    """
+    found: dict[str, str] = {}
+    with (
+        _session(engine, ref) as docker,
+        _container(docker, ref, command=["true"], network_mode="none") as container,
+        _archive(container, path) as tar,
+    ):
+        for member in tar:
+            inside = member.name.partition("/")[2]
+            if member.issym():
+                found[inside] = member.linkname
+            elif member.islnk():
+                found[inside] = found.get(member.linkname.partition("/")[2], "")
+            elif (content := tar.extractfile(member)) is not None:
+                found[inside] = _sha256(content)
+    return found
+
+
+def _sha256(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _archive(container: Container, path: str) -> Iterator[tarfile.TarFile]:
+    """Give the files at or below *path* as a stream of tar, empty where there is nothing."""
+    try:
+        blocks, _ = container.get_archive(path, chunk_size=_BLOCK)
+    except NotFound:
+        blocks = iter([bytes(2 * tarfile.BLOCKSIZE)])
+    with tarfile.open(fileobj=_Blocks(blocks), mode="r|") as tar:
+        yield tar
+    # An answer that is not read to its end keeps its connection open.
+    deque(blocks, maxlen=0)
+
+
 def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
     """Yield name and text of the metadata files at or below *path*; nothing where that is absent."""
-    try:
-        answer, _ = container.get_archive(path, chunk_size=_BLOCK)
-    except NotFound:
-        return
-    blocks = iter(answer)
-    with tarfile.open(fileobj=_Blocks(blocks), mode="r|") as tar:
+    with _archive(container, path) as tar:
         for member in tar:
             if member.isreg() and (_METADATA.match(member.name) or member.name == "status"):
                 content = tar.extractfile(member)
                 if content is not None:
                     yield member.name, content.read().decode(errors="replace")
-    # An answer that is not read to its end keeps its connection open.
-    deque(blocks, maxlen=0)
 
 
 def _package(metadata: str) -> tuple[str, str]:

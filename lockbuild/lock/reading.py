@@ -168,6 +168,7 @@ def _parse_source(table: Mapping[str, Any]) -> LockedSource:
         file=_parse_file(table),
         path=table.get("path"),
         commit=table.get("commit"),
+        ref=table.get("ref"),
         submodules=tuple((s["path"], s["url"], s["commit"]) for s in table.get("submodules", ())),
         patches=tuple((patch["path"], _parse_file(patch)) for patch in table.get("patches", ())),
     )

@@ -85,6 +85,8 @@ class LockedSource:
     """Folder below the stack's folder."""
     commit: str | None = None
     """For a tree of a repository."""
+    ref: str | None = None
+    """The branch or tag that stood for the commit, where the stack names one."""
     submodules: tuple[tuple[str, str, str], ...] = ()
     """Path, address and commit of each submodule that is part of the tree."""
     patches: tuple[tuple[str, LockedFile], ...] = ()

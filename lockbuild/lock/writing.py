@@ -139,6 +139,8 @@ def _source_table(source: LockedSource) -> dict[str, Any]:
         table["path"] = source.path
     if source.commit:
         table["commit"] = source.commit
+    if source.ref:
+        table["ref"] = source.ref
     table |= _file_table(source.file, name="filename")
     if source.submodules:
         keys = ("path", "url", "commit")

@@ -18,6 +18,7 @@ from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.images import ImagePinner
 from lockbuild.locking.python import ENGINES, PythonPinner
 from lockbuild.locking.sources import SourcePinner
+from lockbuild.locking.verifying import Unverified, verify_pins
 from lockbuild.locking.wheels import WheelPinner
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document, inputs_of
@@ -55,6 +56,8 @@ class Resolved:
     """What keeps its former pins, as nobody could be asked, and why not."""
     causes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Label of an open part -> what was tried on this machine, a line each."""
+    unverified: tuple[Unverified, ...] = ()
+    """Pinned wheels that were to be verified, and could not be."""
 
 
 def resolve(
@@ -92,6 +95,9 @@ def resolve(
             scratch=Path(scratch),
             gaps=gaps,
         )
+    unverified = (
+        verify_pins(stack, lock, mirrors=mirrors, progress=progress) if options.verify_pins else ()
+    )
     lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
     texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
     changed = folder.write_texts(texts)
@@ -104,6 +110,7 @@ def resolve(
         open=lock.open_parts,
         kept=tuple(sorted(gaps.kept)),
         causes=tuple(sorted(gaps.causes.items())),
+        unverified=unverified,
     )
 
 
@@ -116,9 +123,9 @@ def _former(folder: StackFolder) -> Lock | None:
 
 
 def _repinned(options: ResolveOptions, stack: Stack) -> frozenset[str]:
-    """Return what is to be pinned anew: builds and wheels have normalised names, assets any."""
-    assets = {asset.name for asset in stack.bundles}
-    return frozenset(name if name in assets else canonicalize_name(name) for name in options.repin)
+    """Return what is to be pinned anew: builds and wheels have normalised names, assets and sources any."""
+    exact = {asset.name for asset in stack.bundles} | {source.name for source in stack.sources}
+    return frozenset(name if name in exact else canonicalize_name(name) for name in options.repin)
 
 
 def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -> None:
@@ -127,10 +134,11 @@ def _check_options(options: ResolveOptions, stack: Stack, former: Lock | None) -
     kinds = {
         "build": builds,
         "asset": {asset.name for asset in stack.bundles},
+        "source": {one.name for one in stack.sources if one.source.ref},
         "wheel": {wheel.name for wheel in stack.python.wheels if wheel.first_fetched},
     }
     pinned = {name for names in kinds.values() for name in names}
-    packages = set(builds)
+    packages = builds | {canonicalize_name(one.name) for one in stack.sources if one.source.ref}
     if former:
         packages |= {p.name for found in (former.runtime, *dict(former.build).values()) for p in found}
     upgraded = options.upgrade_packages if former else frozenset[str]()
@@ -227,6 +235,11 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
         for environment, packages in one.build:
             label = f"build environment {environment}".strip()
             found |= {f"{package.name} ({label})": package.version for package in packages}
+        found |= {
+            " ".join(filter(None, (f"{source.name} (source)", source.ref))): source.commit[:12]
+            for source in one.sources
+            if source.commit
+        }
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
         found |= {f"{image.root} (base image)": image.digest or "open" for image in one.images}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}

@@ -25,6 +25,8 @@ class ResolveOptions:
     """Whether everything may move."""
     upgrade_packages: frozenset[str] = frozenset()
     """Normalised names of Python packages that may move though nothing else does."""
+    verify_pins: bool = False
+    """Whether pinned wheels are compared with what is published of them."""
     repin: frozenset[str] = frozenset()
     """Names of builds and assets whose pinned bytes are forgotten."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import ResolveError
 from lockbuild.lock import LockedFile, LockedPackage
@@ -51,7 +53,10 @@ class PythonPinner:
     ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
         """Return the runtime lock and the build locks."""
         kept = self.former.kept(*_INPUTS)
-        if kept and not self.former.options.cross_check and not self.former.options.upgrade_packages:
+        options = self.former.options
+        # Sources that are not built are no packages.
+        sources = {canonicalize_name(source.name) for source in self.stack.sources}
+        if kept and not options.cross_check and options.upgrade_packages <= sources:
             return kept.runtime, kept.build
         try:
             return self._asked()

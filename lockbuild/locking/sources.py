@@ -39,7 +39,7 @@ _SIDE_BY_SIDE = 4
 _CONTENT = ("commit", "submodules", "include", "exclude", "sdist")
 
 # What decides the bytes of a source that is not built. Not where the image has it, and how it is changed there.
-_IDENTITY = ("commit", "exclude", "folder", "git", "include", "sdist", "submodules")
+_IDENTITY = ("commit", "exclude", "folder", "git", "include", "ref", "sdist", "submodules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +77,16 @@ class SourcePinner:
 
     def _kept(self, named: NamedSource) -> LockedSource | None:
         """Return the former pin while the stack says the same of it: content does not move."""
-        if named.source.path:
-            return None
+        return None if named.source.path or self._may_move(named) else self._former(named)
+
+    def _may_move(self, named: NamedSource) -> bool:
+        """Tell whether its branch or tag is to be looked up again."""
+        options = self.former.options
+        chosen = named.name in options.repin or canonicalize_name(named.name) in options.upgrade_packages
+        return named.source.ref is not None and (options.upgrade or chosen)
+
+    def _former(self, named: NamedSource) -> LockedSource | None:
+        """Return the former pin while the stack says the same of the source."""
         name = named.name
         named_keys = (f"source.{name}.{key}" for key in _IDENTITY)
         former = self.former.same(f"build.{name}.source.", f"build.{name}.version", *named_keys)
@@ -86,6 +94,9 @@ class SourcePinner:
 
     def _same_content(self, named: NamedSource) -> LockedSource | None:
         """Return the former pin of the same content, which the stack may look for elsewhere by now."""
+        if named.source.ref:
+            # What another repository calls so may be anything.
+            return self._former(named)
         name = named.name
         places = (f"build.{name}.source", f"source.{name}")
         former = self.former.same(*(f"{place}.{key}" for place in places for key in _CONTENT))
@@ -124,9 +135,22 @@ class SourcePinner:
         source = named.source
         if source.path:
             return self._folder(named, source.path)
-        if source.git and source.commit:
-            return self._tree(named, source.git, source.commit, phase)
+        if source.git:
+            former, commit = self._former(named), source.commit or self._commit(named, source.git)
+            if former and former.commit == commit:
+                return former
+            return self._tree(named, source.git, commit, phase)
         return self._sdist(named, source)
+
+    def _commit(self, named: NamedSource, url: str) -> str:
+        """Return the commit that a branch or tag stands for: as it was pinned, unless it may move."""
+        from lockbuild.sources import git  # noqa: PLC0415 - not loaded when the lock knows everything
+
+        places = (f"build.{named.name}.source", f"source.{named.name}")
+        former = self.former.same(*(f"{place}.{key}" for place in places for key in ("git", "ref")))
+        pinned = (s.commit for s in former.sources if s.name == named.name) if former else ()
+        known = None if self._may_move(named) else next(iter(pinned), None)
+        return known or git.resolve_ref(url, named.source.ref or "HEAD", work=git_cache(self.store))
 
     def _version(self, named: NamedSource) -> str:
         return next((spec.version for spec in self.stack.builds if spec.name == named.name), "")
@@ -175,6 +199,7 @@ class SourcePinner:
             index="",
             file=file,
             commit=commit,
+            ref=source.ref,
             submodules=tuple((module.path, module.url, module.commit) for module in submodules),
         )
 

@@ -21,6 +21,7 @@ from lockbuild.sources.first import First, Unpinned, first
 from lockbuild.sources.http import Client, Fault, Limits, is_file
 from lockbuild.sources.index import Pages, ProjectFile, local_path
 from lockbuild.sources.kinds import HEAD, fault_of_kind
+from lockbuild.sources.listings import Listed, listed
 from lockbuild.sources.places import Mirrors
 from lockbuild.sources.projects import project_files, sdist
 
@@ -36,12 +37,14 @@ __all__ = [
     "Fetched",
     "First",
     "Limits",
+    "Listed",
     "Mirrors",
     "ProjectFile",
     "Unpinned",
     "fault_of_kind",
     "fetch",
     "first",
+    "listed",
     "project_files",
     "sdist",
     "sizes",

@@ -44,6 +44,9 @@ class ProjectFile:
     yanked: str | None = None
     """Why the file was withdrawn, empty when no reason is given; none for a file that was not."""
     upload_time: str | None = None
+    metadata: str | None = None
+    """sha256 of the wheel's METADATA that lies beside it (PEP 658), empty where it is not told; none where the
+    index offers none."""
 
 
 def parse_page(body: bytes, *, url: str) -> tuple[ProjectFile, ...]:
@@ -92,7 +95,17 @@ def _from_json(entry: dict[str, Any], url: str) -> ProjectFile:
         size=size if isinstance(size, int) else None,
         yanked=yanked if isinstance(yanked, str) or yanked is None else "",
         upload_time=upload_time if isinstance(upload_time, str) else None,
+        metadata=_metadata(entry.get("core-metadata", entry.get("dist-info-metadata"))),
     )
+
+
+def _metadata(value: object) -> str | None:
+    """Return what is told of a wheel's metadata: `true`, or hashes; in HTML, where all is text, one of them."""
+    if isinstance(value, dict):
+        return _sha256(value.get("sha256")) or ""
+    if isinstance(value, str) and value.startswith("sha256="):
+        return _sha256(value.removeprefix("sha256=")) or ""
+    return "" if value is True or value == "true" else None
 
 
 class _Anchors(HTMLParser):
@@ -129,6 +142,7 @@ def _from_html(link: dict[str, str | None], base: str) -> ProjectFile:
         sha256=_sha256(parse_qs(fragment).get("sha256", [None])[0]),
         yanked=(yanked or "") if "data-yanked" in link else None,
         upload_time=link.get("data-upload-time"),
+        metadata=_metadata(link.get("data-core-metadata", link.get("data-dist-info-metadata"))),
     )
 
 

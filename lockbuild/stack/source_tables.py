@@ -21,6 +21,7 @@ from lockbuild.stack.words import (
     Pattern,
     Project,
     Reason,
+    Ref,
     RequirementText,
     Sdist,
     SourceName,
@@ -43,6 +44,7 @@ class OriginTable(Table):
     sdist: Sdist | None = None
     git: Address | None = None
     commit: Commit | None = None
+    ref: Ref | None = None
     submodules: bool = False
     include: list[TreePattern] = []
     exclude: list[TreePattern] = []
@@ -56,8 +58,8 @@ class OriginTable(Table):
         """
         if sum(getattr(self, origin) is not None for origin in ("sdist", folder, "git")) != 1:
             raise fault(f"exactly one of `sdist`, `{folder}` and `git`")
-        if (self.git is None) != (self.commit is None):
-            raise fault("`git` and `commit` together")
+        if sum(one is not None for one in (self.commit, self.ref)) != (self.git is not None):
+            raise fault("`git` together with one of `commit` and `ref`")
         of_git = sorted(self.model_fields_set & {"submodules", "include", "exclude"})
         if self.git is None and of_git:
             raise fault(f"{listed(of_git)} only beside `git`")

@@ -168,6 +168,8 @@ class Source:
     """Address of a repository."""
     commit: str | None = None
     """40 hexadecimal digits; every commit's tree is one set of bytes, wherever it comes from."""
+    ref: str | None = None
+    """A branch or tag, in place of a commit: the lock has the commit that it stood for."""
     submodules: bool = False
     include: tuple[str, ...] = ()
     """Path patterns of what is wanted of the tree; none for everything."""

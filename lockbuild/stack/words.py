@@ -40,6 +40,7 @@ __all__ = [
     "Project",
     "PythonVersion",
     "Reason",
+    "Ref",
     "RequirementText",
     "Sdist",
     "Snapshot",
@@ -222,6 +223,15 @@ Module = Annotated[
 ]
 Commit = Annotated[
     str, AfterValidator(matching(r"[0-9a-f]{40}", "a whole commit: 40 lower-case hexadecimal digits"))
+]
+Ref = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"(?![0-9a-f]{40}$)(?!.*(\.\.|//|/$|\.lock$))[A-Za-z0-9_][A-Za-z0-9_./+@-]*",
+            "a branch or a tag, such as `v2.0`; a whole commit is a `commit`",
+        )
+    ),
 ]
 TreePattern = Annotated[
     str,

@@ -11,6 +11,7 @@ import html
 import json
 import re
 import threading
+import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,6 +60,7 @@ def serve_index(
     form: Literal["html", "json"] = "json",
     content_type: str | None = None,
     hashes: bool = True,
+    metadata: bool = False,
     upload_times: Mapping[str, str] | None = None,
     yanked: Mapping[str, str] | None = None,
 ) -> Iterator[IndexServer]:
@@ -68,6 +70,7 @@ def serve_index(
         form: What a project's page is: HTML (PEP 503) or JSON (PEP 691 and 700).
         content_type: Said of project pages instead of the truth, as some mirrors do.
         hashes: Whether the pages tell sha256.
+        metadata: Whether each wheel's METADATA is offered beside it (PEP 658).
         upload_times: File name -> RFC 3339 time; only JSON tells it (PEP 700), as the standards have it.
         yanked: File name -> reason.
     """
@@ -85,6 +88,8 @@ def serve_index(
                 self._answer(status, b"broken by the test", "text/plain")
             elif kind == "files" and (folder / name).is_file():
                 self._file(name, (folder / name).read_bytes())
+            elif kind == "files" and metadata and name.endswith(".whl.metadata"):
+                self._answer(200, _metadata(folder / name.removesuffix(".metadata")), "text/plain")
             elif kind == "simple" and (found := _files_of(folder, name)):
                 body, said = _page(name, found)
                 self._answer(200, body, content_type or said)
@@ -123,6 +128,9 @@ def serve_index(
 
     def _page(project: str, found: list[Path]) -> tuple[bytes, str]:
         tables = [_table(path, hashes, upload_times or {}, yanked or {}) for path in found]
+        for table, path in zip(tables, found, strict=True):
+            if metadata and path.suffix == ".whl":
+                table["core-metadata"] = {"sha256": hashlib.sha256(_metadata(path)).hexdigest()}
         return _json_page(project, tables) if form == "json" else _html_page(tables)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -189,6 +197,12 @@ def _table(
     return table | ({"upload-time": times[path.name]} if path.name in times else {})
 
 
+def _metadata(wheel: Path) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return archive.read(name)
+
+
 def _json_page(project: str, tables: list[dict[str, Any]]) -> tuple[bytes, str]:
     page = {"meta": {"api-version": "1.1"}, "name": project, "files": tables, "versions": []}
     return json.dumps(page).encode(), _JSON
@@ -200,6 +214,8 @@ def _html_page(tables: list[dict[str, Any]]) -> tuple[bytes, str]:
         digest = table["hashes"].get("sha256")
         address = table["url"] + (f"#sha256={digest}" if digest else "")
         yanked = f' data-yanked="{html.escape(table["yanked"])}"' if table["yanked"] else ""
-        links.append(f'<a href="{address}"{yanked}>{table["filename"]}</a><br/>')
+        told = table.get("core-metadata")
+        core = f' data-core-metadata="sha256={told["sha256"]}"' if told else ""
+        links.append(f'<a href="{address}"{yanked}{core}>{table["filename"]}</a><br/>')
     page = "<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>"
     return page.encode(), _HTML
