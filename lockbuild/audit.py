@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tarfile
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lockbuild import wheels
 from lockbuild.assets import first_seen
-from lockbuild.derivation import Fetch
+from lockbuild.condalock import LINK_SCRIPT
+from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
 from lockbuild.packing import strays, verify_wheelhouse
@@ -67,6 +69,8 @@ class ImageContents:
     labels: Mapping[str, str]
     sources: Mapping[str, Mapping[str, str]]
     """Name of each source -> path below its folder -> sha256 of a file, or target of a link."""
+    conda: Mapping[str, str] = field(default_factory=dict)
+    """Conda package -> version and build."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +181,13 @@ CHECKS = (
         mend="`lockbuild resolve`",
     ),
     Check(
+        id="conda-scripts",
+        level="warning",
+        what="no conda package brings a script that is to run when it is installed",
+        why="lockbuild runs none, and what such a script does is missing from the image",
+        mend="see what it does, and do it in a build or before the image's command",
+    ),
+    Check(
         id="dockerfile-current",
         level="error",
         what="the Dockerfile is what the lock renders",
@@ -209,6 +220,13 @@ CHECKS = (
         level="error",
         what="the image has every file of its sources as the lock and its edits make it",
         why="a file that was changed is another program",
+        mend="`lockbuild image`",
+    ),
+    Check(
+        id="image-conda",
+        level="error",
+        what="the image's conda packages are those of the lock",
+        why="what runs must be what was resolved",
         mend="`lockbuild image`",
     ),
     Check(
@@ -360,6 +378,17 @@ def _base_pinned(subject: Subject) -> Iterator[_Found]:
             yield root, "no .deb is locked for it"
 
 
+def _conda_scripts(subject: Subject) -> Iterator[_Found]:
+    builds = (d for d in subject.plan.derivations.values() if isinstance(d, Build))
+    for path in (build.path for build in builds if build.kind == "prefix"):
+        if path not in subject.store.valid([path]):
+            raise _Skip("the prefix of conda packages is not built yet: `lockbuild build`")
+        with tarfile.open(subject.store.locate(path) / PREFIX_TAR) as tar:
+            for name in tar.getnames():
+                if LINK_SCRIPT.search(name):
+                    yield f"/{name}", "is not run"
+
+
 def _dockerfile_current(subject: Subject) -> Iterator[_Found]:
     if subject.dockerfile is None:
         raise _Skip("there is no Dockerfile yet: `lockbuild render`")
@@ -420,6 +449,11 @@ def _image_sources(subject: Subject) -> Iterator[_Found]:
             yield tree.name, f"below {tree.path}: {', '.join([*wrong[:_SHOWN], *more])}"
 
 
+def _image_conda(subject: Subject) -> Iterator[_Found]:
+    locked = {package.name: f"{package.version} {package.build}" for package in subject.lock.conda}
+    yield from _compare(_image(subject).conda, locked)
+
+
 def _image_lock(subject: Subject) -> Iterator[_Found]:
     image = _image(subject)
     found = image.labels.get(LOCK_LABEL, "absent")
@@ -441,10 +475,12 @@ _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "moving-ref": _moving_ref,
     "store-bytes": _store_bytes,
     "base-pinned": _base_pinned,
+    "conda-scripts": _conda_scripts,
     "dockerfile-current": _dockerfile_current,
     "dockerfile-network": _dockerfile_network,
     "image-packages": _image_packages,
     "image-debs": _image_debs,
     "image-sources": _image_sources,
+    "image-conda": _image_conda,
     "image-lock": _image_lock,
 }

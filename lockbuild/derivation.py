@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from lockbuild.lock import LockedDeb
 
 __all__ = [
+    "CONDA_FOLDER",
     "IMAGE_INPUT",
     "INTERPRETER_FOLDER",
+    "PREFIX_TAR",
     "SANDBOX_VERSION",
     "Addresses",
     "ArchiveMembers",
@@ -30,6 +32,7 @@ __all__ = [
     "BuildOutcome",
     "BuildStatus",
     "BuildTask",
+    "ChannelFile",
     "Derivation",
     "Fetch",
     "FolderArchive",
@@ -46,6 +49,11 @@ __all__ = [
 SANDBOX_VERSION = 1
 """Raised whenever the sandbox changes in a way that can change what a build gives."""
 
+CONDA_FOLDER = "/opt/conda"
+"""Where conda packages are in an image."""
+
+PREFIX_TAR = "conda.tar"
+"""Name of the file that a `prefix` build gives, to be unpacked at the root of a file system."""
 
 IMAGE_INPUT = "image"
 """Input of a root file system on top of an image: the image's OCI layout."""
@@ -77,6 +85,18 @@ class PoolFile:
     """Path below the archive's root: `pool/main/z/zlib/…`."""
     snapshot: str | None = None
     """Time stamp of a snapshot archive, `20250601T000000Z`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelFile:
+    """A package of a conda channel."""
+
+    channel: str
+    """Name of the channel."""
+    subdir: str
+    """Folder of the channel: `linux-64` or `noarch`."""
+    url: str
+    """The channel's address, as the stack says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +174,7 @@ Where = (
     Addresses
     | ArchiveMembers
     | BesideFile
+    | ChannelFile
     | FolderArchive
     | GitTree
     | IndexFile
@@ -186,13 +207,14 @@ class Build:
     """A computation without network whose result follows from what is listed here."""
 
     name: str
-    kind: Literal["environment", "rootfs", "source", "wheel"]
-    """`rootfs` makes a toolchain from .debs; the others run a command in one."""
+    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
+    """`rootfs` makes a toolchain from .debs, `prefix` unpacks conda packages; the others run a command in
+    a toolchain."""
     system: str
     toolchain: StorePath | None
-    """Root file system in which the command runs; none for a `rootfs`."""
+    """Root file system in which the command runs; none for a `rootfs` and a `prefix`."""
     command: tuple[str, ...]
-    """The argument vector; for a `rootfs`, the options of the tool that makes it."""
+    """The argument vector; for a `rootfs` and a `prefix`, what it is made of and how."""
     env: tuple[tuple[str, str], ...]
     """Environment variables, sorted by name."""
     inputs: tuple[tuple[str, StorePath], ...]
@@ -231,7 +253,11 @@ Derivation = Fetch | Build
 
 
 def rootfs_command(
-    suite: str, debs: Iterable[LockedDeb], *, interpreter: tuple[str, str] | None = None
+    suite: str,
+    debs: Iterable[LockedDeb],
+    *,
+    interpreter: tuple[str, str] | None = None,
+    place: str = INTERPRETER_FOLDER,
 ) -> tuple[str, ...]:
     """Return the command of the `rootfs` build that installs *debs*.
 
@@ -240,7 +266,9 @@ def rootfs_command(
     more option: `--interpreter=3.8:/opt/python:cpython-….tar.gz`.
 
     Args:
-        interpreter: Python version that a standalone interpreter must have, and the input that holds it.
+        interpreter: Python version that an interpreter in a folder of its own must have, and the input that
+            holds it.
+        place: That folder.
 
     Raises:
         ValueError: The packages are of no architecture, or of several.
@@ -254,16 +282,17 @@ def rootfs_command(
     options = [f"--suite={suite}", f"--architecture={architectures[0]}"]
     if interpreter:
         version, archive = interpreter
-        options.append(f"--interpreter={version}:{INTERPRETER_FOLDER}:{archive}")
+        options.append(f"--interpreter={version}:{place}:{archive}")
     return (*options, *pins)
 
 
-def image_rootfs_command(
+def image_rootfs_command(  # noqa: PLR0913 - as keywords
     image: str,
     debs: Iterable[LockedDeb],
     *,
     architecture: str,
     interpreter: tuple[str, str] | None = None,
+    place: str = INTERPRETER_FOLDER,
     python: tuple[str, str, str] | None = None,
 ) -> tuple[str, ...]:
     """Return the command of the `rootfs` build that unpacks an image and installs *debs* on top of it.
@@ -272,6 +301,8 @@ def image_rootfs_command(
     An interpreter that the image has is `--python=3.8:python3.8`.
 
     Args:
+        interpreter: As for `rootfs_command`.
+        place: Likewise.
         python: Python version that a command of the image must have, the command, and where the image looks
             for commands: empty where it does not say that.
     """
@@ -279,7 +310,7 @@ def image_rootfs_command(
     options = [f"--image={image}", f"--architecture={architecture}"]
     if interpreter:
         version, archive = interpreter
-        options.append(f"--interpreter={version}:{INTERPRETER_FOLDER}:{archive}")
+        options.append(f"--interpreter={version}:{place}:{archive}")
     if python:
         version, command, path = python
         options.append(f"--python={version}:{command}")
@@ -309,7 +340,7 @@ class BuildTask:
     """All that a builder may know. Paths are those of the machine; it never sees a store."""
 
     name: str
-    kind: Literal["environment", "rootfs", "source", "wheel"]
+    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
     rootfs: Path | None
     """Unpacked toolchain, never written to; none when a root file system is what is built."""
     rootfs_name: str | None

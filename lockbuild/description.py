@@ -102,6 +102,8 @@ def _interpreter(stack: Stack) -> str:
         return f"{_code(standalone.filename)}, sha256 {_code(standalone.sha256)}"
     if stack.interpreter.image:
         return f"the base image's {_code(stack.interpreter.image)}"
+    if stack.interpreter.conda:
+        return f"the conda package {_code(stack.interpreter.conda)}"
     return f"the Debian package {_code(stack.interpreter.apt or '')}"
 
 

@@ -15,6 +15,7 @@ from lockbuild.derivation import (
     Addresses,
     ArchiveMembers,
     BesideFile,
+    ChannelFile,
     Fetch,
     FolderArchive,
     GitTree,
@@ -72,7 +73,8 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
     for fetch in fetches:
         if isinstance(fetch.where, (BesideFile, FolderArchive)):
             _take(fetch, fetch.where, stack_folder, store)
-    files = [fetch for fetch in fetches if isinstance(fetch.where, (Addresses, IndexFile, PoolFile))]
+    kinds = (Addresses, ChannelFile, IndexFile, PoolFile)
+    files = [fetch for fetch in fetches if isinstance(fetch.where, kinds)]
     parts = [fetch for fetch in fetches if isinstance(fetch.where, ArchiveMembers)]
     images = [fetch for fetch in fetches if isinstance(fetch.where, RegistryImage)]
     trees_ = [fetch for fetch in fetches if isinstance(fetch.where, GitTree)]

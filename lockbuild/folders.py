@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lockbuild.condalock import CONDA_LOCK
 from lockbuild.digest import Sha256
 from lockbuild.errors import LockError, StackError, UsageError
 from lockbuild.lock import LOCK_FILE, Lock, parse_lock
@@ -82,7 +83,7 @@ class StackFolder:
         Raises:
             LockError: One cannot be read.
         """
-        patterns = (LOCK_FILE, "pylock*.toml", "requirements.txt")
+        patterns = (LOCK_FILE, "pylock*.toml", "requirements.txt", CONDA_LOCK)
         paths = sorted(path for pattern in patterns for path in self.path.glob(pattern))
         try:
             return {p.name: p.read_bytes().decode("utf-8", errors="surrogateescape") for p in paths}
@@ -179,7 +180,10 @@ class StackFolder:
         for name in sorted(changed, key=lambda name: (name == LOCK_FILE, name)):
             write_text(self.path / name, texts[name])
         stale = [
-            p for p in self.path.glob("pylock.build*.toml") if p.name not in texts and LOCK_FILE in texts
+            path
+            for pattern in ("pylock.build*.toml", CONDA_LOCK)
+            for path in self.path.glob(pattern)
+            if path.name not in texts and LOCK_FILE in texts
         ]
         for path in stale:
             path.unlink()

@@ -10,7 +10,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from lockbuild.derivation import Fetch
+from lockbuild.derivation import PREFIX_TAR, Fetch
 from lockbuild.digest import Sha256
 from lockbuild.dockerfile import AssetFile, BundledAsset
 from lockbuild.errors import StoreError
@@ -175,6 +175,7 @@ def fill_context(  # noqa: PLR0913 - all that goes in
     installer = plan.derivations[plan.installer]
     files = {f"wheels/{entry.filename}": _object_file(store, entry) for entry in manifest.wheels}
     files |= {f"rootfs/{name}.tar": store.locate(path) / "rootfs.tar" for name, path in plan.roots}
+    files |= {f"conda/{PREFIX_TAR}": store.locate(path) / PREFIX_TAR for _, path in plan.prefixes}
     files[f"tools/{plan.name_of(installer.path)}"] = store.locate(plan.installer)
     bundles = dict(plan.assets)
     files |= {
@@ -184,7 +185,7 @@ def fill_context(  # noqa: PLR0913 - all that goes in
         for file in asset.files
     }
     archives = {f"sources/{tree.name}.tar": tree for tree in sources}
-    named = (*plan.roots, *plan.assets, *plan.sources)
+    named = (*plan.roots, *plan.prefixes, *plan.assets, *plan.sources)
     for path in sorted({*(e.path for e in manifest.wheels), *(p for _, p in named), plan.installer}):
         store.check(path)
     _remove_strays(folder, {*files, *archives, *texts})

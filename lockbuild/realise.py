@@ -59,6 +59,8 @@ class Realiser:
     """Gives who makes wheels and environments, once there is something to build."""
     root_builder: Callable[[], Builder]
     """Gives who makes root file systems."""
+    prefix_builder: Callable[[], Builder]
+    """Gives who makes prefixes of conda packages."""
     progress: Progress
     cores: int
     connections: int = 8
@@ -212,11 +214,15 @@ class Realiser:
             log=log,
             cores=cores,
         )
-        builder = self.root_builder() if build.kind == "rootfs" else self.builder()
-        outcome = builder.build(task)
+        outcome = self._builder(build).build(task)
         if outcome.status == "built" and build.kind == "wheel":
             return self._finish_wheel(build, outcome)
         return outcome
+
+    def _builder(self, build: Build) -> Builder:
+        if build.kind == "rootfs":
+            return self.root_builder()
+        return self.prefix_builder() if build.kind == "prefix" else self.builder()
 
     def _finish_wheel(self, build: Build, outcome: BuildOutcome) -> BuildOutcome:
         """Normalise the one wheel of a build and reject it when it is not what the stack promises."""
@@ -259,7 +265,7 @@ class Realiser:
     # ---- checking ------------------------------------------------------------------------------
 
     def check(self, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
-        """Build root file systems and wheels again, and compare them with those in the store.
+        """Build root file systems, prefix and wheels again, and compare them with those in the store.
 
         Args:
             names: Builds or root file systems to check; all when empty.
@@ -268,7 +274,7 @@ class Realiser:
             BuildError: A build that worked before failed.
         """
         sources = [(n, p) for n, p in self.plan.sources if isinstance(self.plan.derivations[p], Build)]
-        chosen = [*self.plan.roots, *self.plan.builds, *sources]
+        chosen = [*self.plan.roots, *self.plan.prefixes, *self.plan.builds, *sources]
         wanted = set(names)
         unknown = wanted - {name for name, _ in chosen}
         if unknown:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILDERS", "Settings", "config_path", "load_settings"]
 
 BUILDERS = ("sandbox", "container")
-_TABLES = ("indexes", "archives", "snapshots", "registries")
+_TABLES = ("indexes", "archives", "snapshots", "channels", "registries")
 _NUMBERS = ("cores", "connections")
 _KEYS = ("store", "builder", *_NUMBERS, *_TABLES)
 _COUNT = "a whole number above 0"
@@ -42,6 +42,8 @@ class Settings:
     """`debian` or `ubuntu` -> addresses of its archive, instead of those that apt is configured for."""
     snapshots: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """`debian` or `ubuntu` -> addresses of snapshot archives, with `{timestamp}` where it belongs."""
+    channels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Name of a conda channel -> addresses that are asked before its own."""
     registries: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Host of a registry, with `-` for `.` and `:` -> registries or folders of them that are asked before it."""
 
@@ -87,6 +89,7 @@ def load_settings(
         indexes=_addresses("INDEX", document.get("indexes", {})),
         archives=_addresses("ARCHIVE", document.get("archives", {})),
         snapshots=_addresses("SNAPSHOT", document.get("snapshots", {})),
+        channels=_addresses("CHANNEL", document.get("channels", {})),
         registries=_addresses(
             # A variable's name holds neither dot nor colon.
             "REGISTRY",

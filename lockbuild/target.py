@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MACHINES", "Target"]
 
-MACHINES = {"linux_x86_64": ("x86_64", "amd64", "x86_64-linux")}
-"""Platform -> machine as Python says it, architecture as Debian says it, system as derivations say it."""
+MACHINES = {"linux_x86_64": ("x86_64", "amd64", "x86_64-linux", "linux-64")}
+"""Platform -> machine as Python says it, as Debian, as derivations, and as conda say it."""
 
 # Old names of manylinux levels, PEP 600: https://peps.python.org/pep-0600/#legacy-manylinux-tags
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -50,6 +50,11 @@ class Target:
     def debian_architecture(self) -> str:
         """The machine's name in Debian's words: `amd64`."""
         return MACHINES[self.platform][1]
+
+    @property
+    def conda_subdir(self) -> str:
+        """The machine's name in conda's words: `linux-64`."""
+        return MACHINES[self.platform][3]
 
     @property
     def system(self) -> str:

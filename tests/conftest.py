@@ -29,6 +29,7 @@ PURE = frozenset(
     {
         "assetlock",
         "baseimage",
+        "condalock",
         "derivation",
         "description",
         "digest",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from lockbuild.assetlock import LockedAsset
 from lockbuild.audit import CHECKS, LOCK_LABEL, ImageContents, Report, Subject, audit
+from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import Sha256, sha256_of
 from lockbuild.lock import BuiltPin, Lock, LockedFile
 from lockbuild.packing import make_manifest, write_wheelhouse
@@ -21,6 +23,8 @@ from lockbuild.placing import SourceTree
 from lockbuild.stack import PinnedWheel
 from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
 from lockbuild.store.trees import Entry
+from tests.test_condalock import package as conda_package
+from tests.values import any_build
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world
 
@@ -404,6 +408,37 @@ def test_image_debs__that_are_not_the_locked_ones(
     assert only(replace(subject, image=replace(image, debs=debs)), "image-debs") == said
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"tool": "2.2 h1_0"}, "tool: the image has 2.2 h1_0, the lock 1.0 h1_0"),
+        ({}, "tool: 1.0 h1_0 is locked, but not in the image"),
+    ],
+    ids=["other", "less"],
+)
+def test_image_conda__that_is_not_the_locked_one(
+    subject: Subject, found: dict[str, str], said: str
+) -> None:
+    lock = replace(subject.lock, conda=(conda_package("tool"),))
+    image = replace(image_of(subject), conda={"tool": "1.0 h1_0"})
+    assert not broken(replace(subject, lock=lock, image=image))
+    image = replace(image, conda=found)
+    assert only(replace(subject, lock=lock, image=image), "image-conda") == said
+
+
+def test_conda_scripts__that_nobody_runs(subject: Subject, tmp_path: Path) -> None:
+    build = any_build(name="conda", kind="prefix", toolchain=None)
+    plan = replace(subject.plan, derivations={**subject.plan.derivations, build.path: build})
+    subject = replace(subject, plan=plan)
+    assert "is not built yet" in skips(subject)["conda-scripts"]
+    (tmp_path / "prefix").mkdir()
+    with tarfile.open(tmp_path / "prefix" / PREFIX_TAR, "w") as tar:
+        for name in ("bin/tool", "bin/.tool-post-link.sh", "share/on-post-link.sh"):
+            tar.addfile(tarfile.TarInfo(f"opt/conda/{name}"))
+    subject.store.add_folder(build.path, tmp_path / "prefix")
+    assert only(subject, "conda-scripts") == "/opt/conda/bin/.tool-post-link.sh: is not run"
+
+
 @pytest.mark.parametrize("labels", [{}, {LOCK_LABEL: "sha256:old"}], ids=["absent", "old"])
 def test_image_lock__of_another_lock(subject: Subject, labels: dict[str, str]) -> None:
     line = only(replace(subject, image=replace(image_of(subject), labels=labels)), "image-lock")
@@ -438,5 +473,6 @@ def test_sources_that_the_store_has_not_are_not_compared(subject: Subject) -> No
 def test_without_an_image_the_reason_is_told(subject: Subject) -> None:
     reasons = skips(replace(subject, image=None, no_image="no Docker Engine answers"))
     assert reasons == dict.fromkeys(
-        ("image-packages", "image-debs", "image-sources", "image-lock"), "no Docker Engine answers"
+        ("image-packages", "image-debs", "image-sources", "image-conda", "image-lock"),
+        "no Docker Engine answers",
     )

@@ -457,6 +457,7 @@ def test_json_of_audit(run: Run) -> None:
         "image-packages",
         "image-debs",
         "image-sources",
+        "image-conda",
         "image-lock",
     }
 

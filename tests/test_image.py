@@ -36,6 +36,7 @@ from tests.wheels import make_wheel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from lockbuild.condalock import LockedConda
     from lockbuild.dockerfile import BundledAsset
     from lockbuild.folders import StackFolder
     from lockbuild.placing import SourceTree
@@ -114,6 +115,7 @@ def make_context(
     broken: bytes = b"",
     assets: Sequence[BundledAsset] = (),
     sources: Sequence[SourceTree] = (),
+    conda: tuple[LockedConda, ...] = (),
 ) -> Manifest:
     """Write the whole context of *stack*, but for its assets, and return the manifest of its wheels."""
     wheels = (
@@ -157,7 +159,7 @@ def make_context(
         )
         for tree in sources
     )
-    lock = replace(LOCK, build=((name, (pip,)),), sources=locked)
+    lock = replace(LOCK, build=((name, (pip,)),), sources=locked, conda=conda)
     for tree in sources:
         (folder / "sources").mkdir(exist_ok=True)
         write_archive(tree, folder / f"sources/{tree.name}.tar")
@@ -408,7 +410,7 @@ def test_entry_point_that_is_not_there_is_named(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_installed_packages_are_read_without_running_anything(engine: Engine) -> None:
-    found = installed("small:1", prefix=PREFIX, engine=engine)
+    found = installed("small:1", prefix=PREFIX, conda="/opt/conda", engine=engine)
     assert found.python == (("alpha", "1.0"), ("beta", "1.0"))
     debs = dict(found.debs)
     assert debs["python3"].startswith("3.11.")

@@ -23,8 +23,8 @@ def test_python_version_is_two_numbers() -> None:
 
 
 def test_machine_has_a_name_in_each_world() -> None:
-    names = (TARGET.machine, TARGET.debian_architecture, TARGET.system)
-    assert names == MACHINES["linux_x86_64"] == ("x86_64", "amd64", "x86_64-linux")
+    names = (TARGET.machine, TARGET.debian_architecture, TARGET.system, TARGET.conda_subdir)
+    assert names == MACHINES["linux_x86_64"] == ("x86_64", "amd64", "x86_64-linux", "linux-64")
 
 
 def test_platforms_go_down_from_the_c_library_to_the_oldest_manylinux() -> None:

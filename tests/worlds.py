@@ -117,6 +117,7 @@ class World:
             mirrors=lambda _names: self.mirrors,
             builder=lambda: chosen,
             root_builder=lambda: chosen,
+            prefix_builder=lambda: chosen,
             progress=progress or Silent(),
             cores=cores,
         )

@@ -29,7 +29,7 @@ from lockbuild.builders.on_image import (
     unpack_command,
 )
 from lockbuild.builders.standalone import Interpreter, archive_faults, install_command
-from lockbuild.derivation import IMAGE_INPUT, BuildOutcome
+from lockbuild.derivation import IMAGE_INPUT, PREFIX_TAR, BuildOutcome
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ToolMissing
 from lockbuild.process import need_tool, run
@@ -128,7 +128,7 @@ class _Recipe:
     packages: Mapping[str, str]
     """Name -> version."""
     interpreter: Interpreter | None
-    """A standalone Python that is installed beside the packages."""
+    """A Python in a folder of its own, installed beside the packages."""
     python: ImagePython | None
     """The image's Python, where that is the stack's."""
 
@@ -229,10 +229,17 @@ def _interpreter_faults(task: BuildTask, recipe: _Recipe) -> list[str]:
     if recipe.interpreter is None:
         return []
     name = recipe.interpreter.archive
-    archive = dict(task.inputs).get(name)
-    if archive is None:
+    archive = _interpreter_archive(task, recipe.interpreter)
+    if archive is None or not archive.is_file():
         return [f"`{name}`: found none, expected the archive of the interpreter"]
+    if recipe.interpreter.prefix:
+        return []
     return [f"`{name}` {fault}" for fault in archive_faults(archive)]
+
+
+def _interpreter_archive(task: BuildTask, interpreter: Interpreter) -> Path | None:
+    given = dict(task.inputs).get(interpreter.input)
+    return given / PREFIX_TAR if given and interpreter.prefix else given
 
 
 # ---- the repository ----------------------------------------------------------------------------------
@@ -245,7 +252,7 @@ def _write_repository(task: BuildTask, recipe: _Recipe) -> list[str]:
     found: dict[str, str] = {}
     faults: list[str] = []
     index = ""
-    others = {recipe.interpreter.archive} if recipe.interpreter else set()
+    others = {recipe.interpreter.input} if recipe.interpreter else set()
     if recipe.image:
         others.add(IMAGE_INPUT)
     debs = sorted(entry for entry in task.inputs if entry[0] not in others)
@@ -317,8 +324,8 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
     repository = quote(str(scratch / "repository"))
     further = ""
     if recipe.interpreter:
-        archive = dict(task.inputs)[recipe.interpreter.archive].resolve()
-        further = install_command(recipe.interpreter, archive)
+        archive = _interpreter_archive(task, recipe.interpreter)
+        further = install_command(recipe.interpreter, archive.resolve()) if archive else ""
     if recipe.image:
         make = unpack_command(dict(task.inputs)[IMAGE_INPUT].resolve(), root)
         install = install_debs_command(repository, recipe.packages, architecture=recipe.architecture)

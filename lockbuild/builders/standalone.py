@@ -1,7 +1,7 @@
-"""A standalone Python in a root file system: what its archive may hold, and how it gets there.
+"""A Python in a folder of its own in a root file system: what its archive may hold, and how it gets there.
 
 The archive is one of python-build-standalone's `install_only` kind: everything below `python/`, the
-interpreter at `python/bin/python3`.
+interpreter at `python/bin/python3`; or the prefix of conda packages that lockbuild has made.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import zlib
 from dataclasses import dataclass
 from posixpath import dirname, join, normpath
 from typing import TYPE_CHECKING
+
+from lockbuild.derivation import PREFIX_TAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +29,14 @@ _SHOWN = 5
 # run without any power over the root. `-I` would not read PYTHONHASHSEED, on which bytecode depends.
 _INSTALL = r"""
 place=$1 version=$2 compile=$3
+shift 3
 powerless() {
   setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
 }
 cd /
 mkdir -p "${place%/*}" usr/local/bin
 mkdir "$place"
-tar --extract --gzip --strip-components=1 --no-same-owner --no-same-permissions --directory="$place"
+tar --extract "$@" --no-same-owner --no-same-permissions --directory="$place"
 find "$place" ! -type l -perm /7000 -exec chmod u-s,g-s,-t {} +
 found=$(powerless "$place/bin/python3" -I -B -c 'import sys; print("%d.%d" % sys.version_info[:2])') || {
   echo "the interpreter's bin/python3 does not run"
@@ -88,7 +91,17 @@ class Interpreter:
     place: str
     """Folder in the root."""
     archive: str
-    """Name of the input that holds it."""
+    """Name of the input that holds it; where that is a folder, `NAME/FILE`."""
+
+    @property
+    def input(self) -> str:
+        """Name of the input."""
+        return self.archive.partition("/")[0]
+
+    @property
+    def prefix(self) -> bool:
+        """Whether it comes with all of a prefix of conda packages."""
+        return self.archive.endswith(f"/{PREFIX_TAR}")
 
     @classmethod
     def read(cls, option: str) -> Interpreter:
@@ -99,7 +112,9 @@ class Interpreter:
 
 def install_command(interpreter: Interpreter, archive: Path) -> str:
     """Return the shell command that installs *archive* into the root at `$root`."""
-    words = ("/bin/sh", "-euc", _INSTALL, "sh", interpreter.place, interpreter.version, _COMPILE)
+    depth = interpreter.place.count("/") if interpreter.prefix else 1
+    how = (f"--strip-components={depth}", *(() if interpreter.prefix else ("--gzip",)))
+    words = ("/bin/sh", "-euc", _INSTALL, "sh", interpreter.place, interpreter.version, _COMPILE, *how)
     return _WITH_PROC.format(command=shlex.join(words), archive=shlex.quote(str(archive)))
 
 

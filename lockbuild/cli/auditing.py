@@ -16,6 +16,7 @@ from lockbuild.cli.session import (
     settings_of,
     stack_argument,
 )
+from lockbuild.derivation import CONDA_FOLDER
 from lockbuild.errors import AuditError, LockbuildError, LockError, ToolMissing
 from lockbuild.folders import find_stack
 
@@ -105,11 +106,12 @@ def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | N
     )
     if facts is None:
         return None, f"the engine has no image `{name}`: `lockbuild image`"
-    installed = containers.installed(facts.id, prefix=PREFIX, engine=engine)
+    installed = containers.installed(facts.id, prefix=PREFIX, conda=CONDA_FOLDER, engine=engine)
     contents = ImageContents(
         reference=name,
         packages=dict(installed.python),
         debs=dict(installed.debs),
+        conda=dict(installed.conda),
         labels=dict(facts.labels),
         sources={
             source.name: containers.files_below(facts.id, source.path, engine=engine)

@@ -109,6 +109,7 @@ def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
         indexes=tuple(sorted(indexes.items())),
         archives=tuple(sorted(archives.items())),
         snapshots=settings.snapshots,
+        channels=settings.channels,
         registries=settings.registries,
     )
 
@@ -192,6 +193,13 @@ def root_builder() -> Builder:
     return RootfsBuilder()
 
 
+def prefix_builder() -> Builder:
+    """Return the builder of prefixes of conda packages."""
+    from lockbuild.builders.prefix import PrefixBuilder  # noqa: PLC0415 - few stacks have any
+
+    return PrefixBuilder()
+
+
 def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> Realiser:
     """Return the stack in *folder* with a plan, ready to be realised.
 
@@ -213,6 +221,7 @@ def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> 
         mirrors=lambda names: mirrors_of(settings, names),
         builder=cache(lambda: builder_of(settings)),
         root_builder=root_builder,
+        prefix_builder=prefix_builder,
         progress=console,
         cores=settings.cores,
         connections=settings.connections,

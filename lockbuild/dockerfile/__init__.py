@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from unicodedata import category
 
-from lockbuild.derivation import INTERPRETER_FOLDER
+from lockbuild.derivation import CONDA_FOLDER, PREFIX_TAR
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
@@ -262,6 +262,9 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "base": _base(stack, lock),
         "base_env": sorted(common.items()),
         "checker": _CHECKER,
+        "conda": f"conda/{PREFIX_TAR}" if lock.conda and not stack.interpreter.conda else "",
+        "conda_folder": CONDA_FOLDER,
+        "conda_packages": lock.conda,
         "entrypoint": entrypoint(stack.image.entrypoint),
         "env": _image_env(stack, lock),
         "epoch": EPOCH,
@@ -321,7 +324,8 @@ def _python(stack: Stack) -> str:
     # An environment keeps where its Python was started: a link would lead an older one astray.
     if stack.interpreter.image:
         return stack.interpreter.image
-    return f"{INTERPRETER_FOLDER}/bin/{name}" if stack.interpreter.standalone else name
+    folder = stack.interpreter.folder
+    return f"{folder}/bin/{name}" if folder else name
 
 
 def _check(form: str, found: Sequence[str] | Iterator[str], key: str) -> None:
@@ -354,7 +358,9 @@ def _base(stack: Stack, lock: Lock) -> str:
 
 def _image_env(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
     own = dict(stack.env)
-    variables = {"PATH": f"{PREFIX}/bin:{own.get('PATH', _path(lock))}", "VIRTUAL_ENV": PREFIX}
+    conda = f"{CONDA_FOLDER}/bin:" if stack.conda else ""
+    path = own.get("PATH", _path(lock))
+    variables = {"PATH": f"{PREFIX}/bin:{conda}{path}", "VIRTUAL_ENV": PREFIX}
     if stack.target.cuda:
         # What NVIDIA's container runtime looks at; without it the image has no GPU.
         variables |= {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility", "NVIDIA_VISIBLE_DEVICES": "all"}
@@ -377,6 +383,9 @@ def _labels(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
     if stack.bundles:
         assets: list[JsonValue] = [[asset.name, asset.sha256] for asset in lock.assets]
         labels["io.lockbuild.assets"] = f"sha256:{sha256_of(canonical_json(assets))}"
+    if lock.conda:
+        conda: list[JsonValue] = [[package.filename, package.sha256] for package in lock.conda]
+        labels["io.lockbuild.conda"] = f"sha256:{sha256_of(canonical_json(conda))}"
     if stack.placed:
         places = (f"{source.name}={source.path} {_origin(source, lock)}" for source in stack.placed)
         labels["io.lockbuild.sources"] = "; ".join(places)

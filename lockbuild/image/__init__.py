@@ -69,5 +69,7 @@ class Installed:
 
     python: tuple[tuple[str, str], ...]
     """Normalised name and version of each Python package in the environment, sorted."""
+    conda: tuple[tuple[str, str], ...]
+    """Name, and version and build, of each conda package."""
     debs: tuple[tuple[str, str], ...]
     """Name and version of each installed Debian package, sorted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tarfile
@@ -36,6 +37,7 @@ __all__ = ["files_below", "inspect", "installed", "load", "run", "save"]
 
 _BLOCK = 1 << 20
 _METADATA = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.(dist-info/METADATA|egg-info/PKG-INFO)")
+_CONDA_META = re.compile(r"conda-meta/[^/]+\.json")
 
 
 def inspect(ref: str, *, engine: Engine) -> ImageFacts:
@@ -233,11 +235,12 @@ class _Blocks(RawIOBase):
         return data[:end]
 
 
-def installed(ref: str, *, prefix: str, engine: Engine) -> Installed:
-    """Return the Python and Debian packages of an image, read from its files; nothing of it runs.
+def installed(ref: str, *, prefix: str, conda: str, engine: Engine) -> Installed:
+    """Return the Python, conda and Debian packages of an image, read from its files; nothing of it runs.
 
     Args:
         prefix: The virtual environment in the image: `/opt/venv`.
+        conda: The prefix of conda packages: `/opt/conda`.
 
     Raises:
         ImageError: The engine does not have the image.
@@ -249,8 +252,10 @@ def installed(ref: str, *, prefix: str, engine: Engine) -> Installed:
         python = sorted(
             _package(text) for name, text in _files(container, f"{prefix}/lib") if _METADATA.match(name)
         )
+        records = [json.loads(text) for _, text in _files(container, f"{conda}/conda-meta")]
         status = "".join(text for _, text in _files(container, "/var/lib/dpkg/status"))
-    return Installed(python=tuple(python), debs=tuple(sorted(_debs(status))))
+    found = sorted((record["name"], f"{record['version']} {record['build']}") for record in records)
+    return Installed(python=tuple(python), conda=tuple(found), debs=tuple(sorted(_debs(status))))
 
 
 def files_below(ref: str, path: str, *, engine: Engine) -> dict[str, str]:
@@ -302,7 +307,11 @@ def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
     """Yield name and text of the metadata files at or below *path*; nothing where that is absent."""
     with _archive(container, path) as tar:
         for member in tar:
-            if member.isreg() and (_METADATA.match(member.name) or member.name == "status"):
+            if member.isreg() and (
+                _METADATA.match(member.name)
+                or _CONDA_META.fullmatch(member.name)
+                or member.name == "status"
+            ):
                 content = tar.extractfile(member)
                 if content is not None:
                     yield member.name, content.read().decode(errors="replace")

@@ -1,8 +1,8 @@
 """The lock of a stack: frozen values, and the text of the files that hold them. Pure.
 
-Four kinds of file make one lock: `pylock.toml` and `pylock.build[-NAME].toml` (PEP 751),
-`requirements.txt` (pip's hash-checking mode) and `lockbuild.lock` for all that those cannot say. The
-last one holds the sha256 of the others and a digest of its own content, so that an edited or damaged
+Five kinds of file make one lock: `pylock.toml` and `pylock.build[-NAME].toml` (PEP 751),
+`requirements.txt` (pip's hash-checking mode), `conda-lock.yml` where there are conda packages, and
+`lockbuild.lock` for all that those cannot say, or say slowly. The last one holds the sha256 of the others and a digest of its own content, so that an edited or damaged
 file is named before anything follows from it.
 """
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockbuild.assetlock import parse_asset
+from lockbuild.condalock import parse_conda
 from lockbuild.digest import Sha256, StorePath, parse_sha256, sha256_of
 from lockbuild.errors import LockError
 from lockbuild.imagelock import parse_image
 from lockbuild.lock.values import (
     LOCK_FILE,
     LOCK_VERSION,
-    REQUIREMENTS,
     RUNTIME_LOCK,
     BuiltPin,
     Lock,
@@ -65,8 +65,9 @@ def parse_lock(texts: Mapping[str, str]) -> Lock:
 
 def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
     prefix, suffix = "pylock.build", ".toml"
-    # Files that the main one does not list were not checked, and are no part of the lock.
-    listed = {file: _toml(file, texts[file]) for file in main["files"] if file != REQUIREMENTS}
+    # Files that the main one does not list were not checked, and are no part of the lock. Those in other
+    # formats are for other tools: they say nothing that is not said here.
+    listed = {file: _toml(file, texts[file]) for file in main["files"] if file.endswith(suffix)}
     build = {
         file.removeprefix(prefix).removesuffix(suffix).removeprefix("-"): document
         for file, document in listed.items()
@@ -81,6 +82,7 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
         pins=_each(main, "built", _parse_pin),
         assets=_each(main, "asset", parse_asset),
         images=_each(main, "image", parse_image),
+        conda=_each(main, "conda", parse_conda),
         open=_each(main, "open", _parse_open),
         digest=Sha256(main["digest"]),
     )

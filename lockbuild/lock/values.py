@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lockbuild.assetlock import LockedAsset
+    from lockbuild.condalock import LockedConda
     from lockbuild.digest import StorePath
     from lockbuild.imagelock import LockedImage
 
@@ -129,9 +130,10 @@ class OpenPart:
     """A part of a stack that nobody knows yet: it could not be had, and never was before."""
 
     kind: str
-    """`apt` (all Debian packages of a suite), `asset`, `base` (an image), `source` or `wheel`."""
+    """`apt` (all Debian packages of a suite), `asset`, `base` (an image), `conda` (all conda packages), `source`
+    or `wheel`."""
     name: str
-    """The suite; the asset; the root file system; the build or source; the normalised project."""
+    """The suite; the channels; the asset; the root file system; the build or source; the normalised project."""
     reason: str
     """Why it could not be had, on one line."""
 
@@ -157,6 +159,8 @@ class Lock:
     """Those that the image has, sorted by name."""
     images: tuple[LockedImage, ...] = ()
     """What root file systems stand on, sorted by root; none where .debs are all there is."""
+    conda: tuple[LockedConda, ...] = ()
+    """Sorted by name."""
     open: tuple[OpenPart, ...] = ()
     """What is open beside assets, which say so themselves; sorted."""
     digest: Sha256 = _NOT_WRITTEN

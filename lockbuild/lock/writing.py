@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lockbuild.assetlock import asset_table
+from lockbuild.condalock import conda_table
 from lockbuild.digest import sha256_of
 from lockbuild.documents import toml_text
 from lockbuild.imagelock import image_table
@@ -18,23 +19,29 @@ from lockbuild.lock.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lockbuild.lock.values import BuiltPin, Lock, LockedDeb, LockedFile, LockedPackage, LockedSource
     from lockbuild.target import Target
 
 __all__ = ["lock_texts"]
 
 
-def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[str, str]:
+def lock_texts(
+    lock: Lock, *, name: str, target: Target, wheels: str, further: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return file name -> text of every file of *lock*.
 
     Args:
         name: The stack's name.
         target: What the lock was resolved for.
         wheels: The wheelhouse's folder as seen from the stack's folder, as PEP 751 `path` wants it.
+        further: File name -> text of what others write and this lock answers for.
     """
     texts = {
         RUNTIME_LOCK: toml_text(_pylock(lock.runtime, lock, target, wheels)),
         REQUIREMENTS: _requirements(lock, name, wheels),
+        **(further or {}),
     }
     for environment, packages in lock.build:
         texts[build_lock_name(environment)] = toml_text(_pylock(packages, lock, target, None))
@@ -50,6 +57,7 @@ def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[st
         "asset": [asset_table(asset) for asset in lock.assets],
         "image": [image_table(image) for image in lock.images],
         "built": [_pin_table(pin) for pin in lock.pins],
+        "conda": [conda_table(package) for package in lock.conda],
         "deb": [_deb_table(deb) for deb in lock.debs],
     }
     content["digest"] = content_digest(content)
@@ -64,6 +72,7 @@ def lock_texts(lock: Lock, *, name: str, target: Target, wheels: str) -> dict[st
         "asset",
         "image",
         "built",
+        "conda",
         "deb",
     )
     texts[LOCK_FILE] = toml_text({key: content[key] for key in order if content[key] != []})

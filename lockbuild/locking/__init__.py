@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from lockbuild.errors import LockError, UsageError
 from lockbuild.lock import BuiltPin, Lock, LockedFile, lock_texts
 from lockbuild.locking.assets import AssetPinner
+from lockbuild.locking.conda import CondaPinner
 from lockbuild.locking.debs import DebPinner
 from lockbuild.locking.former import Former, ResolveOptions, nearest
 from lockbuild.locking.gaps import Gaps
@@ -85,7 +86,7 @@ def resolve(
     former = Former(lock=before, inputs=inputs, options=options)
     gaps = Gaps()
     with tempfile.TemporaryDirectory(prefix="lockbuild-resolve-") as scratch:
-        lock, engines = _composed(
+        lock, further, engines = _composed(
             folder,
             stack,
             former,
@@ -99,7 +100,9 @@ def resolve(
         verify_pins(stack, lock, mirrors=mirrors, progress=progress) if options.verify_pins else ()
     )
     lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
-    texts = lock_texts(lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here)
+    texts = lock_texts(
+        lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here, further=further
+    )
     changed = folder.write_texts(texts)
     return Resolved(
         lock=folder.read_lock(),
@@ -160,8 +163,8 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     progress: Progress,
     scratch: Path,
     gaps: Gaps,
-) -> tuple[Lock, tuple[str, ...]]:
-    """Return the lock without the pins of what is built, and the engines that were asked."""
+) -> tuple[Lock, dict[str, str], tuple[str, ...]]:
+    """Return the lock without the pins of what is built, files beside it, and the engines that were asked."""
     python = PythonPinner(
         stack=stack,
         stack_file=folder.stack_file,
@@ -193,7 +196,17 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         images=images,
         store=store,
     )
-    assets = AssetPinner(stack=stack, former=former, store=store, progress=progress)
+    assets = AssetPinner(stack=stack, former=former, gaps=gaps, store=store, progress=progress)
+    conda = CondaPinner(
+        stack=stack,
+        folder=folder,
+        former=former,
+        mirrors=mirrors,
+        store=store,
+        progress=progress,
+        scratch=scratch,
+        gaps=gaps,
+    )
     runtime, build = wheels.pin(*python.pin())
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
@@ -203,8 +216,10 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         debs=debs.pin(),
         assets=assets.pin(),
         images=images,
+        conda=conda.pin(),
     )
-    return replace(lock, open=tuple(sorted(gaps.open))), python.engines
+    lock = replace(lock, open=tuple(sorted(gaps.open)))
+    return lock, conda.texts(lock.conda), python.engines
 
 
 def _pins(
@@ -235,6 +250,7 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
         for environment, packages in one.build:
             label = f"build environment {environment}".strip()
             found |= {f"{package.name} ({label})": package.version for package in packages}
+        found |= {f"{p.name} (conda)": f"{p.version} {p.build}" for p in one.conda}
         found |= {
             " ".join(filter(None, (f"{source.name} (source)", source.ref))): source.commit[:12]
             for source in one.sources

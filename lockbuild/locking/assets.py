@@ -12,7 +12,8 @@ from lockbuild.assetlock import LockedArchive, LockedAsset
 from lockbuild.assets import add_tree
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import FetchError
-from lockbuild.locking.gaps import one_line
+from lockbuild.lock import OpenPart
+from lockbuild.locking.gaps import unseen
 from lockbuild.plan import asset_fetch
 from lockbuild.stack.assets import ON_FIRST_FETCH
 from lockbuild.store import trees
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbuild.locking.former import Former
+    from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Phase, Progress
     from lockbuild.sources import First
     from lockbuild.stack import Asset, Stack
@@ -40,6 +42,7 @@ class AssetPinner:
 
     stack: Stack
     former: Former
+    gaps: Gaps
     store: Store
     progress: Progress
 
@@ -106,7 +109,9 @@ class AssetPinner:
                 found = sources.first(wanted, into=scratch, stop=stop)
                 locked = self._put(asset, found, scratch)
         except FetchError as error:
-            locked = LockedAsset(name=asset.name, reason=_reason(error))
+            locked = LockedAsset(name=asset.name, reason=unseen(asset.url, error))
+            part = OpenPart(kind="asset", name=asset.name, reason=locked.reason)
+            self.gaps.explain(part, error)
         phase.advance(1)
         phase.line(f"{asset.name}: {locked.sha256 or locked.reason}")
         return locked
@@ -137,8 +142,3 @@ class AssetPinner:
         if fetch:
             add_tree(fetch, tree, self.store)
         return locked
-
-
-def _reason(error: FetchError) -> str:
-    """Return on one line why an asset could not be had; the first lines say most."""
-    return one_line("; ".join(line.strip() for line in error.details) or error.message)

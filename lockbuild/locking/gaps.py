@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lockbuild.lock import OpenPart
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lockbuild.errors import LockbuildError
 
-__all__ = ["Gaps", "one_line"]
+__all__ = ["Gaps", "one_line", "unseen"]
 
 _LONGEST_REASON = 300
 
@@ -37,12 +40,24 @@ class Gaps:
         """
         part = OpenPart(kind=kind, name=name, reason=reason or one_line(error.message))
         self.open.append(part)
-        if not reason:
+        self.explain(part, error)
+
+    def explain(self, part: OpenPart, error: LockbuildError) -> None:
+        """Note what was tried for an open part, unless its reason says just that."""
+        if error.details != (part.reason,):
             self.causes[part.label] = error.details
 
     def keep(self, kind: str, name: str, error: LockbuildError) -> None:
         """Note that a part keeps its former pins."""
         self.kept.append(OpenPart(kind=kind, name=name, reason=one_line(error.message)))
+
+
+def unseen(urls: Sequence[str], error: LockbuildError) -> str:
+    """Return, for a lock, why a file stays open whose bytes nobody publishes and that was never fetched."""
+    if not error.unreachable:
+        return one_line("; ".join(line.strip() for line in error.details) or error.message)
+    hosts = dict.fromkeys(urlsplit(url).hostname or "" for url in urls)
+    return one_line(f"never fetched yet, and not to be had from {', '.join(hosts)}")
 
 
 def one_line(text: str) -> str:

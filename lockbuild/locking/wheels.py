@@ -13,7 +13,7 @@ from lockbuild import wheels
 from lockbuild.derivation import Addresses, Fetch
 from lockbuild.errors import BuildError, FetchError, ResolveError
 from lockbuild.lock import LockedFile
-from lockbuild.locking.gaps import one_line
+from lockbuild.locking.gaps import unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,8 +106,7 @@ class WheelPinner:
                     if self.store.info(fetch.path) is None:
                         self.store.add_file(fetch.path, named, sha256=file.sha256, trusted_hash=True)
         except FetchError as error:
-            reason = one_line("; ".join(line.strip() for line in error.details) or error.message)
-            self.gaps.leave("wheel", wheel.name, error, reason=reason)
+            self.gaps.leave("wheel", wheel.name, error, reason=unseen(wheel.url, error))
             file = None
         phase.advance(1)
         phase.line(f"{wheel.name}: {file.sha256 if file else 'open'}")

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbuild.derivation import Build, Derivation, Fetch
-from lockbuild.plan.blocking import INSTALLER, ROOTS, blocked_builds, blocked_roots, blocked_sources
+from lockbuild.plan.blocking import (
+    INSTALLER,
+    ROOTS,
+    blocked_builds,
+    blocked_prefix,
+    blocked_roots,
+    blocked_sources,
+)
 from lockbuild.plan.commands import compilers, image_env, search_path
 from lockbuild.plan.planner import EPOCH, Planner, asset_fetch, image_fetch
 
@@ -51,15 +58,26 @@ class Plan:
     that are open in the lock are left out."""
     sources: tuple[tuple[str, StorePath], ...] = ()
     """Name of each source of the image -> its tree as the image has it; the stack's order."""
+    prefix: StorePath | None = None
+    """The prefix of conda packages, for a layer of its own; none where the stack has none, or where Python
+    is in it and the root file systems hold it."""
     blocked: tuple[tuple[str, tuple[OpenPart, ...]], ...] = ()
-    """Name of each wheel, build, source of the image and root file system that is not planned -> the open
+    """Name of each wheel, build, source of the image, root file system and prefix that is not planned -> the open
     parts that it waits for; sorted."""
 
     @property
     def targets(self) -> tuple[StorePath, ...]:
-        """Return what an image needs: wheels, builds, root file systems, sources, assets and the installer."""
-        named = (*self.wheels, *self.builds, *self.roots, *self.sources, *self.assets)
+        """Return what an image needs: wheels, builds, roots, prefix, sources, assets and the installer."""
+        named = (
+            *(*self.wheels, *self.builds, *self.roots),
+            *(*self.prefixes, *self.sources, *self.assets),
+        )
         return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
+
+    @property
+    def prefixes(self) -> tuple[tuple[str, StorePath], ...]:
+        """Name of the prefix of conda packages -> its build; nothing where there is none."""
+        return (("conda", self.prefix),) if self.prefix else ()
 
     def fetches(self) -> tuple[Fetch, ...]:
         """Return every fetch, sorted by store path."""
@@ -127,7 +145,7 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         StackError: Builds need one another in a circle.
     """
     planner = Planner(stack, lock)
-    idle_roots, idle_builds = blocked_roots(lock), blocked_builds(stack, lock)
+    idle_roots, idle_builds = blocked_roots(stack, lock), blocked_builds(stack, lock)
     idle_sources = blocked_sources(stack, lock)
     planner.interpreter()
     for image in lock.images:
@@ -165,5 +183,16 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
             for source in stack.placed
             if source.name not in idle_sources
         ),
-        blocked=tuple(sorted({**idle_wheels, **idle_builds, **idle_sources, **idle_roots}.items())),
+        prefix=None if stack.interpreter.conda else planner.prefix(),
+        blocked=tuple(
+            sorted(
+                {
+                    **idle_wheels,
+                    **idle_builds,
+                    **idle_sources,
+                    **idle_roots,
+                    **blocked_prefix(lock),
+                }.items()
+            )
+        ),
     )

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INSTALLER",
+    "PREFIX",
     "ROOTS",
     "blocked_builds",
+    "blocked_prefix",
     "blocked_roots",
     "blocked_sources",
     "environment_packages",
@@ -30,6 +32,9 @@ __all__ = [
 
 INSTALLER = "pip"
 """The package of the build environment that installs wheels, there and in the image."""
+
+PREFIX = "conda"
+"""What the prefix of conda packages is called among builds."""
 
 ROOTS = ("runtime", "toolchain")
 """The root file systems of a stack."""
@@ -58,9 +63,16 @@ def sources_of(name: str, edits: Iterable[Edit]) -> tuple[str, ...]:
     return (name, *sorted(grafts - {name}))
 
 
-def blocked_roots(lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
+def blocked_prefix(lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
+    """Return the prefix of conda packages -> the open part that it waits for, if it waits."""
+    parts = tuple(lock.open_of("conda").values())
+    return {PREFIX: parts} if parts else {}
+
+
+def blocked_roots(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
     """Return root file system -> the open parts that it waits for, of those that wait."""
-    packages = tuple(lock.open_of("apt").values())
+    python = lock.open_of("conda") if stack.interpreter.conda else {}
+    packages = (*lock.open_of("apt").values(), *python.values())
     bases = lock.open_of("base")
     waiting = {root: (*packages, *(bases[root],)) if root in bases else packages for root in ROOTS}
     return {root: parts for root, parts in waiting.items() if parts}
@@ -75,7 +87,7 @@ def blocked_builds(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
     if not lock.open:
         return {}
     sources, wheels = lock.open_of("source"), lock.open_of("wheel")
-    toolchain = blocked_roots(lock).get("toolchain", ())
+    toolchain = blocked_roots(stack, lock).get("toolchain", ())
     waiting: dict[str, set[OpenPart]] = {}
     needed: dict[str, set[str]] = {}
     for spec in stack.builds:
@@ -99,7 +111,7 @@ def blocked_builds(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
 def blocked_sources(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
     """Return source of the image -> the open parts that it waits for, of those that wait."""
     sources = lock.open_of("source")
-    toolchain = blocked_roots(lock).get("toolchain", ())
+    toolchain = blocked_roots(stack, lock).get("toolchain", ())
     waiting: dict[str, set[OpenPart]] = {}
     for named in stack.placed:
         names = sources_of(named.name, named.edits)

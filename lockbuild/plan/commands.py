@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from lockbuild.derivation import INTERPRETER_FOLDER
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,7 +27,7 @@ def search_path(interpreter: Interpreter, image: LockedImage | None = None) -> s
     """
     path = (image.path if image else "") or _SYSTEM_PATH
     # By way of the links in /usr/local/bin, an older Python makes virtual environments that do not work.
-    return f"{INTERPRETER_FOLDER}/bin:{path}" if interpreter.standalone else path
+    return f"{interpreter.folder}/bin:{path}" if interpreter.folder else path
 
 
 def image_env(image: LockedImage | None) -> dict[str, str]:
@@ -41,9 +39,9 @@ def compilers(interpreter: Interpreter, own: Mapping[str, str]) -> dict[str, str
     """Return the variables that name the compilers and linkers for extensions, beside a build's *own*.
 
     A Python from Debian knows Debian's. A standalone one remembers the clang and the archiver of the machine
-    that it was made on, which the toolchain has not.
+    that it was made on, and one from conda conda's own, which the toolchain has not.
     """
-    if interpreter.standalone is None:
+    if interpreter.folder is None:
         return {}
     cc, cxx = own.get("CC", "gcc"), own.get("CXX", "g++")
     linkers = {"LDSHARED": f"{cc} -shared", "LDCXXSHARED": f"{cxx} -shared"}

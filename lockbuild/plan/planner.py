@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from lockbuild.condalock import in_link_order
 from lockbuild.derivation import (
+    CONDA_FOLDER,
     IMAGE_INPUT,
+    INTERPRETER_FOLDER,
+    PREFIX_TAR,
     Addresses,
     ArchiveMembers,
     BesideFile,
     Build,
+    ChannelFile,
     Derivation,
     Fetch,
     FolderArchive,
@@ -27,7 +32,7 @@ from lockbuild.digest import parse_sha256
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name
-from lockbuild.plan.blocking import INSTALLER, environment_packages, sources_of
+from lockbuild.plan.blocking import INSTALLER, PREFIX, environment_packages, sources_of
 from lockbuild.plan.commands import (
     INPUTS,
     compilers,
@@ -170,9 +175,16 @@ class Planner:
         if standalone := self._stack.interpreter.standalone:
             interpreter = (self._stack.target.python, standalone.filename)
             inputs.append((standalone.filename, self._standalone(standalone).path))
+        elif self._stack.interpreter.conda:
+            interpreter = (self._stack.target.python, f"{PREFIX}/{PREFIX_TAR}")
+            inputs.append((PREFIX, self._python_prefix()))
+        place = self._stack.interpreter.folder or INTERPRETER_FOLDER
         if self._stack.base.debian:
             suite = self._stack.base.debian.suite
-            name, command = f"{suite}-{root}", rootfs_command(suite, debs, interpreter=interpreter)
+            name, command = (
+                f"{suite}-{root}",
+                rootfs_command(suite, debs, interpreter=interpreter, place=place),
+            )
         else:
             name, image = f"image-{root}", self._image(root)
             fetch = image_fetch(image, self._stack.target)
@@ -182,6 +194,7 @@ class Planner:
                 debs,
                 architecture=self._stack.target.debian_architecture,
                 interpreter=interpreter,
+                place=place,
                 python=self._image_python(image),
             )
         return self.add(
@@ -205,6 +218,37 @@ class Planner:
     def _image_python(self, image: LockedImage) -> tuple[str, str, str] | None:
         command = self._stack.interpreter.image
         return (self._stack.target.python, command, image.path) if command else None
+
+    def prefix(self) -> StorePath | None:
+        """Plan the prefix of conda packages; none where the stack has none."""
+        if self._stack.conda is None or not self._lock.conda:
+            return None
+        channels = dict(self._stack.conda.named_channels())
+        words, inputs = [], []
+        for package in in_link_order(self._lock.conda):
+            file = LockedFile(filename=package.filename, sha256=package.sha256, size=package.size)
+            where = ChannelFile(
+                channel=package.channel, subdir=package.subdir, url=channels[package.channel]
+            )
+            inputs.append((package.filename, self._fetch(file, where).path))
+            words.append(f"{package.channel}/{package.subdir}/{package.filename}")
+        return self.add(
+            Build(
+                name=PREFIX,
+                kind="prefix",
+                system=self._stack.target.system,
+                toolchain=None,
+                command=(f"--place={CONDA_FOLDER}", *words),
+                env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
+                inputs=tuple(sorted(inputs)),
+            )
+        )
+
+    def _python_prefix(self) -> StorePath:
+        prefix = self.prefix()
+        if prefix is None:
+            raise LockError("the lock has no conda packages, and Python is one", hint=self._resolve_hint)
+        return prefix
 
     def _source(self, name: str) -> Fetch:
         """Return the fetch of a pinned source: an archive, or a tree."""
@@ -257,7 +301,7 @@ class Planner:
         ]
         installer = self.installer(spec.environment).filename
         env = {**self._base_env, "SOURCE_DATE_EPOCH": str(EPOCH)}
-        if self._stack.interpreter.standalone or not self._stack.base.debian:
+        if self._stack.interpreter.folder or not self._stack.base.debian:
             env["PATH"] = self._path
         return self.add(
             Build(
@@ -288,9 +332,11 @@ class Planner:
             self._patches(name)
 
     def interpreter(self) -> None:
-        """Plan the fetch of an interpreter of the stack's own."""
+        """Plan an interpreter of the stack's own, whoever waits for it."""
         if self._stack.interpreter.standalone:
             self._standalone(self._stack.interpreter.standalone)
+        elif self._stack.interpreter.conda:
+            self.prefix()
 
     def _patches(self, name: str) -> dict[str, StorePath]:
         return {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lockbuild.resolvers._configured import default_index
 
 if TYPE_CHECKING:
+    from lockbuild.condalock import LockedConda
     from lockbuild.lock import LockedDeb, LockedPackage
     from lockbuild.stack import DebianBase, Index
     from lockbuild.target import Target
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AptAnswer",
     "AptQuestion",
+    "CondaQuestion",
     "PythonAnswer",
     "PythonQuestion",
     "Stub",
@@ -75,6 +77,21 @@ class AptQuestion:
 
 AptAnswer = tuple["LockedDeb", ...]
 """The closure over both roots, sorted by package; each says which roots hold it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CondaQuestion:
+    """Conda packages wanted in one prefix."""
+
+    channels: tuple[tuple[str, tuple[str, ...]], ...]
+    """Name of each channel and the addresses it is asked at, in order; the more important channel first."""
+    subdir: str
+    """The machine in conda's words: `linux-64`."""
+    packages: tuple[str, ...]
+    virtual_packages: tuple[tuple[str, str], ...]
+    """Name -> `VERSION` or `VERSION=BUILD` of all that there are; the host's play no part."""
+    former: tuple[LockedConda, ...] = ()
+    """Former pins: kept where nothing speaks against it."""
 
 
 def differences(

@@ -116,7 +116,7 @@ def fetch(  # noqa: PLR0913 - as keywords
 
 
 def _configured(mirrors: Mirrors) -> list[str]:
-    named = (*mirrors.indexes, *mirrors.archives, *mirrors.snapshots)
+    named = (*mirrors.indexes, *mirrors.archives, *mirrors.snapshots, *mirrors.channels)
     return [address for _, addresses in named for address in addresses]
 
 

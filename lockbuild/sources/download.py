@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lockbuild.derivation import Addresses, FolderArchive, IndexFile, PoolFile
+from lockbuild.derivation import Addresses, ChannelFile, FolderArchive, IndexFile, PoolFile
 from lockbuild.errors import FetchError
 from lockbuild.sources.http import Fault, is_file, redact
 from lockbuild.sources.index import local_path
@@ -413,6 +413,8 @@ def _keys(fetch: Fetch) -> str:
     where = fetch.where
     if isinstance(where, IndexFile):
         return f"key `indexes.{where.index}`"
+    if isinstance(where, ChannelFile):
+        return f"key `channels.{where.channel}`"
     return (
         f"key `archives.{where.vendor}`" if isinstance(where, PoolFile) else "another `url` in the stack"
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from lockbuild.derivation import Addresses, Fetch, IndexFile, PoolFile
+from lockbuild.derivation import Addresses, ChannelFile, Fetch, IndexFile, PoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,8 @@ class Mirrors:
     """`debian` or `ubuntu` -> roots of its archive."""
     snapshots: Named = ()
     """`debian` or `ubuntu` -> roots of snapshot archives, with `{timestamp}` where it belongs."""
+    channels: Named = ()
+    """Name of a conda channel -> addresses asked before its own."""
     registries: Named = ()
     """Host of a registry, with `-` for `.` and `:` -> registries or folders of them that are asked before it."""
 
@@ -49,6 +51,11 @@ def places(fetch: Fetch, mirrors: Mirrors) -> tuple[Place, ...]:
         return tuple(Place(kind="page", address=page_address(a, where.project)) for a in addresses)
     if isinstance(where, PoolFile):
         return tuple(Place(kind="file", address=address) for address in _pool(where, mirrors))
+    if isinstance(where, ChannelFile):
+        channels = (*dict(mirrors.channels).get(where.channel, ()), where.url)
+        file = f"{where.subdir}/{fetch.filename}"
+        addresses = tuple(dict.fromkeys(f"{channel.rstrip('/')}/{file}" for channel in channels))
+        return tuple(Place(kind="file", address=address) for address in addresses)
     if isinstance(where, Addresses):
         return tuple(Place(kind="file", address=address) for address in where.urls)
     return ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.edits import Edit, Graft, Patch, Substitute
 from lockbuild.stack.assets import Asset
+from lockbuild.stack.conda import Conda
 from lockbuild.stack.values import (
     Apt,
     Base,
@@ -38,6 +39,7 @@ __all__ = [
     "Asset",
     "Base",
     "BuildSpec",
+    "Conda",
     "DebianBase",
     "Image",
     "Index",
@@ -93,6 +95,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
             for table in document.get("build", ())
         ),
         sources=tuple(_named_source(table) for table in document.get("source", ())),
+        conda=_make(Conda, document["conda"]) if "conda" in document else None,
         env=_pairs(document.get("env", {})),
         mounts=(
             *(_make(Mount, table) for table in document.get("mount", ())),
@@ -123,6 +126,7 @@ def _interpreter(table: Mapping[str, Any]) -> Interpreter:
     standalone = table.get("standalone")
     return Interpreter(
         apt=table.get("apt"),
+        conda=table.get("conda"),
         image=table.get("image"),
         standalone=_make(Standalone, standalone) if standalone is not None else None,
     )

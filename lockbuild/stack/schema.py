@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from lockbuild.errors import StackError
 from lockbuild.stack import file_name_of
 from lockbuild.stack.asset_tables import AssetTable
+from lockbuild.stack.conda_tables import CondaPackageName, CondaTable
 from lockbuild.stack.faults import described
 from lockbuild.stack.places import check_places
 from lockbuild.stack.python_tables import PythonTable
@@ -115,11 +116,13 @@ class InterpreterTable(Table):
     apt: DebianPackage | None = None
     image: ImageCommand | None = None
     standalone: StandaloneTable | None = None
+    conda: CondaPackageName | None = None
 
     @model_validator(mode="after")
     def _one(self) -> InterpreterTable:
-        if sum(kind is not None for kind in (self.apt, self.image, self.standalone)) != 1:
-            raise fault("exactly one of `apt`, `image` and `standalone`")
+        kinds = (self.apt, self.image, self.standalone, self.conda)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise fault("exactly one of `apt`, `image`, `standalone` and `conda`")
         return self
 
 
@@ -168,6 +171,7 @@ class StackDocument(Table):
     python: PythonTable = PythonTable()
     build: Annotated[list[BuildTable], AfterValidator(unique)] = []
     source: Annotated[list[NamedSourceTable], AfterValidator(unique)] = []
+    conda: CondaTable | None = None
     env: dict[Variable, Value] = {}
     asset: Annotated[list[AssetTable], AfterValidator(unique)] = []
     mount: Annotated[list[MountTable], AfterValidator(unique_paths)] = []
@@ -195,6 +199,15 @@ class StackDocument(Table):
             ],
             [source.path for source in self.source if source.path],
         )
+        return self
+
+    @model_validator(mode="after")
+    def _conda_asked(self) -> StackDocument:
+        if self.conda is None:
+            if self.interpreter.conda:
+                raise fault("a table `[conda]`, from whose channels `interpreter.conda` comes")
+        elif not (self.conda.packages or self.interpreter.conda):
+            raise fault("`conda.packages`, or Python from there: `interpreter.conda`")
         return self
 
     @model_validator(mode="after")

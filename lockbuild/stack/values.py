@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from lockbuild.derivation import CONDA_FOLDER, INTERPRETER_FOLDER
 from lockbuild.stack.assets import ON_FIRST_FETCH
 
 if TYPE_CHECKING:
     from lockbuild.edits import Edit
     from lockbuild.stack.assets import Asset
+    from lockbuild.stack.conda import Conda
     from lockbuild.target import Target
 
 __all__ = [
@@ -98,6 +100,15 @@ class Interpreter:
     image: str | None = None
     """Command in the base images: `python3.8`, or its absolute path."""
     standalone: Standalone | None = None
+    conda: str | None = None
+    """The conda package that brings it."""
+
+    @property
+    def folder(self) -> str | None:
+        """Where it is in a root file system; none for one that is spread over the system's own folders."""
+        if self.standalone:
+            return INTERPRETER_FOLDER
+        return CONDA_FOLDER if self.conda else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +264,8 @@ class Stack:
     python: Python = field(default_factory=Python)
     builds: tuple[BuildSpec, ...] = ()
     sources: tuple[NamedSource, ...] = ()
+    conda: Conda | None = None
+    """None where the image has no conda packages."""
     env: tuple[tuple[str, str], ...] = ()
     """Environment variables of the image, sorted by name."""
     mounts: tuple[Mount, ...] = ()
