@@ -28,6 +28,7 @@ DATA = Path(__file__).parent / "data"
 PURE = frozenset(
     {
         "assetlock",
+        "baseimage",
         "condalock",
         "derivation",
         "description",
@@ -36,6 +37,7 @@ PURE = frozenset(
         "documents",
         "edits",
         "errors",
+        "imagelock",
         "lock",
         "plan",
         "preflight",
