@@ -176,7 +176,7 @@ CHECKS = (
     Check(
         id="base-pinned",
         level="error",
-        what="both root file systems follow from locked .debs",
+        what="both root file systems follow from locked .debs, or from locked images",
         why="a base that moves makes another image next year",
         mend="`lockbuild resolve`",
     ),
@@ -366,9 +366,14 @@ def _store_bytes(subject: Subject) -> Iterator[_Found]:
 
 
 def _base_pinned(subject: Subject) -> Iterator[_Found]:
-    if subject.lock.open_of("apt"):
-        raise _Skip("the Debian packages are open")
-    for root, _ in subject.plan.roots:
+    bases = subject.lock.open_of("base")
+    for root, reference in subject.stack.base.images:
+        image = subject.lock.image(root)
+        if root not in bases and (image is None or image.manifest is None):
+            yield root, f"the image `{reference}` is not locked"
+    if bases or subject.lock.open_of("apt"):
+        raise _Skip("base images or Debian packages are open")
+    for root, _ in subject.plan.roots if subject.stack.base.debian else ():
         if not any(root in deb.roots for deb in subject.lock.debs):
             yield root, "no .deb is locked for it"
 
@@ -421,7 +426,11 @@ def _image_packages(subject: Subject) -> Iterator[_Found]:
 
 def _image_debs(subject: Subject) -> Iterator[_Found]:
     locked = {deb.package: deb.version for deb in subject.lock.debs if "runtime" in deb.roots}
-    yield from _compare(_image(subject).debs, locked)
+    found = _image(subject).debs
+    if not subject.stack.base.debian:
+        # The others came with the base image, whose digest is locked.
+        found = {name: version for name, version in found.items() if name in locked}
+    yield from _compare(found, locked)
 
 
 def _image_sources(subject: Subject) -> Iterator[_Found]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONDA_FOLDER",
+    "IMAGE_INPUT",
     "INTERPRETER_FOLDER",
     "PREFIX_TAR",
     "SANDBOX_VERSION",
@@ -39,7 +40,9 @@ __all__ = [
     "IndexFile",
     "PathInfo",
     "PoolFile",
+    "RegistryImage",
     "Where",
+    "image_rootfs_command",
     "rootfs_command",
 ]
 
@@ -51,6 +54,10 @@ CONDA_FOLDER = "/opt/conda"
 
 PREFIX_TAR = "conda.tar"
 """Name of the file that a `prefix` build gives, to be unpacked at the root of a file system."""
+
+IMAGE_INPUT = "image"
+"""Input of a root file system on top of an image: the image's OCI layout."""
+
 
 INTERPRETER_FOLDER = "/opt/python"
 """Where a standalone Python is in a root file system."""
@@ -153,6 +160,16 @@ class BesideFile:
     """Below the stack's folder."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryImage:
+    """An image of a registry, for one platform; any registry that has the manifest will do."""
+
+    reference: str
+    """As the stack has it, without digest: `docker.io/nvidia/cuda:11.3.1-cudnn8-devel-ubuntu20.04`."""
+    architecture: str
+    """As images say it: `amd64`."""
+
+
 Where = (
     Addresses
     | ArchiveMembers
@@ -162,6 +179,7 @@ Where = (
     | GitTree
     | IndexFile
     | PoolFile
+    | RegistryImage
 )
 """Where a fetch may be looked for. Never part of a digest."""
 
@@ -172,7 +190,8 @@ class Fetch:
 
     filename: str
     sha256: Sha256
-    """Of the file's bytes; of a tree's canonical listing."""
+    """Of the file's bytes; of a tree's canonical listing; of an image's manifest, from which all else of its
+    layout follows."""
     size: int | None
     """Bytes, where known beforehand."""
     where: Where
@@ -264,6 +283,39 @@ def rootfs_command(
     if interpreter:
         version, archive = interpreter
         options.append(f"--interpreter={version}:{place}:{archive}")
+    return (*options, *pins)
+
+
+def image_rootfs_command(  # noqa: PLR0913 - as keywords
+    image: str,
+    debs: Iterable[LockedDeb],
+    *,
+    architecture: str,
+    interpreter: tuple[str, str] | None = None,
+    place: str = INTERPRETER_FOLDER,
+    python: tuple[str, str, str] | None = None,
+) -> tuple[str, ...]:
+    """Return the command of the `rootfs` build that unpacks an image and installs *debs* on top of it.
+
+    As `rootfs_command` has it, with `--image=sha256:…` in place of a suite: the manifest in the input `image`.
+    An interpreter that the image has is `--python=3.8:python3.8`.
+
+    Args:
+        interpreter: As for `rootfs_command`.
+        place: Likewise.
+        python: Python version that a command of the image must have, the command, and where the image looks
+            for commands: empty where it does not say that.
+    """
+    pins = sorted(f"{deb.package}={deb.version}" for deb in debs)
+    options = [f"--image={image}", f"--architecture={architecture}"]
+    if interpreter:
+        version, archive = interpreter
+        options.append(f"--interpreter={version}:{place}:{archive}")
+    if python:
+        version, command, path = python
+        options.append(f"--python={version}:{command}")
+        if path:
+            options.append(f"--path={path}")
     return (*options, *pins)
 
 

@@ -60,7 +60,7 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
     return {
         "accepted": [(kind, name, why) for kind, name, why in _accepted(stack) if why],
         "assets": list(_assets(stack, lock)),
-        "base": _base(stack),
+        "base": _base(stack, lock),
         "builds": list(_builds(stack, lock)),
         "changes": list(_changes(stack)),
         "debs": list(_debs(stack, lock)),
@@ -84,8 +84,15 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
 # ---- what is inside --------------------------------------------------------------------------------
 
 
-def _base(stack: Stack) -> str:
+def _base(stack: Stack, lock: Lock) -> str:
     base = stack.base.debian
+    if base is None:
+        image = lock.image("runtime")
+        known = f", {_code(image.digest)}" if image and image.digest else ""
+        is_open = ", open" if "runtime" in lock.open_of("base") else ""
+        return (
+            f"the image {_code(image.reference if image else stack.base.runtime or '')}{known}{is_open}"
+        )
     at = f", as the archive was at {base.snapshot}" if base.snapshot else ""
     return f"{base.vendor.capitalize()} {base.suite} ({', '.join(base.components)}), made of locked .debs{at}"
 
@@ -93,6 +100,8 @@ def _base(stack: Stack) -> str:
 def _interpreter(stack: Stack) -> str:
     if standalone := stack.interpreter.standalone:
         return f"{_code(standalone.filename)}, sha256 {_code(standalone.sha256)}"
+    if stack.interpreter.image:
+        return f"the base image's {_code(stack.interpreter.image)}"
     if stack.interpreter.conda:
         return f"the conda package {_code(stack.interpreter.conda)}"
     return f"the Debian package {_code(stack.interpreter.apt or '')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lockbuild.builders.rootfs import RootfsBuilder
@@ -42,11 +42,12 @@ class Diagnosis:
     mend: str = ""
 
 
-def examine(settings: Settings, *, vendor: str) -> Iterator[Diagnosis]:
+def examine(settings: Settings, *, vendor: str, images: bool = False) -> Iterator[Diagnosis]:
     """Yield a diagnosis of each tool, tried for real; nothing is downloaded.
 
     Args:
         vendor: Whose archive the root file systems come from: `debian` or `ubuntu`.
+        images: Whether base images of a registry are needed; else who fetches them may be absent.
     """
     yield _tried("uv", "resolves Python packages", lambda: _version(str(find_uv())))
     yield _tried("default index", "serves Python packages", lambda: bare(default_index()))
@@ -54,6 +55,13 @@ def examine(settings: Settings, *, vendor: str) -> Iterator[Diagnosis]:
     yield _archive(settings, vendor)
     yield _tried("keyring", "checks the archive's signatures", lambda: str(default_keyring(vendor)))
     yield _tried("mmdebstrap", "makes root file systems", lambda: _probed(RootfsBuilder, "mmdebstrap"))
+    skopeo = _tool("skopeo", "fetches base images")
+    absent = skopeo.state == "absent" and not images
+    yield (
+        replace(skopeo, state="warning", detail="not installed; only base images of a registry need it")
+        if absent
+        else skopeo
+    )
     yield _tried("bubblewrap", "is the sandbox of builds", lambda: _probed(SandboxBuilder, "bwrap"))
     yield _tried("docker engine", "makes and runs images", _engine)
     yield _tried("docker client", "hands builds to BuildKit", _client)

@@ -21,6 +21,7 @@ from lockbuild.derivation import (
     GitTree,
     IndexFile,
     PoolFile,
+    RegistryImage,
 )
 from lockbuild.errors import FetchError, LockError
 from lockbuild.folders import archive_folder
@@ -30,7 +31,7 @@ from lockbuild.store import trees
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from lockbuild.progress import Progress
+    from lockbuild.progress import Phase, Progress
     from lockbuild.sources import Mirrors
     from lockbuild.store import Store
 
@@ -75,11 +76,13 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
     kinds = (Addresses, ChannelFile, IndexFile, PoolFile)
     files = [fetch for fetch in fetches if isinstance(fetch.where, kinds)]
     parts = [fetch for fetch in fetches if isinstance(fetch.where, ArchiveMembers)]
+    images = [fetch for fetch in fetches if isinstance(fetch.where, RegistryImage)]
     trees_ = [fetch for fetch in fetches if isinstance(fetch.where, GitTree)]
     return [
         *_download(files, store, mirrors, progress, connections),
         *_take_apart(parts, store, mirrors, progress, connections),
         *_check_out(trees_, store, progress),
+        *_pull(images, store, mirrors, progress),
     ]
 
 
@@ -92,7 +95,7 @@ def failed(failures: Sequence[Failure], *, wanted: int) -> FetchError:
     count = "1 artifact" if len(failures) == 1 else f"{len(failures)} artifacts"
     rows = [("artifact", "host", "reason")]
     for failure in sorted(failures, key=lambda failure: failure.fetch.filename):
-        name = failure.fetch.filename
+        name = _artifact(failure.fetch)
         for host, reason in _reasons(failure):
             rows.append((name, host, reason))
             name = ""
@@ -105,6 +108,11 @@ def failed(failures: Sequence[Failure], *, wanted: int) -> FetchError:
         hint=gravest.error.hint,
         unreachable=all(failure.error.unreachable for failure in failures),
     )
+
+
+def _artifact(fetch: Fetch) -> str:
+    """Return what people call what is fetched."""
+    return fetch.where.reference if isinstance(fetch.where, RegistryImage) else fetch.filename
 
 
 def _reasons(failure: Failure) -> list[tuple[str, str]]:
@@ -318,3 +326,50 @@ def _check_out_one(fetch: Fetch, store: Store) -> None:
                 hint="`lockbuild resolve` locks it anew, once it is clear why it differs",
             )
         store.add_folder(fetch.path, tree)
+
+
+def _pull(
+    fetches: Sequence[Fetch],
+    store: Store,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    progress: Progress,
+) -> list[Failure]:
+    """Pull base images, each as an OCI layout, one after the other: what two of them share comes once."""
+    failures: list[Failure] = []
+    if not fetches:
+        return failures
+    places = mirrors(frozenset())
+    total = sum(fetch.size or 0 for fetch in fetches)
+    with progress.phase("fetching base images", total=total, unit="bytes") as phase:
+        for fetch in fetches:
+            try:
+                with store.lock(fetch.path):
+                    if store.info(fetch.path) is None:
+                        _pull_one(fetch, store, places, phase)
+                phase.line(_artifact(fetch))
+            except FetchError as error:
+                failures.append(Failure(fetch=fetch, error=error))
+    return failures
+
+
+def _pull_one(fetch: Fetch, store: Store, mirrors: Mirrors, phase: Phase) -> None:
+    from lockbuild.sources import registry  # noqa: PLC0415 - see `_download`
+
+    where = fetch.where
+    if not isinstance(where, RegistryImage):
+        raise TypeError(fetch)
+    with store.scratch("image") as scratch:
+        layout = scratch / "layout"
+        layout.mkdir()
+        registry.pull(
+            fetch,
+            reference=where.reference,
+            architecture=where.architecture,
+            into=layout,
+            # Not the scratch folder, which an interrupted run loses.
+            work=store.downloads / fetch.filename,
+            mirrors=mirrors,
+            known=(store.locate(path) for path in store.paths() if path.name.startswith("image-")),
+            phase=phase,
+        )
+        store.add_folder(fetch.path, layout)

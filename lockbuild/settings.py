@@ -6,6 +6,7 @@ None of it enters a lock or a digest. An environment variable is stronger than t
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILDERS", "Settings", "config_path", "load_settings"]
 
 BUILDERS = ("sandbox", "container")
-_TABLES = ("indexes", "archives", "snapshots", "channels")
+_TABLES = ("indexes", "archives", "snapshots", "channels", "registries")
 _NUMBERS = ("cores", "connections")
 _KEYS = ("store", "builder", *_NUMBERS, *_TABLES)
 _COUNT = "a whole number above 0"
@@ -43,6 +44,8 @@ class Settings:
     """`debian` or `ubuntu` -> addresses of snapshot archives, with `{timestamp}` where it belongs."""
     channels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Name of a conda channel -> addresses that are asked before its own."""
+    registries: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Host of a registry, with `-` for `.` and `:` -> registries or folders of them that are asked before it."""
 
 
 def config_path() -> Path:
@@ -87,6 +90,14 @@ def load_settings(
         archives=_addresses("ARCHIVE", document.get("archives", {})),
         snapshots=_addresses("SNAPSHOT", document.get("snapshots", {})),
         channels=_addresses("CHANNEL", document.get("channels", {})),
+        registries=_addresses(
+            # A variable's name holds neither dot nor colon.
+            "REGISTRY",
+            {
+                re.sub(r"[.:]", "-", name): value
+                for name, value in document.get("registries", {}).items()
+            },
+        ),
     )
 
 

@@ -28,6 +28,7 @@ DATA = Path(__file__).parent / "data"
 PURE = frozenset(
     {
         "assetlock",
+        "baseimage",
         "condalock",
         "derivation",
         "description",
@@ -36,6 +37,7 @@ PURE = frozenset(
         "documents",
         "edits",
         "errors",
+        "imagelock",
         "lock",
         "plan",
         "preflight",
@@ -58,6 +60,17 @@ hypothesis.settings.register_profile(
     derandomize=os.environ.get("CI") == "true",
 )
 hypothesis.settings.load_profile("lockbuild")
+
+
+# ---- side by side --------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and all end-to-end tests: they share what takes minutes to make."""
+    for item in items:
+        folder = item.path.parent
+        group = item.path if folder == Path(__file__).parent else folder
+        item.add_marker(pytest.mark.xdist_group(group.stem))
 
 
 # ---- golden files --------------------------------------------------------------------------------

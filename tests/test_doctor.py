@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAMES = [
-    *("uv", "default index", "apt-get", "debian archive", "keyring", "mmdebstrap", "bubblewrap"),
+    *(
+        "uv",
+        "default index",
+        "apt-get",
+        "debian archive",
+        "keyring",
+        "mmdebstrap",
+        "skopeo",
+        "bubblewrap",
+    ),
     *("docker engine", "docker client", "git", "store"),
 ]
 
@@ -146,3 +155,14 @@ def test_a_store_that_cannot_be_written_is_broken(
     store = examined(tmp_path)["store"]
     assert store.state == "broken"
     assert "LOCKBUILD_STORE" in store.mend
+
+
+@pytest.mark.parametrize(("images", "state"), [(False, "warning"), (True, "absent")])
+def test_skopeo_is_missed_only_where_base_images_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, images: bool, state: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = examine(Settings(store=tmp_path / "store"), vendor="debian", images=images)
+    skopeo = next(one for one in found if one.name == "skopeo")
+    assert skopeo.state == state
+    assert "skopeo" in skopeo.mend

@@ -168,7 +168,7 @@ def test_all_faults_of_a_file_are_named_at_once(configure: Callable[[str], Path]
         load_settings()
     assert caught.value.message == f"{path}: 7 faults"
     assert caught.value.details == (
-        "`stoer`: unknown key; known keys: store, builder, cores, connections, indexes, archives, snapshots, channels",
+        "`stoer`: unknown key; known keys: store, builder, cores, connections, indexes, archives, snapshots, channels, registries",
         "`store`: found 3, expected a string",
         "`cores`: found 0, expected a whole number above 0",
         "`connections`: found True, expected a whole number above 0",

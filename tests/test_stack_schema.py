@@ -215,11 +215,11 @@ def test_standalone_interpreter_is_accepted() -> None:
     [
         (
             {},
-            "`interpreter`: found an empty table, expected exactly one of `apt`, `standalone` and `conda`",
+            "`interpreter`: found an empty table, expected exactly one of `apt`, `image`, `standalone` and `conda`",
         ),
         (
             {"apt": "python3", "standalone": STANDALONE},
-            "`interpreter`: found a table, expected exactly one of `apt`, `standalone` and `conda`",
+            "`interpreter`: found a table, expected exactly one of `apt`, `image`, `standalone` and `conda`",
         ),
         ({"standalone": {**STANDALONE, "sha256": "1"}}, "expected a sha256: 64 hexadecimal digits"),
         ({"standalone": {**STANDALONE, "url": []}}, "expected at least one entry"),
@@ -399,7 +399,11 @@ def test_fault_of_a_pinned_wheel(changes: dict[str, object], fault: str) -> None
         ("", "name", "`name`: missing, expected a string"),
         ("", "target", "`target`: missing, expected a table with `cuda`, `cuda-architectures`, `glibc`"),
         ("target", "platform", "`target.platform`: missing, expected `linux_x86_64`"),
-        ("base", "debian", "`base.debian`: missing, expected a table with `components`"),
+        (
+            "",
+            "base",
+            "`base`: missing, expected a table with `debian`, `packages`, `runtime`, `toolchain`",
+        ),
         ("python.index.0", "only", "`python.index[extra].only`: missing, expected a list"),
         (
             "build.0",
@@ -452,3 +456,64 @@ def test_schema_and_target_name_the_same_platforms() -> None:
 
 def test_the_stack_of_these_tests_is_toml() -> None:
     assert tomllib.loads(toml_text(stack_document())) == stack_document()
+
+
+# ---- base images -----------------------------------------------------------------------------------
+
+_CUDA = "docker.io/nvidia/cuda:11.3.1-cudnn8-devel-ubuntu20.04"
+_DIGEST = f"sha256:{'a' * 64}"
+_ON_IMAGES = {"toolchain": f"{_CUDA}@{_DIGEST}", "runtime": _CUDA}
+
+
+def on_images(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        **stack_document(),
+        "base": base,
+        "apt": {},
+        "interpreter": {"image": "python3.8"},
+        **changes,
+    }
+
+
+def test_images_may_be_the_base() -> None:
+    document = on_images(_ON_IMAGES)
+    assert parse_stack_text(toml_text(document), file="stack.toml") == document
+    stack = from_document(document)
+    assert stack.base.images == (("runtime", _CUDA), ("toolchain", f"{_CUDA}@{_DIGEST}"))
+    assert stack.base.archive is None
+
+
+def test_packages_on_top_of_images_come_from_an_archive() -> None:
+    packages = {"vendor": "ubuntu", "suite": "focal", "updates": ["focal-updates", "focal-security"]}
+    document = on_images({**_ON_IMAGES, "packages": packages}, apt={"runtime": ["libgl1"]})
+    parse_stack_text(toml_text(document), file="stack.toml")
+    archive = from_document(document).base.archive
+    assert archive is not None
+    assert archive.updates == ("focal-updates", "focal-security")
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        (on_images({"toolchain": _CUDA}), "either `debian`, or the images `toolchain` and `runtime`"),
+        (on_images({}), "either `debian`, or the images `toolchain` and `runtime`"),
+        (on_images({**_ON_IMAGES, "debian": {"suite": "bookworm"}}), "or images; both are there"),
+        (
+            on_images(_ON_IMAGES, apt={"runtime": ["libgl1"]}),
+            "`base.packages`, as Debian packages are wanted",
+        ),
+        (on_images(_ON_IMAGES, interpreter={"apt": "python3"}), "`base.packages`, as Debian packages"),
+        (on_images({"debian": {"suite": "bookworm"}}), "beside `interpreter.image`"),
+        (on_images({**_ON_IMAGES, "runtime": "nvidia/cuda:11"}), "an image with its registry"),
+        (on_images({**_ON_IMAGES, "runtime": "docker.io/nvidia/cuda"}), "and a tag or digest"),
+        (on_images({**_ON_IMAGES, "runtime": "docker.io/a:1@sha256:12"}), "an image with its registry"),
+        (
+            on_images({**_ON_IMAGES, "packages": {"suite": "focal", "updates": ["focal"]}}),
+            "a further suite of the same archive",
+        ),
+        (on_images(_ON_IMAGES, interpreter={"image": "python3; rm"}), "a command of the image"),
+        (on_images(_ON_IMAGES, interpreter={"image": "bin/python3"}), "a command of the image"),
+    ],
+)
+def test_fault_of_a_base(document: dict[str, Any], fault: str) -> None:
+    assert fault in fault_of(document)

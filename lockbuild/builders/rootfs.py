@@ -1,4 +1,4 @@
-"""Builds a root file system from locked .debs: mmdebstrap without network, then a normalised tar.
+"""Builds a root file system from locked .debs, alone or on top of an image: then a normalised tar.
 
 `scratch/out/rootfs.tar` is the same bytes whenever the task is: the packages are told one by one, the
 root's own tools clean and pack it, and neither the host's apt, names, users nor clock reach it. It can
@@ -22,8 +22,14 @@ from urllib.parse import quote
 from debian.arfile import ArError
 from debian.debfile import DebFile
 
+from lockbuild.builders.on_image import (
+    ImagePython,
+    check_command,
+    install_debs_command,
+    unpack_command,
+)
 from lockbuild.builders.standalone import Interpreter, archive_faults, install_command
-from lockbuild.derivation import PREFIX_TAR, BuildOutcome
+from lockbuild.derivation import IMAGE_INPUT, PREFIX_TAR, BuildOutcome
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ToolMissing
 from lockbuild.process import need_tool, run
@@ -35,12 +41,15 @@ if TYPE_CHECKING:
 
 __all__ = ["RootfsBuilder"]
 
-_TOOLS = ("mmdebstrap", "apt-get", "dpkg", "unshare", "setpriv", "chroot", "hostname")
-_PURPOSE = "making a root file system from .debs"
+_TOOLS = ("unshare", "setpriv", "chroot", "hostname", "tar")
+_DEB_TOOLS = ("apt-get", "dpkg")
+_BOOTSTRAP = "mmdebstrap"
+_PURPOSE = "making a root file system"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TAIL_LINES = 40
 
-# Runs as the first process of the new namespaces; when it ends or is killed, all others end with it.
+# Runs as the first process of the new namespaces; when it ends or is killed, all others end with it. An
+# image may have no tar of its own, or a lesser one.
 _SUPERVISE = """
 set -eu
 root=$1 tar=$2 normalise=$3 interpreter=$4
@@ -49,11 +58,16 @@ umask 022
 hostname lockbuild
 "$@"
 eval "$interpreter"
-chroot "$root" /bin/sh -eu < "$normalise"
-chroot "$root" /bin/tar --create --directory=/ --format=pax \\
-  --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime \\
-  --sort=name --mtime="@$SOURCE_DATE_EPOCH" --clamp-mtime --numeric-owner --one-file-system \\
-  --xattrs --xattrs-include=security.capability . > "$tar"
+if [ -s "$normalise" ]; then chroot "$root" /bin/sh -eu < "$normalise"; fi
+pack() {
+  "$@" --create --format=pax --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime \\
+    --sort=name --mtime="@$SOURCE_DATE_EPOCH" --clamp-mtime --numeric-owner --one-file-system \\
+    --xattrs --xattrs-include=security.capability . > "$tar"
+}
+case $(chroot "$root" /bin/tar --version 2>&1 || true) in
+  *"GNU tar"*) pack chroot "$root" /bin/tar --directory=/ ;;
+  *) pack tar --directory="$root" ;;
+esac
 rm -rf --one-file-system "$root"
 """
 
@@ -63,9 +77,9 @@ for name in {names}; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; d
 """
 _MERGED_FOLDERS = {"amd64": "bin sbin lib lib32 lib64 libx32"}
 
-# Runs inside the root, with its own tools. What is left of the host, of the build's moment and of chance
+# Run inside the root, with its own tools. What is left of the host, of the build's moment and of chance
 # goes, and so does what apt and others make anew, and what is only read by people, but for licences.
-_NORMALISE = """
+_NORMALISE_FRESH = """
 cd /
 mkdir -p build dev proc sys run tmp
 chmod 0755 build dev proc sys run
@@ -73,15 +87,6 @@ chmod 1777 tmp
 find dev -mindepth 1 -delete
 rm -f etc/resolv.conf etc/hostname etc/fstab
 printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost\\n' > etc/hosts
-: > etc/machine-id
-rm -f var/lib/dbus/machine-id etc/ssh/ssh_host_* etc/ssl/private/ssl-cert-snakeoil.key
-rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid-
-day=$((SOURCE_DATE_EPOCH / 86400))
-if [ -e etc/shadow ]; then
-  awk -F: -v OFS=: -v day="$day" '$3 != "" { $3 = day } { print }' etc/shadow > tmp/shadow
-  cat tmp/shadow > etc/shadow
-  rm tmp/shadow
-fi
 rm -rf etc/dpkg/dpkg.cfg.d/99mmdebstrap etc/apt/apt.conf.d/99mmdebstrap
 rm -rf etc/apt/sources.list etc/apt/sources.list.d/* var/lib/apt/*
 if [ ! -e usr/bin/apt-get ]; then rm -rf etc/apt var/lib/apt var/cache/apt; fi
@@ -91,8 +96,22 @@ for folder in man info lintian; do
   if [ -d "usr/share/$folder" ]; then find "usr/share/$folder" -mindepth 1 ! -type d -delete; fi
 done
 find etc/alternatives -type l -lname '/usr/share/man/*' -delete
-find var/log -type f -delete
-find var/cache -type f ! -path 'var/cache/debconf/*' -delete
+"""
+# Of these, what installing .debs on top of an image leaves behind, too.
+_NORMALISE = """
+cd /
+: > etc/machine-id
+rm -f var/lib/dbus/machine-id etc/ssh/ssh_host_* etc/ssl/private/ssl-cert-snakeoil.key
+rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid-
+day=$((SOURCE_DATE_EPOCH / 86400))
+if [ -e etc/shadow ]; then
+  awk -F: -v OFS=: -v day="$day" '$3 != "" { $3 = day } { print }' etc/shadow > tmp/shadow
+  cat tmp/shadow > etc/shadow
+  rm tmp/shadow
+fi
+for folder in log cache; do
+  if [ -d "var/$folder" ]; then find "var/$folder" -type f ! -path 'var/cache/debconf/*' -delete; fi
+done
 rm -f var/cache/debconf/*-old var/lib/dpkg/*-old var/lib/dpkg/lock var/lib/dpkg/lock-frontend
 """
 
@@ -102,11 +121,16 @@ class _Recipe:
     """The command of a `rootfs` task, read; see `lockbuild.derivation.rootfs_command`."""
 
     suite: str
+    """Empty on top of an image."""
+    image: str | None
+    """Digest of the manifest of the image below; none where the packages are all there is."""
     architecture: str
     packages: Mapping[str, str]
     """Name -> version."""
     interpreter: Interpreter | None
     """A Python in a folder of its own, installed beside the packages."""
+    python: ImagePython | None
+    """The image's Python, where that is the stack's."""
 
 
 class RootfsBuilder:
@@ -120,16 +144,7 @@ class RootfsBuilder:
         Raises:
             ToolMissing: A tool is absent, or the system grants no namespaces.
         """
-        for tool in _TOOLS:
-            need_tool(tool, purpose=_PURPOSE)
-        tried = run([*_namespaces(), "true"])
-        if tried.returncode != 0:
-            raise ToolMissing(
-                f"`unshare` gets no namespaces of its own; {_PURPOSE} needs them",
-                details=tuple(tried.stderr.splitlines()),
-                hint="run as root, or install `uidmap` and give this user subordinate ids:"
-                " usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
-            )
+        _probe(*_TOOLS, *_DEB_TOOLS, _BOOTSTRAP)
 
     def build(self, task: BuildTask) -> BuildOutcome:
         """Make the root file system that *task* describes, into `scratch/out/rootfs.tar`.
@@ -137,10 +152,13 @@ class RootfsBuilder:
         Raises:
             ToolMissing: A tool is not on this machine, or the system grants no namespaces.
         """
+        recipe = _read_command(task.command)
         # Takes a moment, and says more than the log of a build that ends where it begins.
-        self.probe()
+        _probe(
+            *_TOOLS, *(_DEB_TOOLS if recipe.packages else ()), *(() if recipe.image else (_BOOTSTRAP,))
+        )
         start = time.monotonic()
-        status, message, tail = _make(task)
+        status, message, tail = _make(task, recipe)
         return BuildOutcome(
             name=task.name,
             status=status,
@@ -152,13 +170,25 @@ class RootfsBuilder:
         )
 
 
+def _probe(*tools: str) -> None:
+    for tool in tools:
+        need_tool(tool, purpose=_PURPOSE)
+    tried = run([*_namespaces(), "true"])
+    if tried.returncode != 0:
+        raise ToolMissing(
+            f"`unshare` gets no namespaces of its own; {_PURPOSE} needs them",
+            details=tuple(tried.stderr.splitlines()),
+            hint="run as root, or install `uidmap` and give this user subordinate ids:"
+            " usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+        )
+
+
 def _output(task: BuildTask) -> Path:
     return task.scratch / "out"
 
 
-def _make(task: BuildTask) -> tuple[BuildStatus, str, Sequence[str]]:
+def _make(task: BuildTask, recipe: _Recipe) -> tuple[BuildStatus, str, Sequence[str]]:
     """Make the root file system; return what became of it, why, and the end of the log."""
-    recipe = _read_command(task.command)
     _output(task).mkdir(parents=True, exist_ok=True)
     task.log.parent.mkdir(parents=True, exist_ok=True)
     faults = [*_write_repository(task, recipe), *_interpreter_faults(task, recipe)]
@@ -186,10 +216,12 @@ def _read_command(command: Sequence[str]) -> _Recipe:
     options = dict(word.removeprefix("--").split("=", 1) for word in command if word.startswith("--"))
     pins = (word.partition("=") for word in command if not word.startswith("--"))
     return _Recipe(
-        suite=options["suite"],
+        suite=options.get("suite", "image"),
+        image=options.get("image"),
         architecture=options["architecture"],
         packages={name: version for name, _, version in pins},
         interpreter=Interpreter.read(options["interpreter"]) if "interpreter" in options else None,
+        python=ImagePython.read(options, path=_PATH),
     )
 
 
@@ -220,8 +252,10 @@ def _write_repository(task: BuildTask, recipe: _Recipe) -> list[str]:
     found: dict[str, str] = {}
     faults: list[str] = []
     index = ""
-    archive = recipe.interpreter.input if recipe.interpreter else None
-    debs = sorted(entry for entry in task.inputs if entry[0] != archive)
+    others = {recipe.interpreter.input} if recipe.interpreter else set()
+    if recipe.image:
+        others.add(IMAGE_INPUT)
+    debs = sorted(entry for entry in task.inputs if entry[0] not in others)
     for number, (name, path) in enumerate(debs):
         try:
             record = _record(path)
@@ -287,19 +321,34 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
     scratch = task.scratch.resolve()
     root = scratch / "root"
     normalise = scratch / "normalise"
-    normalise.write_text(_NORMALISE)
-    source = f"deb [trusted=yes] copy:{quote(str(scratch / 'repository'))} ./"
-    interpreter = ""
+    repository = quote(str(scratch / "repository"))
+    further = ""
     if recipe.interpreter:
         archive = _interpreter_archive(task, recipe.interpreter)
-        interpreter = install_command(recipe.interpreter, archive.resolve()) if archive else ""
+        further = install_command(recipe.interpreter, archive.resolve()) if archive else ""
+    if recipe.image:
+        make = unpack_command(dict(task.inputs)[IMAGE_INPUT].resolve(), root)
+        install = install_debs_command(repository, recipe.packages, architecture=recipe.architecture)
+        further = install + further + (check_command(recipe.python) if recipe.python else "")
+        # Layers alone have no trace of the moment or the machine.
+        normalise.write_text(_NORMALISE if recipe.packages else "")
+    else:
+        make = _debs_command(recipe, root, repository)
+        normalise.write_text(_NORMALISE_FRESH + _NORMALISE)
+    return [
+        *(*_namespaces(), "sh", "-c", _SUPERVISE, "sh"),
+        *(str(root), str(_output(task).resolve() / "rootfs.tar"), str(normalise), further),
+        *make,
+    ]
+
+
+def _debs_command(recipe: _Recipe, root: Path, repository: str) -> list[str]:
+    """Return the command that makes *root* of nothing but the packages in *repository*."""
     hooks = []
     if "usr-is-merged" in recipe.packages:
         names = _MERGED_FOLDERS.get(recipe.architecture, "bin sbin lib")
         hooks = [f"--setup-hook={_MERGE_USR.format(names=names)}"]
     return [
-        *(*_namespaces(), "sh", "-c", _SUPERVISE, "sh"),
-        *(str(root), str(_output(task).resolve() / "rootfs.tar"), str(normalise), interpreter),
         *("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory", "--verbose"),
         # The index is lockbuild's own, and no keyring of the host is asked about it.
         "--skip=check/signed-by",
@@ -310,7 +359,7 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
         # A root that the machine's crash leaves half written is thrown away: nothing need be flushed.
         "--dpkgopt=force-unsafe-io",
         *hooks,
-        *(recipe.suite, str(root), source),
+        *(recipe.suite, str(root), f"deb [trusted=yes] copy:{repository} ./"),
     ]
 
 

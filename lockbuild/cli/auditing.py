@@ -157,16 +157,15 @@ def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
     from lockbuild.stack import from_document  # noqa: PLC0415
     from lockbuild.stack.schema import parse_stack_text  # noqa: PLC0415
 
-    vendor, found = "debian", list[Diagnosis]()
+    vendor, images, found = "debian", False, list[Diagnosis]()
     if stack:
         folder = find_stack(stack, here=Path.cwd())
-        vendor = from_document(
-            parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
-        ).base.debian.vendor
+        base = from_document(parse_stack_text(folder.read_stack_text(), file=folder.stack_file)).base
+        vendor, images = base.archive.vendor if base.archive else vendor, bool(base.images)
         # One that is missing or damaged is for the commands that need it.
         with suppress(LockError):
             found += of_lock(folder.read_lock())
-    diagnoses = (*examine(settings_of(ctx), vendor=vendor), *found)
+    diagnoses = (*examine(settings_of(ctx), vendor=vendor, images=images), *found)
     if as_json:
         print_json([asdict(diagnosis) for diagnosis in diagnoses])
     else:

@@ -110,6 +110,7 @@ def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
         archives=tuple(sorted(archives.items())),
         snapshots=settings.snapshots,
         channels=settings.channels,
+        registries=settings.registries,
     )
 
 

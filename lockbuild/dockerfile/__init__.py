@@ -18,7 +18,7 @@ from lockbuild.derivation import CONDA_FOLDER, PREFIX_TAR
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
-from lockbuild.plan import EPOCH, INSTALLER, compilers, search_path
+from lockbuild.plan import EPOCH, INSTALLER, ROOTS, compilers, image_env, search_path
 from lockbuild.preflight import FOLDER, PROGRAMS, entrypoint, preflight_texts
 from lockbuild.stack.assets import image_paths
 
@@ -64,6 +64,7 @@ for check in sys.argv[1:]:
 # What is written without quotes. The stack file is checked already; but a Dockerfile that one value
 # could break out of is worth a second lock on the door.
 _FORMS = {
+    "command": re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._+-]+)+|[A-Za-z0-9._+-]+"),
     "asset": re.compile(r"(?!/)(?!.*(^|/)\.\.?(/|$))[A-Za-z0-9._/+-]+"),
     "module": re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*"),
     "path": re.compile(r"/[A-Za-z0-9._/+-]*"),
@@ -229,7 +230,10 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
     installer = installer_wheel(lock)
     _check("wheel", (installer,), "tools/")
     _check("word", (stack.name,), "name")
-    _check("word", (stack.base.debian.suite,), "base.debian.suite")
+    if stack.base.debian:
+        _check("word", (stack.base.debian.suite,), "base.debian.suite")
+    if stack.interpreter.image:
+        _check("command", (stack.interpreter.image,), "interpreter.image")
     _check("version", (stack.target.python,), "target.python")
     _check("module", stack.imports, "preflight.imports")
     _check("path", (stack.image.workdir,), "image.workdir")
@@ -243,23 +247,26 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         _check("path", (source.path,), "source.path")
     _check("variable", (name for name, _ in stack.env), "env")
     account = _account(stack.image)
-    common = {"LANG": "C.UTF-8", "PATH": _PATH}
+    below = {root: lock.image(root) for root in ROOTS}
+    common = {"LANG": "C.UTF-8", **image_env(below["runtime"]), "PATH": _path(lock)}
     toolchain = {
         "LANG": "C.UTF-8",
-        "PATH": search_path(stack.interpreter),
+        **image_env(below["toolchain"]),
+        "PATH": search_path(stack.interpreter, below["toolchain"]),
         "SOURCE_DATE_EPOCH": str(EPOCH),
         **compilers(stack.interpreter, {}),
     }
     return {
         "account": account,
         "assets": assets,
+        "base": _base(stack, lock),
         "base_env": sorted(common.items()),
         "checker": _CHECKER,
         "conda": f"conda/{PREFIX_TAR}" if lock.conda and not stack.interpreter.conda else "",
         "conda_folder": CONDA_FOLDER,
         "conda_packages": lock.conda,
         "entrypoint": entrypoint(stack.image.entrypoint),
-        "env": _image_env(stack),
+        "env": _image_env(stack, lock),
         "epoch": EPOCH,
         "installer": installer,
         "labels": _labels(stack, lock),
@@ -315,6 +322,8 @@ def _python(stack: Stack) -> str:
     """Return the command that makes the virtual environment."""
     name = f"python{stack.target.python}"
     # An environment keeps where its Python was started: a link would lead an older one astray.
+    if stack.interpreter.image:
+        return stack.interpreter.image
     folder = stack.interpreter.folder
     return f"{folder}/bin/{name}" if folder else name
 
@@ -332,10 +341,26 @@ def _account(image: Image) -> _Account | None:
     return _Account(name=image.user, uid=_UID, home=f"/home/{image.user}")
 
 
-def _image_env(stack: Stack) -> list[tuple[str, str]]:
+def _path(lock: Lock) -> str:
+    image = lock.image("runtime")
+    return (image.path if image else "") or _PATH
+
+
+def _base(stack: Stack, lock: Lock) -> str:
+    """Return what the image stands on, in words: an archive, or an image by its digest."""
+    if base := stack.base.debian:
+        return " ".join((base.vendor, base.suite, *base.components, base.snapshot or "")).strip()
+    image = lock.image("runtime")
+    if image is None:
+        return ""
+    return f"{image.reference}@{image.digest}" if image.digest else image.reference
+
+
+def _image_env(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
     own = dict(stack.env)
     conda = f"{CONDA_FOLDER}/bin:" if stack.conda else ""
-    variables = {"PATH": f"{PREFIX}/bin:{conda}{own.get('PATH', _PATH)}", "VIRTUAL_ENV": PREFIX}
+    path = own.get("PATH", _path(lock))
+    variables = {"PATH": f"{PREFIX}/bin:{conda}{path}", "VIRTUAL_ENV": PREFIX}
     if stack.target.cuda:
         # What NVIDIA's container runtime looks at; without it the image has no GPU.
         variables |= {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility", "NVIDIA_VISIBLE_DEVICES": "all"}
@@ -343,12 +368,11 @@ def _image_env(stack: Stack) -> list[tuple[str, str]]:
 
 
 def _labels(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
-    base = stack.base.debian
     debs: list[JsonValue] = [
         [deb.package, deb.version, deb.sha256] for deb in lock.debs if "runtime" in deb.roots
     ]
     labels = {
-        "io.lockbuild.base": " ".join((base.vendor, base.suite, *base.components, base.snapshot or "")),
+        "io.lockbuild.base": _base(stack, lock),
         "io.lockbuild.debs": f"sha256:{sha256_of(canonical_json(debs))}",
         "io.lockbuild.lock": f"sha256:{lock.digest}" if lock.digest else "",
         "io.lockbuild.python": stack.target.python,

@@ -11,6 +11,7 @@ from lockbuild.assetlock import parse_asset
 from lockbuild.condalock import parse_conda
 from lockbuild.digest import Sha256, StorePath, parse_sha256, sha256_of
 from lockbuild.errors import LockError
+from lockbuild.imagelock import parse_image
 from lockbuild.lock.values import (
     LOCK_FILE,
     LOCK_VERSION,
@@ -80,6 +81,7 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
         debs=_each(main, "deb", _parse_deb),
         pins=_each(main, "built", _parse_pin),
         assets=_each(main, "asset", parse_asset),
+        images=_each(main, "image", parse_image),
         conda=_each(main, "conda", parse_conda),
         open=_each(main, "open", _parse_open),
         digest=Sha256(main["digest"]),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lockbuild.assetlock import LockedAsset
     from lockbuild.condalock import LockedConda
     from lockbuild.digest import StorePath
+    from lockbuild.imagelock import LockedImage
 
 __all__ = [
     "LOCK_FILE",
@@ -156,6 +157,8 @@ class Lock:
     pins: tuple[BuiltPin, ...] = ()
     assets: tuple[LockedAsset, ...] = ()
     """Those that the image has, sorted by name."""
+    images: tuple[LockedImage, ...] = ()
+    """What root file systems stand on, sorted by root; none where .debs are all there is."""
     conda: tuple[LockedConda, ...] = ()
     """Sorted by name."""
     open: tuple[OpenPart, ...] = ()
@@ -193,6 +196,10 @@ class Lock:
     def pin(self, name: str) -> BuiltPin | None:
         """Return the pin of the build called *name*, if it has one."""
         return next((pin for pin in self.pins if pin.name == name), None)
+
+    def image(self, root: str) -> LockedImage | None:
+        """Return the image that the root file system called *root* stands on, if it stands on one."""
+        return next((image for image in self.images if image.root == root), None)
 
     def source(self, name: str) -> LockedSource:
         """Return the source of the build called *name*.

@@ -8,6 +8,7 @@ from lockbuild.assetlock import asset_table
 from lockbuild.condalock import conda_table
 from lockbuild.digest import sha256_of
 from lockbuild.documents import toml_text
+from lockbuild.imagelock import image_table
 from lockbuild.lock.values import (
     LOCK_FILE,
     LOCK_VERSION,
@@ -54,6 +55,7 @@ def lock_texts(
         ],
         "source": [_source_table(source) for source in lock.sources],
         "asset": [asset_table(asset) for asset in lock.assets],
+        "image": [image_table(image) for image in lock.images],
         "built": [_pin_table(pin) for pin in lock.pins],
         "conda": [conda_table(package) for package in lock.conda],
         "deb": [_deb_table(deb) for deb in lock.debs],
@@ -68,6 +70,7 @@ def lock_texts(
         "open",
         "source",
         "asset",
+        "image",
         "built",
         "conda",
         "deb",

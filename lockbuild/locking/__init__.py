@@ -16,6 +16,7 @@ from lockbuild.locking.conda import CondaPinner
 from lockbuild.locking.debs import DebPinner
 from lockbuild.locking.former import Former, ResolveOptions, nearest
 from lockbuild.locking.gaps import Gaps
+from lockbuild.locking.images import ImagePinner
 from lockbuild.locking.python import ENGINES, PythonPinner
 from lockbuild.locking.sources import SourcePinner
 from lockbuild.locking.verifying import Unverified, verify_pins
@@ -184,8 +185,16 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         scratch=scratch,
         gaps=gaps,
     )
+    images = ImagePinner(stack=stack, former=former, mirrors=mirrors, progress=progress, gaps=gaps).pin()
     debs = DebPinner(
-        stack=stack, former=former, mirrors=mirrors, progress=progress, scratch=scratch, gaps=gaps
+        stack=stack,
+        former=former,
+        mirrors=mirrors,
+        progress=progress,
+        scratch=scratch,
+        gaps=gaps,
+        images=images,
+        store=store,
     )
     assets = AssetPinner(stack=stack, former=former, gaps=gaps, store=store, progress=progress)
     conda = CondaPinner(
@@ -206,6 +215,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         sources=sources.pin(),
         debs=debs.pin(),
         assets=assets.pin(),
+        images=images,
         conda=conda.pin(),
     )
     lock = replace(lock, open=tuple(sorted(gaps.open)))
@@ -247,6 +257,7 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
             if source.commit
         }
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
+        found |= {f"{image.root} (base image)": image.digest or "open" for image in one.images}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 
     before, after = pins(former), pins(lock)

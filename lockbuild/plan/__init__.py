@@ -14,8 +14,8 @@ from lockbuild.plan.blocking import (
     blocked_roots,
     blocked_sources,
 )
-from lockbuild.plan.commands import compilers, search_path
-from lockbuild.plan.planner import EPOCH, Planner, asset_fetch
+from lockbuild.plan.commands import compilers, image_env, search_path
+from lockbuild.plan.planner import EPOCH, Planner, asset_fetch, image_fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +32,8 @@ __all__ = [
     "Plan",
     "asset_fetch",
     "compilers",
+    "image_env",
+    "image_fetch",
     "make_plan",
     "missing",
     "search_path",
@@ -146,6 +148,9 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
     idle_roots, idle_builds = blocked_roots(stack, lock), blocked_builds(stack, lock)
     idle_sources = blocked_sources(stack, lock)
     planner.interpreter()
+    for image in lock.images:
+        if image.manifest:
+            planner.add(image_fetch(image, stack.target))
     roots = tuple((root, planner.root(root)) for root in ROOTS if root not in idle_roots)
     wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
     builds = tuple(

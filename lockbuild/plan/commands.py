@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lockbuild.imagelock import LockedImage
     from lockbuild.stack import Interpreter
 
-__all__ = ["INPUTS", "compilers", "install_command", "search_path", "wheel_command"]
+__all__ = ["INPUTS", "compilers", "image_env", "install_command", "search_path", "wheel_command"]
 
 INPUTS = "/build/inputs"
 """Where a build finds its inputs."""
@@ -18,10 +19,20 @@ INPUTS = "/build/inputs"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def search_path(interpreter: Interpreter) -> str:
-    """Return the PATH on which `python3` is the stack's."""
+def search_path(interpreter: Interpreter, image: LockedImage | None = None) -> str:
+    """Return the PATH on which `python3` is the stack's.
+
+    Args:
+        image: What the root file system stands on.
+    """
+    path = (image.path if image else "") or _SYSTEM_PATH
     # By way of the links in /usr/local/bin, an older Python makes virtual environments that do not work.
-    return f"{interpreter.folder}/bin:{_SYSTEM_PATH}" if interpreter.folder else _SYSTEM_PATH
+    return f"{interpreter.folder}/bin:{path}" if interpreter.folder else path
+
+
+def image_env(image: LockedImage | None) -> dict[str, str]:
+    """Return the variables that the *image* of a root file system sets, but for PATH."""
+    return {name: value for name, value in (image.env if image else ()) if name != "PATH"}
 
 
 def compilers(interpreter: Interpreter, own: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 from lockbuild.condalock import in_link_order
 from lockbuild.derivation import (
     CONDA_FOLDER,
+    IMAGE_INPUT,
     INTERPRETER_FOLDER,
     PREFIX_TAR,
     Addresses,
@@ -22,7 +23,9 @@ from lockbuild.derivation import (
     GitTree,
     IndexFile,
     PoolFile,
+    RegistryImage,
     Where,
+    image_rootfs_command,
     rootfs_command,
 )
 from lockbuild.digest import parse_sha256
@@ -30,16 +33,25 @@ from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name
 from lockbuild.plan.blocking import INSTALLER, PREFIX, environment_packages, sources_of
-from lockbuild.plan.commands import INPUTS, compilers, install_command, search_path, wheel_command
+from lockbuild.plan.commands import (
+    INPUTS,
+    compilers,
+    image_env,
+    install_command,
+    search_path,
+    wheel_command,
+)
 
 if TYPE_CHECKING:
     from lockbuild.assetlock import LockedAsset
     from lockbuild.digest import StorePath
     from lockbuild.edits import Edit
+    from lockbuild.imagelock import LockedImage
     from lockbuild.lock import Lock, LockedDeb, LockedPackage
     from lockbuild.stack import Asset, BuildSpec, NamedSource, Source, Stack, Standalone
+    from lockbuild.target import Target
 
-__all__ = ["EPOCH", "Planner", "asset_fetch"]
+__all__ = ["EPOCH", "Planner", "asset_fetch", "image_fetch"]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
@@ -69,6 +81,26 @@ def asset_fetch(asset: Asset, locked: LockedAsset | None) -> Fetch | None:
     return Fetch(filename=asset.name, sha256=locked.sha256, size=locked.size, where=where)
 
 
+def image_fetch(image: LockedImage, target: Target) -> Fetch:
+    """Return how the *image* below a root file system is fetched.
+
+    Raises:
+        LockError: It is open.
+    """
+    if image.manifest is None:
+        raise LockError(
+            f"the image of `base.{image.root}` is open: `{image.reference}`",
+            hint="`lockbuild resolve` where its registry can be reached",
+        )
+    # Named for its content alone: a copy in another registry is the same image.
+    return Fetch(
+        filename=f"image-{image.manifest.blob.sha256[:12]}",
+        sha256=image.manifest.blob.sha256,
+        size=image.manifest.size,
+        where=RegistryImage(reference=image.reference, architecture=target.debian_architecture),
+    )
+
+
 class Planner:
     """Collects derivations while it walks from builds to what they need."""
 
@@ -80,7 +112,8 @@ class Planner:
         self._waiting: list[str] = []
         self._roots: dict[str, StorePath] = {}
         self._sources = {source.name: source.source for source in stack.pinned_sources()}
-        self._path = search_path(stack.interpreter)
+        self._path = search_path(stack.interpreter, lock.image("toolchain"))
+        self._base_env = image_env(lock.image("toolchain"))
         self._resolve_hint = f"lockbuild resolve {stack.name}"
 
     def add(self, derivation: Derivation) -> StorePath:
@@ -113,7 +146,12 @@ class Planner:
         )
 
     def _deb(self, deb: LockedDeb) -> Fetch:
-        base = self._stack.base.debian
+        base = self._stack.base.archive
+        if base is None:
+            raise LockError(
+                f"the lock has the Debian package `{deb.package}`, and the stack no archive",
+                hint=self._resolve_hint,
+            )
         where = PoolFile(vendor=base.vendor, path=deb.path, snapshot=base.snapshot)
         file = LockedFile(filename=deb.filename, sha256=deb.sha256, size=deb.size)
         return self._fetch(file, where)
@@ -140,22 +178,46 @@ class Planner:
         elif self._stack.interpreter.conda:
             interpreter = (self._stack.target.python, f"{PREFIX}/{PREFIX_TAR}")
             inputs.append((PREFIX, self._python_prefix()))
+        place = self._stack.interpreter.folder or INTERPRETER_FOLDER
+        if self._stack.base.debian:
+            suite = self._stack.base.debian.suite
+            name, command = (
+                f"{suite}-{root}",
+                rootfs_command(suite, debs, interpreter=interpreter, place=place),
+            )
+        else:
+            name, image = f"image-{root}", self._image(root)
+            fetch = image_fetch(image, self._stack.target)
+            inputs.append((IMAGE_INPUT, self.add(fetch)))
+            command = image_rootfs_command(
+                f"sha256:{fetch.sha256}",
+                debs,
+                architecture=self._stack.target.debian_architecture,
+                interpreter=interpreter,
+                place=place,
+                python=self._image_python(image),
+            )
         return self.add(
             Build(
-                name=f"{self._stack.base.debian.suite}-{root}",
+                name=name,
                 kind="rootfs",
                 system=self._stack.target.system,
                 toolchain=None,
-                command=rootfs_command(
-                    self._stack.base.debian.suite,
-                    debs,
-                    interpreter=interpreter,
-                    place=self._stack.interpreter.folder or INTERPRETER_FOLDER,
-                ),
+                command=command,
                 env=(("SOURCE_DATE_EPOCH", str(EPOCH)),),
                 inputs=tuple(sorted(inputs)),
             )
         )
+
+    def _image(self, root: str) -> LockedImage:
+        image = self._lock.image(root)
+        if image is None:
+            raise LockError(f"the lock has no image for `base.{root}`", hint=self._resolve_hint)
+        return image
+
+    def _image_python(self, image: LockedImage) -> tuple[str, str, str] | None:
+        command = self._stack.interpreter.image
+        return (self._stack.target.python, command, image.path) if command else None
 
     def prefix(self) -> StorePath | None:
         """Plan the prefix of conda packages; none where the stack has none."""
@@ -238,7 +300,9 @@ class Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
-        path = (("PATH", self._path),) if self._stack.interpreter.folder else ()
+        env = {**self._base_env, "SOURCE_DATE_EPOCH": str(EPOCH)}
+        if self._stack.interpreter.folder or not self._stack.base.debian:
+            env["PATH"] = self._path
         return self.add(
             Build(
                 name=f"{spec.name}-environment",
@@ -246,7 +310,7 @@ class Planner:
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
                 command=install_command(installer, built=any(not p.wheel for p in wanted)),
-                env=(*path, ("SOURCE_DATE_EPOCH", str(EPOCH))),
+                env=tuple(sorted(env.items())),
                 inputs=tuple(sorted(inputs)),
             )
         )
@@ -294,6 +358,7 @@ class Planner:
         self._waiting.pop()
         place = f"{INPUTS}/{_ENVIRONMENT}"
         env = {
+            **self._base_env,
             "PATH": f"{place}/bin:{self._path}",
             "PYTHONPATH": place,
             "SOURCE_DATE_EPOCH": str(EPOCH),

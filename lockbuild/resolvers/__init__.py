@@ -70,6 +70,9 @@ class AptQuestion:
     """As Debian says it: `amd64`."""
     roots: tuple[tuple[str, tuple[str, ...]], ...]
     """Root file system -> packages wanted beside the essential ones, sorted by name."""
+    installed: tuple[tuple[str, str], ...] = ()
+    """Root file system -> dpkg's status of the image that it stands on, where it stands on one: what is there
+    stays as it is, and is no part of the answer."""
 
 
 AptAnswer = tuple["LockedDeb", ...]

@@ -1,6 +1,6 @@
 """apt as the solver of .debs: which packages a root file system needs, and the bytes of each.
 
-apt runs in a folder of its own with an empty dpkg status, one source and one keyring. Nothing of this
+apt runs in a folder of its own with an empty dpkg status, or that of a base image, one source and one keyring. Nothing of this
 machine's apt takes part but the way to the network (proxies, credentials), so every machine gives the
 same answer. Nothing is installed, and root rights are not needed.
 """
@@ -49,7 +49,9 @@ _NO_ANSWER = re.compile(
     r"|Connection (?:failed|timed out)|Unable to connect|Temporary failure|Cannot initiate|Certificate"
     r"|Error reading from server|Invalid response from proxy|SSL|(?:401|403|407|408|429|451|5\d\d) )"
 )
-_INSTALL = re.compile(r"^Inst (?P<name>[^ :]+)(?::\S+)? \((?P<version>\S+) ", re.MULTILINE)
+_INSTALL = re.compile(
+    r"^Inst (?P<name>[^ :]+)(?::\S+)? (?:\[(?P<before>\S+)\] )?\((?P<version>\S+) ", re.MULTILINE
+)
 _UNKNOWN = re.compile(
     r"Unable to locate package (?P<located>\S+)|Package '(?P<candidate>\S+)' has no installation"
     r"|Version '(?P<version>.+?)' for '(?P<versioned>\S+)' was not found"
@@ -61,6 +63,8 @@ class _Apt:
     """An isolated apt whose indexes have been fetched."""
 
     env: dict[str, str]
+    status: Path
+    """What it takes for installed."""
 
     def run(self, *words: str) -> Completed:
         return run(words, env=self.env, timeout_s=_UPDATE_TIMEOUT_S)
@@ -177,7 +181,7 @@ def _labels() -> dict[str, str]:
 
 def _cache_key(question: AptQuestion, address: str) -> str:
     base = question.base
-    identity = [address, base.suite, *base.components, question.architecture]
+    identity = [address, base.suite, *base.updates, *base.components, question.architecture]
     return f"{base.vendor}-{base.suite}-{sha256_of(canonical_json([*identity]))[:16]}"
 
 
@@ -202,12 +206,14 @@ def _configure(folder: Path, question: AptQuestion, address: str, keyring: Path)
     configuration = root / "apt.conf"
     configuration.write_text(_network_settings() + _settings(root, question))
     # APT_CONFIG is read before the folders it names, so that none of the host's files are.
-    return _Apt(env=clean_env(*_PROXY_VARIABLES, APT_CONFIG=str(configuration)))
+    env = clean_env(*_PROXY_VARIABLES, APT_CONFIG=str(configuration))
+    return _Apt(env=env, status=root / "status")
 
 
 def _source(base: DebianBase, architecture: str, address: str, keyring: Path) -> str:
+    suites = " ".join((base.suite, *base.updates))
     return (
-        f"Types: deb\nURIs: {address}\nSuites: {base.suite}\nComponents: {' '.join(base.components)}\n"
+        f"Types: deb\nURIs: {address}\nSuites: {suites}\nComponents: {' '.join(base.components)}\n"
         f"Architectures: {architecture}\nSigned-By: {keyring}\n"
     )
 
@@ -290,8 +296,13 @@ def _solve(apt: _Apt, question: AptQuestion) -> AptAnswer:
         apt.run("apt-cache", "pkgnames", "-o", "APT::Cache::AllNames=false").stdout.split()
     )
     roots: dict[tuple[str, str], set[str]] = {}
+    installed = dict(question.installed)
     for root, wanted in question.roots:
-        for pin in _closure(apt, question, wanted, names):
+        if root in installed:
+            found = _closure_over(apt, question, wanted, names, status=installed[root])
+        else:
+            found = _closure(apt, question, wanted, names)
+        for pin in found:
             roots.setdefault(pin, set()).add(root)
     debs = _records(apt, roots)
     return tuple(sorted(debs, key=lambda deb: (deb.package, deb.version, deb.architecture)))
@@ -312,6 +323,35 @@ def _closure(
     return found
 
 
+def _closure_over(
+    apt: _Apt, question: AptQuestion, wanted: Sequence[str], names: frozenset[str], *, status: str
+) -> set[tuple[str, str]]:
+    """Return name and version of all that must be added to what *status* says is installed.
+
+    Raises:
+        ResolveError: Something that is installed would have to be removed or replaced.
+    """
+    _check_names(question, wanted, names | _installed_names(status))
+    apt.status.write_text(status, encoding="utf-8")
+    try:
+        options = ("--no-remove", "--no-upgrade")
+        ended = _install(apt, question, (*options, *wanted), names)
+    finally:
+        apt.status.write_text("")
+    replaced = [match for match in _INSTALL.finditer(ended) if match["before"]]
+    if replaced:
+        raise ResolveError(
+            "the base image's own packages would have to be replaced",
+            details=tuple(f"{m['name']}: has {m['before']}, needs {m['version']}" for m in replaced),
+            hint="take a newer base image, or an older suite or snapshot under `base.packages`",
+        )
+    return {(match["name"], match["version"]) for match in _INSTALL.finditer(ended)}
+
+
+def _installed_names(status: str) -> frozenset[str]:
+    return frozenset(re.findall(r"^Package: (\S+)", status, re.MULTILINE))
+
+
 def _check_names(question: AptQuestion, wanted: Sequence[str], names: frozenset[str]) -> None:
     """Refuse what is no package name: apt would read `x-` as a removal and `x.*` as a pattern."""
     odd = [name for name in wanted if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(=[^\s,]+)?", name)]
@@ -323,19 +363,30 @@ def _check_names(question: AptQuestion, wanted: Sequence[str], names: frozenset[
 def _simulate(
     apt: _Apt, question: AptQuestion, wanted: Sequence[str], names: frozenset[str]
 ) -> set[tuple[str, str]]:
-    words = ("apt-get", "install", "--simulate", "-o", "Debug::NoLocking=true", "?essential")
-    ended = apt.run(*words, *wanted)
+    said = _install(apt, question, ("?essential", *wanted), names)
+    return {(match["name"], match["version"]) for match in _INSTALL.finditer(said)}
+
+
+def _install(apt: _Apt, question: AptQuestion, words: Sequence[str], names: frozenset[str]) -> str:
+    """Return what apt says that it would do."""
+    ended = apt.run("apt-get", "install", "--simulate", "-o", "Debug::NoLocking=true", *words)
     if ended.returncode == 0:
-        return {(match["name"], match["version"]) for match in _INSTALL.finditer(ended.stdout)}
+        return ended.stdout
     unknown = [next(filter(None, match.groups())) for match in _UNKNOWN.finditer(ended.stderr)]
     if unknown:
         _raise_unknown(question, unknown, names)
     chain = ended.stdout.partition("unmet dependencies:\n")[2].splitlines()
+    on_image = "; an image may hold packages of an updates suite, which `base.packages.updates` names"
     raise ResolveError(
         f"apt finds no set of packages of `{question.base.suite}` that holds all that is wanted",
         details=(*(" ".join(line.split()) for line in chain), *_lines(ended.stderr, "E:")),
-        hint="drop or change a package under `apt`, or take another suite under `base.debian`",
+        hint=f"drop or change a package under `apt`, or take another suite under `{_key(question)}`"
+        f"{on_image if question.installed else ''}",
     )
+
+
+def _key(question: AptQuestion) -> str:
+    return "base.packages" if question.installed else "base.debian"
 
 
 def _raise_unknown(question: AptQuestion, unknown: Iterable[str], names: frozenset[str]) -> None:
@@ -348,7 +399,7 @@ def _raise_unknown(question: AptQuestion, unknown: Iterable[str], names: frozens
     raise ResolveError(
         f"the suite `{base.suite}` ({', '.join(base.components)}) has no such package",
         details=tuple(details),
-        hint="correct the name under `apt`, or add the component that holds it to `base.debian`",
+        hint=f"correct the name under `apt`, or add the component that holds it to `{_key(question)}`",
     )
 
 

@@ -387,7 +387,7 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
         if where.snapshot is None:
             return (
                 f"configure a snapshot archive (key `snapshots.{where.vendor}`) and say its time stamp"
-                f" in `base.debian.snapshot`, or {again}"
+                f" as `snapshot` under `base`, or {again}"
             )
         if not dict(mirrors.snapshots).get(where.vendor):
             return f"configure a snapshot archive (key `snapshots.{where.vendor}`), or {again}"

@@ -30,6 +30,8 @@ class Mirrors:
     """`debian` or `ubuntu` -> roots of snapshot archives, with `{timestamp}` where it belongs."""
     channels: Named = ()
     """Name of a conda channel -> addresses asked before its own."""
+    registries: Named = ()
+    """Host of a registry, with `-` for `.` and `:` -> registries or folders of them that are asked before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         name=document["name"],
         summary=document.get("summary", ""),
         target=_make(Target, document["target"]),
-        base=Base(debian=_make(DebianBase, document["base"]["debian"])),
+        base=_base(document["base"]),
         interpreter=_interpreter(document["interpreter"]),
         apt=_make(Apt, document.get("apt", {})),
         python=Python(
@@ -109,6 +109,15 @@ def from_document(document: Mapping[str, Any]) -> Stack:
     )
 
 
+def _base(table: Mapping[str, Any]) -> Base:
+    archives = {
+        key: _make(DebianBase, table[key])
+        for key in ("debian", "packages")
+        if table.get(key) is not None
+    }
+    return Base(toolchain=table.get("toolchain"), runtime=table.get("runtime"), **archives)
+
+
 def _bound(bound: str | Mapping[str, str]) -> str:
     return bound if isinstance(bound, str) else bound["requirement"]
 
@@ -118,6 +127,7 @@ def _interpreter(table: Mapping[str, Any]) -> Interpreter:
     return Interpreter(
         apt=table.get("apt"),
         conda=table.get("conda"),
+        image=table.get("image"),
         standalone=_make(Standalone, standalone) if standalone is not None else None,
     )
 

@@ -27,12 +27,15 @@ from lockbuild.stack.words import (
     DebianPackage,
     Digest,
     Held,
+    ImageCommand,
+    ImageReference,
     Module,
     MountPoint,
     Name,
     PythonVersion,
     Snapshot,
     Suite,
+    UpdatesSuite,
     User,
     Value,
     Variable,
@@ -68,10 +71,28 @@ class DebianTable(Table):
     snapshot: Snapshot | None = None
 
 
+class PackagesTable(DebianTable):
+    """Where .debs come from that are installed on top of images."""
+
+    updates: list[UpdatesSuite] = []
+
+
 class BaseTable(Table):
     """What toolchain and runtime stand on."""
 
-    debian: DebianTable
+    debian: DebianTable | None = None
+    toolchain: ImageReference | None = None
+    runtime: ImageReference | None = None
+    packages: PackagesTable | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> BaseTable:
+        images = [image for image in (self.toolchain, self.runtime) if image is not None]
+        if self.debian is None and None in (self.toolchain, self.runtime):
+            raise fault("either `debian`, or the images `toolchain` and `runtime`")
+        if self.debian is not None and (images or self.packages):
+            raise fault("either `debian`, or images; both are there")
+        return self
 
 
 def _archive_first(urls: list[str]) -> list[str]:
@@ -93,13 +114,15 @@ class InterpreterTable(Table):
     """Where Python comes from."""
 
     apt: DebianPackage | None = None
+    image: ImageCommand | None = None
     standalone: StandaloneTable | None = None
     conda: CondaPackageName | None = None
 
     @model_validator(mode="after")
     def _one(self) -> InterpreterTable:
-        if sum(kind is not None for kind in (self.apt, self.standalone, self.conda)) != 1:
-            raise fault("exactly one of `apt`, `standalone` and `conda`")
+        kinds = (self.apt, self.image, self.standalone, self.conda)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise fault("exactly one of `apt`, `image`, `standalone` and `conda`")
         return self
 
 
@@ -154,6 +177,17 @@ class StackDocument(Table):
     mount: Annotated[list[MountTable], AfterValidator(unique_paths)] = []
     preflight: PreflightTable = PreflightTable()
     image: ImageTable = ImageTable()
+
+    @model_validator(mode="after")
+    def _fitting_base(self) -> StackDocument:
+        if self.base.debian is not None:
+            if self.interpreter.image is not None:
+                raise fault("`base.toolchain` and `base.runtime` beside `interpreter.image`")
+            return self
+        wanted = self.apt.toolchain or self.apt.runtime or self.interpreter.apt
+        if wanted and self.base.packages is None:
+            raise fault("`base.packages`, as Debian packages are wanted on top of images")
+        return self
 
     @model_validator(mode="after")
     def _places_apart(self) -> StackDocument:

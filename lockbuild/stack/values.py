@@ -45,13 +45,35 @@ class DebianBase:
     components: tuple[str, ...] = ("main",)
     snapshot: str | None = None
     """Time stamp of a snapshot archive (`20250601T000000Z`); none for the archive as it is now."""
+    updates: tuple[str, ...] = ()
+    """Further suites of the archive: `focal-updates`. Only beside images, which hold what came with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """What toolchain and runtime stand on."""
+    """What toolchain and runtime stand on: root file systems made from .debs, or images of a registry."""
 
-    debian: DebianBase
+    debian: DebianBase | None = None
+    toolchain: str | None = None
+    """Image that extensions are compiled in: `docker.io/nvidia/cuda:TAG@sha256:…`; without `debian`."""
+    runtime: str | None = None
+    """Image that the stack's own stands on; without `debian`."""
+    packages: DebianBase | None = None
+    """Where .debs come from that are installed on top of images."""
+
+    @property
+    def archive(self) -> DebianBase | None:
+        """Where .debs come from; none where images are all there is."""
+        return self.debian or self.packages
+
+    @property
+    def images(self) -> tuple[tuple[str, str], ...]:
+        """Root file system and image of each, sorted; none of a base that is made from .debs."""
+        return tuple(
+            (root, reference)
+            for root, reference in (("runtime", self.runtime), ("toolchain", self.toolchain))
+            if reference is not None
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +97,8 @@ class Interpreter:
 
     apt: str | None = None
     """Debian package: `python3`."""
+    image: str | None = None
+    """Command in the base images: `python3.8`, or its absolute path."""
     standalone: Standalone | None = None
     conda: str | None = None
     """The conda package that brings it."""

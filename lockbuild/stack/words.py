@@ -11,6 +11,8 @@ from packaging.version import Version
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from lockbuild.baseimage import parse_reference
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,6 +26,8 @@ __all__ = [
     "DebianPackage",
     "Digest",
     "Held",
+    "ImageCommand",
+    "ImageReference",
     "InSource",
     "InTree",
     "Inside",
@@ -43,6 +47,7 @@ __all__ = [
     "SourceName",
     "Suite",
     "TreePattern",
+    "UpdatesSuite",
     "User",
     "Value",
     "Variable",
@@ -102,6 +107,14 @@ def _sdist(text: str) -> str:
 def _version(text: str) -> str:
     if not _is_version(text):
         raise fault("a version such as `2.0.10`")
+    return text
+
+
+def _image(text: str) -> str:
+    try:
+        parse_reference(text)
+    except ValueError as error:
+        raise fault(str(error)) from error
     return text
 
 
@@ -166,6 +179,22 @@ Suite = Annotated[
         matching(
             r"[a-z]+",
             "a release suite such as `bookworm` (its updates and security suites are not used)",
+        )
+    ),
+]
+UpdatesSuite = Annotated[
+    str,
+    AfterValidator(
+        matching(r"[a-z]+-[a-z]+", "a further suite of the same archive, such as `focal-updates`")
+    ),
+]
+ImageReference = Annotated[str, AfterValidator(_image)]
+ImageCommand = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"(/(?!\.\.?(/|$))[A-Za-z0-9._+-]+)+|[A-Za-z0-9._+-]+",
+            "a command of the image, such as `python3.8`, or its absolute path",
         )
     ),
 ]
