@@ -74,11 +74,8 @@ class DebPinner:
 
     def _wishes(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Return root file system -> packages that it is to have; of those on images, only where there are any."""
-        stack = self.stack
-        wanted = {"runtime": stack.apt.runtime, "toolchain": stack.apt.toolchain}
-        python = {stack.interpreter.apt} if stack.interpreter.apt else set()
-        wishes = ((root, tuple(sorted({*python, *wanted[root]}))) for root in ROOTS)
-        return tuple((root, names) for root, names in wishes if names or stack.base.debian)
+        wishes = ((root, self.stack.packages_of(root)) for root in ROOTS)
+        return tuple((root, names) for root, names in wishes if names or self.stack.base.debian)
 
     def _ask(
         self, base: DebianBase, wishes: tuple[tuple[str, tuple[str, ...]], ...]
@@ -108,7 +105,7 @@ class DebPinner:
         if unknown:
             named = ", ".join(f"`base.{image.root}`" for image in unknown)
             raise ResolveError(
-                f"the packages go on top of what is open itself: {named}",
+                f"the packages go on top of images that were never read: {named}",
                 unreachable=True,
             )
         fetches = {image.root: image_fetch(image, self.stack.target) for image in images}
