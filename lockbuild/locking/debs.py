@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lockbuild.baseimage import parse_reference
 from lockbuild.builders import layers
 from lockbuild.errors import FetchError, ResolveError
 from lockbuild.fetching import bring
@@ -103,9 +104,10 @@ class DebPinner:
         images = [image for image in self.images if image.root in roots]
         unknown = [image for image in images if image.manifest is None]
         if unknown:
-            named = ", ".join(f"`base.{image.root}`" for image in unknown)
+            named = " and ".join(f"`base.{image.root}`" for image in unknown)
+            hosts = ", ".join(sorted({parse_reference(image.reference).registry for image in unknown}))
             raise ResolveError(
-                f"the packages go on top of images that were never read: {named}",
+                f"the packages go on top of {named}, which could never be read from {hosts}",
                 unreachable=True,
             )
         fetches = {image.root: image_fetch(image, self.stack.target) for image in images}
