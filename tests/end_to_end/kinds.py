@@ -18,11 +18,12 @@ from tests.end_to_end.project import make_sdist
 from tests.servers.faulty import faulty_server
 from tests.servers.git import git_server
 from tests.servers.index import serve_index
+from tests.servers.registry import serve_registry
 from tests.standalone import make_archive
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["APP", "MODELS", "PATCH", "upstreams"]
@@ -31,7 +32,7 @@ APP = "/workspace/app"
 MODELS = f"{APP}/models"
 """Where the mount belongs, without which nothing runs."""
 
-# No package of Debian brings Python 3.10, and none of the base's is used.
+# The Python is another one than that of the images, which lack `libgomp1`.
 _STACK = """\
 name = "small"
 summary = "one of every kind"
@@ -41,7 +42,13 @@ python = "3.10"
 platform = "linux_x86_64"
 glibc = "2.36"
 
-{base}
+[base]
+toolchain = "{registry}/tests/devel@{toolchain}"
+runtime = "{registry}/tests/base@{runtime}"
+packages = {{ suite = "bookworm" }}
+
+[apt]
+runtime = ["libgomp1"]
 
 [interpreter]
 standalone = {{ url = ["{files}/{python}"], sha256 = "{python_sha256}" }}
@@ -104,6 +111,7 @@ name = "weights"
 path = "/workspace/app/weights/tiny.bin"
 url = ["{files}/gone.bin", "{files}/tiny.bin"]
 sha256 = "{weights_sha256}"
+size = {weights_size}
 license = "MIT"
 
 [[asset]]
@@ -170,10 +178,7 @@ PyMODINIT_FUNC PyInit_native_every(void) { return PyModule_Create(&module); }
 PATCH = """\
 --- a/native_every.c
 +++ b/native_every.c
-@@ -2,5 +2,5 @@
- #include "graft/graft.h"
- #include "middle/middle.h"
- 
+@@ -5,2 +5,2 @@
 -#define PATCH "patch"
 +#define PATCH "patched"
  #define SUBSTITUTE "substitute"
@@ -187,7 +192,7 @@ _EXTRAS = {"headers/graft/graft.h": b"#define GRAFT 7\n", "notes/unwanted.txt": 
 _APP = {
     "settings.py": b'DEVICE = "cuda"\n',
     "main.py": b"""\
-import json, os, socket, subprocess, sys
+import ctypes, json, os, socket, subprocess, sys
 from pathlib import Path
 
 import greeting, markupsafe, native_every, pinned, settings
@@ -204,6 +209,8 @@ def network():
 print(json.dumps({
     "python": [list(sys.version_info[:2]), sys.base_prefix],
     "user": os.getuid(),
+    "base": os.environ.get("BASE"),
+    "package": ctypes.CDLL("libgomp.so.1").omp_get_max_threads() > 0,
     "network": network(),
     "wheel": markupsafe._speedups is not None,
     "pinned wheel": pinned.TEXT,
@@ -229,6 +236,7 @@ _WORDS = CondaPackage(
     name="words", version="1.0", noarch="generic", files={"share/words": b"out of conda\n"}
 )
 _WEIGHTS = b"weights"
+_ENV = ("PATH=/usr/local/bin:/usr/bin:/bin", "BASE=of a registry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,11 +248,11 @@ class _Commits:
 
 
 @contextmanager
-def upstreams(folder: Path, base: str) -> Iterator[str]:
+def upstreams(folder: Path, roots: Mapping[str, Path]) -> Iterator[str]:
     """Serve all that the stack takes from *folder*, and give the stack file; after the block nobody answers.
 
     Args:
-        base: The tables `base` and `apt` of the stack file.
+        roots: `runtime` and `toolchain` -> a tar; each is the one layer of an image.
     """
     files = folder / "files"
     python = make_archive(_made(files), "3.10")
@@ -263,9 +271,12 @@ def upstreams(folder: Path, base: str) -> Iterator[str]:
         served = servers.enter_context(faulty_server(files))
         index = servers.enter_context(serve_index(folder / "index"))
         git = servers.enter_context(git_server(_made(folder / "git")))
+        registry = servers.enter_context(serve_registry(folder / "registry"))
         commits = _commit_all(folder / "git", git.url)
         yield _STACK.format(
-            base=base,
+            registry=registry.host,
+            runtime=registry.push("tests/base", [roots["runtime"].read_bytes()], env=_ENV).digest,
+            toolchain=registry.push("tests/devel", [roots["toolchain"].read_bytes()], env=_ENV).digest,
             files=served.url,
             index=index.url,
             git=git.url,
@@ -276,6 +287,7 @@ def upstreams(folder: Path, base: str) -> Iterator[str]:
             wheel=quote(wheel.name),
             wheel_sha256=sha256_of(wheel.read_bytes()),
             weights_sha256=sha256_of(_WEIGHTS),
+            weights_size=len(_WEIGHTS),
         )
 
 
