@@ -369,7 +369,7 @@ def _base_pinned(subject: Subject) -> Iterator[_Found]:
     bases = subject.lock.open_of("base")
     for root, reference in subject.stack.base.images:
         image = subject.lock.image(root)
-        if root not in bases and (image is None or image.manifest is None):
+        if root not in bases and (image is None or image.digest is None):
             yield root, f"the image `{reference}` is not locked"
     if bases or subject.lock.open_of("apt"):
         raise _Skip("base images or Debian packages are open")

@@ -217,3 +217,17 @@ def test_without_wishes_nothing_is_asked_nor_pulled(registry: Registry, tmp_path
     assert debs(content, images, tmp_path) == Gaps()
     with Store(tmp_path / "store") as store:
         assert store.paths() == ()
+
+
+def test_nothing_of_an_image_by_digest_is_open_where_packages_go_on_top_of_it(
+    registry: Registry,
+) -> None:
+    known, _ = pinned(document(f"{registry.host}/tests/base:1"))
+    suite = {"vendor": "debian", "suite": "bookworm"}
+    content = document(f"{registry.host}/tests/base:1@{known[0].digest}", packages=suite)
+    content = {**content, "apt": {"runtime": ["libgl1"]}}
+    registry.stop()
+    images, gaps = pinned(content)
+    assert {image.digest for image in images} == {known[0].digest}
+    # Which packages the runtime lacks is open instead; the toolchain waits for the image itself.
+    assert [part.label for part in gaps.open] == ["base toolchain"]

@@ -62,7 +62,6 @@ def init(  # noqa: PLR0913 - the options, as keywords
     if os.path.lexists(file):
         raise refuse
     write_text(file, text)
-    count = text.count("decide")
     console_of(ctx).note(
-        f"wrote {file}; `decide` stands in it {count} times: read it, then `lockbuild resolve {name}`"
+        f"wrote {file}: settle what says `decide` in it, then `lockbuild resolve {name}`"
     )

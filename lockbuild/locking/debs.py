@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lockbuild.baseimage import parse_reference
 from lockbuild.builders import layers
 from lockbuild.errors import FetchError, ResolveError
 from lockbuild.fetching import bring
@@ -74,11 +75,8 @@ class DebPinner:
 
     def _wishes(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Return root file system -> packages that it is to have; of those on images, only where there are any."""
-        stack = self.stack
-        wanted = {"runtime": stack.apt.runtime, "toolchain": stack.apt.toolchain}
-        python = {stack.interpreter.apt} if stack.interpreter.apt else set()
-        wishes = ((root, tuple(sorted({*python, *wanted[root]}))) for root in ROOTS)
-        return tuple((root, names) for root, names in wishes if names or stack.base.debian)
+        wishes = ((root, self.stack.packages_of(root)) for root in ROOTS)
+        return tuple((root, names) for root, names in wishes if names or self.stack.base.debian)
 
     def _ask(
         self, base: DebianBase, wishes: tuple[tuple[str, tuple[str, ...]], ...]
@@ -106,9 +104,10 @@ class DebPinner:
         images = [image for image in self.images if image.root in roots]
         unknown = [image for image in images if image.manifest is None]
         if unknown:
-            named = ", ".join(f"`base.{image.root}`" for image in unknown)
+            named = " and ".join(f"`base.{image.root}`" for image in unknown)
+            hosts = ", ".join(sorted({parse_reference(image.reference).registry for image in unknown}))
             raise ResolveError(
-                f"the packages go on top of what is open itself: {named}",
+                f"the packages go on top of {named}, which could never be read from {hosts}",
                 unreachable=True,
             )
         fetches = {image.root: image_fetch(image, self.stack.target) for image in images}

@@ -80,7 +80,9 @@ class ImagePinner:
                 # What a tag stood for when it could be asked.
                 self.gaps.keep("base", root, error)
                 return former
-            self.gaps.leave("base", root, error)
+            if not (reference.digest and self.stack.packages_of(root)):
+                self.gaps.leave("base", root, error)
+            # Else nothing of the image itself is open; which packages go on top of it is.
             return LockedImage(root=root, reference=reference.tagged, digest=reference.digest)
         return LockedImage(
             root=root,

@@ -291,6 +291,12 @@ class Stack:
                 return spec
         raise KeyError(name)
 
+    def packages_of(self, root: str) -> tuple[str, ...]:
+        """Return the packages of Debian's or Ubuntu's that the root file system *root* is to have, sorted."""
+        wanted = self.apt.runtime if root == "runtime" else self.apt.toolchain
+        python = (self.interpreter.apt,) if self.interpreter.apt else ()
+        return tuple(sorted({*python, *wanted}))
+
     @property
     def bundles(self) -> tuple[Asset, ...]:
         """The assets that the image has."""
