@@ -33,7 +33,7 @@ class LockbuildError(Exception):
     Args:
         message: What was found and what was expected; lower case, no full stop.
         details: Further lines, one fault or fact each.
-        hint: The next thing to do, as a sentence or a command.
+        hint: The next thing to do, as a sentence or a command; a line for each where there are several.
         unreachable: Whether nobody who could have told was reached: what is wanted may well be there.
         tried: Each address that was asked, without secrets, and what it gave.
     """

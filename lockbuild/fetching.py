@@ -29,7 +29,7 @@ from lockbuild.progress import Silent
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lockbuild.progress import Phase, Progress
     from lockbuild.sources import Mirrors
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "bring", "failed", "git_cache"]
 
 _FLUSHING = 4
+_NAMED = 3
 _TREES = 4
 """Trees taken side by side: git uses several cores for each."""
 
@@ -100,12 +101,15 @@ def failed(failures: Sequence[Failure], *, wanted: int) -> FetchError:
             rows.append((name, host, reason))
             name = ""
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    hints: dict[str, list[str]] = {}
     # What somebody gave and was wrong is graver than what nobody gave.
-    gravest = min(failures, key=lambda failure: failure.error.unreachable)
+    for failure in sorted(failures, key=lambda failure: failure.error.unreachable):
+        if failure.error.hint:
+            hints.setdefault(failure.error.hint, []).append(failure.fetch.filename)
     return FetchError(
         f"{count} of {wanted} could not be fetched; all else is in the store",
         details=tuple(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows),
-        hint=gravest.error.hint,
+        hint=_said(hints) or None,
         unreachable=all(failure.error.unreachable for failure in failures),
     )
 
@@ -113,6 +117,17 @@ def failed(failures: Sequence[Failure], *, wanted: int) -> FetchError:
 def _artifact(fetch: Fetch) -> str:
     """Return what people call what is fetched."""
     return fetch.where.reference if isinstance(fetch.where, RegistryImage) else fetch.filename
+
+
+def _said(hints: Mapping[str, Sequence[str]]) -> str:
+    """Return a line for each hint, which says for what it is meant unless there is only one."""
+    if len(hints) == 1:
+        return next(iter(hints))
+    shown = {
+        hint: ", ".join((*names[:_NAMED], *["…"] * (len(names) > _NAMED)))
+        for hint, names in hints.items()
+    }
+    return "\n".join(f"{names}: {hint}" for hint, names in shown.items())
 
 
 def _reasons(failure: Failure) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from lockbuild.plan import EPOCH, missing
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from lockbuild.builders import Builder
     from lockbuild.digest import StorePath
@@ -124,7 +124,7 @@ class Realiser:
                 outcomes = self._schedule(to_build, phase, keep_going=keep_going)
         failed = [outcome for outcome in outcomes if outcome.status not in _GOOD]
         if failed:
-            raise _failure(failed)
+            raise _failure(failed, edited={b.name for b in to_build if b.kind == "source"})
         self._check_expected(targets)
         return outcomes
 
@@ -299,7 +299,7 @@ class Realiser:
             log = self.store.log_file(build.path).with_suffix(".check.log")
             outcome = self._run(build, scratch, log, max(1, cores))
             if outcome.output is None or outcome.status not in ("built", "output-rejected"):
-                raise _failure([outcome])
+                raise _failure([outcome], edited=())
             first, again = self.store.locate(build.path), outcome.output
             differences = _differences(first, again)
         phase.advance(1)
@@ -337,7 +337,12 @@ def _rejected(outcome: BuildOutcome, *faults: str) -> BuildOutcome:
     return replace(outcome, status="output-rejected", message="; ".join(faults))
 
 
-def _failure(failed: Sequence[BuildOutcome]) -> BuildError:
+def _failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> BuildError:
+    """Return one fault for all *failed* builds.
+
+    Args:
+        edited: Names of the builds that apply edits to a source: those that fail do so for what the stack says.
+    """
     details: list[str] = []
     for outcome in failed:
         details.append(f"{outcome.name}: {outcome.status}: {outcome.message}")
@@ -346,4 +351,9 @@ def _failure(failed: Sequence[BuildOutcome]) -> BuildError:
             details.append(f"  log: {outcome.log}")
     culprits = sum(outcome.status != "dependency-failed" for outcome in failed)
     count = "1 build" if culprits == 1 else f"{culprits} builds"
-    return BuildError(f"{count} failed", details=tuple(details))
+    hint = None
+    if any(outcome.status == "failed" and outcome.name in edited for outcome in failed):
+        hint = (
+            "correct the edit in the stack file, or the patch, and `lockbuild resolve`: all else is kept"
+        )
+    return BuildError(f"{count} failed", details=tuple(details), hint=hint)

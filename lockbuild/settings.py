@@ -21,7 +21,7 @@ __all__ = ["BUILDERS", "Settings", "config_path", "load_settings"]
 
 BUILDERS = ("sandbox", "container")
 _TABLES = ("indexes", "archives", "snapshots", "channels", "registries")
-_NUMBERS = ("cores", "connections")
+_NUMBERS = ("cores", "connections", "stall-timeout", "tries")
 _KEYS = ("store", "builder", *_NUMBERS, *_TABLES)
 _COUNT = "a whole number above 0"
 
@@ -36,6 +36,10 @@ class Settings:
     cores: int = 1
     connections: int = 8
     """Downloads side by side."""
+    stall_timeout: int = 30
+    """Seconds without a single byte after which a server is asked again."""
+    tries: int = 5
+    """How often an address is asked in a row while nothing new comes."""
     indexes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Name of an index -> addresses that are asked before its own."""
     archives: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -86,6 +90,8 @@ def load_settings(
         or document.get("cores")
         or len(os.sched_getaffinity(0)),
         connections=_whole("LOCKBUILD_CONNECTIONS") or document.get("connections") or 8,
+        stall_timeout=_whole("LOCKBUILD_STALL_TIMEOUT") or document.get("stall-timeout") or 30,
+        tries=_whole("LOCKBUILD_TRIES") or document.get("tries") or 5,
         indexes=_addresses("INDEX", document.get("indexes", {})),
         archives=_addresses("ARCHIVE", document.get("archives", {})),
         snapshots=_addresses("SNAPSHOT", document.get("snapshots", {})),

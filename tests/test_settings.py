@@ -92,6 +92,8 @@ def test_defaults() -> None:
         ("builder", "LOCKBUILD_BUILDER", "container", "sandbox", "container"),
         ("cores", "LOCKBUILD_CORES", 2, 3, 4),
         ("connections", "LOCKBUILD_CONNECTIONS", 2, 3, None),
+        ("stall-timeout", "LOCKBUILD_STALL_TIMEOUT", 2, 3, None),
+        ("tries", "LOCKBUILD_TRIES", 2, 3, None),
     ],
 )
 def test_argument_beats_environment_beats_file(
@@ -104,9 +106,10 @@ def test_argument_beats_environment_beats_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     configure(f"{key} = {of_file!r}\n")
-    assert str(getattr(load_settings(), key)) == str(of_file)
+    name = key.replace("-", "_")
+    assert str(getattr(load_settings(), name)) == str(of_file)
     monkeypatch.setenv(variable, str(of_environment))
-    assert str(getattr(load_settings(), key)) == str(of_environment)
+    assert str(getattr(load_settings(), name)) == str(of_environment)
     if of_argument is not None:
         settings = load_settings(**{key: of_argument})  # type: ignore[arg-type]
         assert str(getattr(settings, key)) == str(of_argument)
@@ -168,7 +171,10 @@ def test_all_faults_of_a_file_are_named_at_once(configure: Callable[[str], Path]
         load_settings()
     assert caught.value.message == f"{path}: 7 faults"
     assert caught.value.details == (
-        "`stoer`: unknown key; known keys: store, builder, cores, connections, indexes, archives, snapshots, channels, registries",
+        (
+            "`stoer`: unknown key; known keys: store, builder, cores, connections, stall-timeout, tries, "
+            "indexes, archives, snapshots, channels, registries"
+        ),
         "`store`: found 3, expected a string",
         "`cores`: found 0, expected a whole number above 0",
         "`connections`: found True, expected a whole number above 0",

@@ -41,10 +41,16 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultySe
 
 def see(server: FaultyServer, tmp_path: Path, *paths: str, **known: Any) -> First:
     into = tmp_path / "into"
-    into.mkdir()
+    into.mkdir(exist_ok=True)
+    keep = tmp_path / "keep"
+    keep.mkdir(exist_ok=True)
     urls = tuple(path if "://" in path else server.url + path for path in paths or ("/w.pth",))
     return first(
-        Unpinned(name="w.pth", urls=urls, **known), into=into, stop=threading.Event(), limits=LIMITS
+        Unpinned(name="w.pth", urls=urls, **known),
+        into=into,
+        keep=keep,
+        stop=threading.Event(),
+        limits=LIMITS,
     )
 
 
@@ -110,7 +116,8 @@ def test_a_long_quota_page_is_refused_before_it_is_all_there(
     page = b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title>" + b" " * 9_000_000
     (server.root / "w.pth").write_bytes(page)
     assert "`Google Drive - Quota exceeded`" in refusal(server, tmp_path)
-    assert (tmp_path / "into" / "file").stat().st_size < len(page)
+    assert server.sent["/w.pth"] < len(page)
+    assert [*(tmp_path / "keep").iterdir()] == []
 
 
 def test_a_redirect_loop_is_given_up(server: FaultyServer, tmp_path: Path) -> None:
@@ -120,7 +127,9 @@ def test_a_redirect_loop_is_given_up(server: FaultyServer, tmp_path: Path) -> No
 
 def test_a_truncated_file_is_never_taken_for_whole(server: FaultyServer, tmp_path: Path) -> None:
     server.faults["/w.pth"] = Fault(kind="truncate", after=1000)
-    assert "closed the connection before the end (3 tries)" in refusal(server, tmp_path)
+    assert "closed the connection before the end, after 1000 of 400000 bytes (3 tries)" in refusal(
+        server, tmp_path
+    )
 
 
 def test_a_file_without_an_end_that_could_be_told_is_refused(
@@ -157,6 +166,39 @@ def test_a_broken_line_begins_anew_where_nothing_tells_the_file_from_another(
     server.faults["/w.pth"] = (Fault(kind="truncate", after=100_000), Fault())
     assert is_whole(see(server, tmp_path))
     assert [request.headers.get("Range") for request in server.asked("/w.pth")] == [None, None]
+
+
+def test_another_call_goes_on_where_the_file_is_the_same(server: FaultyServer, tmp_path: Path) -> None:
+    cut = Fault(kind="truncate", after=100_000, headers=TAG)
+    nothing = Fault(kind="truncate", headers=TAG)
+    server.faults["/w.pth"] = (cut, *[nothing] * 3, Fault(headers=TAG))
+    assert "after 100000 of 400000 bytes (3 tries)" in refusal(server, tmp_path)
+    assert is_whole(see(server, tmp_path))
+    assert server.asked("/w.pth")[-1].headers["Range"] == "bytes=100000-"
+    assert [*(tmp_path / "keep").iterdir()] == []
+
+
+def test_another_call_begins_anew_where_the_file_is_another(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    cut = Fault(kind="truncate", after=100_000, headers=TAG)
+    nothing = Fault(kind="truncate", headers=TAG)
+    server.faults["/w.pth"] = (cut, *[nothing] * 3, Fault(headers=(("ETag", '"two"'),)))
+    refusal(server, tmp_path)
+    # This server does not heed `If-Range`, and gives the end of the other file.
+    assert is_whole(see(server, tmp_path))
+    assert [request.headers.get("Range") for request in server.asked("/w.pth")[-2:]] == [
+        "bytes=100000-",
+        None,
+    ]
+
+
+def test_nothing_is_kept_that_could_not_be_told_from_another_file(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    server.faults["/w.pth"] = Fault(kind="truncate", after=100_000)
+    refusal(server, tmp_path)
+    assert [*(tmp_path / "keep").iterdir()] == []
 
 
 def test_an_empty_file_is_refused(server: FaultyServer, tmp_path: Path) -> None:

@@ -686,7 +686,7 @@ POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize 1
 
 def test_lfs_pointer_is_named_with_its_hash(root: Path, take: Checkouts) -> None:
     made = commit(new(root / "a"), {"w/model.pth": POINTER, "about-lfs.md": b"# version\n" + POINTER})
-    with pytest.raises(FetchError, match=r"1 of the files .* git-lfs pointers") as caught:
+    with pytest.raises(FetchError, match=r"1 file of .* is a git-lfs pointer") as caught:
         take(root / "a", made)
     assert caught.value.details == (f"`w/model.pth`: sha256 {OID}, 12345 bytes",)
 

@@ -121,8 +121,8 @@ def _show(error: LockbuildError) -> None:
     _say(f"{click.style('error:', fg='red', bold=True)} {error.message}")
     for line in error.details:
         _say(f"  {line}")
-    if error.hint:
-        _say(f"{click.style('hint:', fg='cyan', bold=True)} {error.hint}")
+    for line in (error.hint or "").splitlines():
+        _say(f"{click.style('hint:', fg='cyan', bold=True)} {line}")
 
 
 def _say(text: str) -> None:

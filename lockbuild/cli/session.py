@@ -97,7 +97,7 @@ def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
     """
     from lockbuild.resolvers import apt  # noqa: PLC0415 - only who fetches needs them
     from lockbuild.resolvers._configured import default_index  # noqa: PLC0415
-    from lockbuild.sources import Mirrors  # noqa: PLC0415
+    from lockbuild.sources import Limits, Mirrors  # noqa: PLC0415
 
     indexes, archives = dict(settings.indexes), dict(settings.archives)
     if "pypi" in names:
@@ -111,6 +111,7 @@ def mirrors_of(settings: Settings, names: frozenset[str]) -> Mirrors:
         snapshots=settings.snapshots,
         channels=settings.channels,
         registries=settings.registries,
+        limits=Limits(read_s=settings.stall_timeout, attempts=settings.tries),
     )
 
 

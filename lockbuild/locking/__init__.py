@@ -174,7 +174,9 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         scratch=scratch,
         gaps=gaps,
     )
-    wheels = WheelPinner(stack=stack, former=former, store=store, progress=progress, gaps=gaps)
+    wheels = WheelPinner(
+        stack=stack, former=former, mirrors=mirrors, store=store, progress=progress, gaps=gaps
+    )
     sources = SourcePinner(
         stack=stack,
         folder=folder,
@@ -196,7 +198,9 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         images=images,
         store=store,
     )
-    assets = AssetPinner(stack=stack, former=former, gaps=gaps, store=store, progress=progress)
+    assets = AssetPinner(
+        stack=stack, former=former, gaps=gaps, mirrors=mirrors, store=store, progress=progress
+    )
     conda = CondaPinner(
         stack=stack,
         folder=folder,

@@ -19,12 +19,13 @@ from lockbuild.stack.assets import ON_FIRST_FETCH
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lockbuild.locking.former import Former
     from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Phase, Progress
-    from lockbuild.sources import First
+    from lockbuild.sources import First, Mirrors
     from lockbuild.stack import Asset, Stack
     from lockbuild.store import Store
 
@@ -43,6 +44,7 @@ class AssetPinner:
     stack: Stack
     former: Former
     gaps: Gaps
+    mirrors: Callable[[frozenset[str]], Mirrors]
     store: Store
     progress: Progress
 
@@ -106,7 +108,13 @@ class AssetPinner:
         )
         try:
             with self.store.scratch("asset") as scratch:
-                found = sources.first(wanted, into=scratch, stop=stop)
+                found = sources.first(
+                    wanted,
+                    into=scratch,
+                    keep=self.store.downloads,
+                    stop=stop,
+                    limits=self.mirrors(frozenset()).limits,
+                )
                 locked = self._put(asset, found, scratch)
         except FetchError as error:
             locked = LockedAsset(name=asset.name, reason=unseen(asset.url, error))

@@ -43,9 +43,13 @@ class Gaps:
         self.explain(part, error)
 
     def explain(self, part: OpenPart, error: LockbuildError) -> None:
-        """Note what was tried for an open part, unless its reason says just that."""
-        if error.details != (part.reason,):
-            self.causes[part.label] = error.details
+        """Note what was tried for an open part, unless its reason says just that, and what would close it."""
+        causes = () if part.reason == _joined(error.details) else error.details
+        # Who cannot be reached may be later; after a wrong answer, the stack is what can be changed.
+        if error.hint and not error.unreachable:
+            causes = (*causes, f"hint: {error.hint}")
+        if causes:
+            self.causes[part.label] = causes
 
     def keep(self, kind: str, name: str, error: LockbuildError) -> None:
         """Note that a part keeps its former pins."""
@@ -55,9 +59,13 @@ class Gaps:
 def unseen(urls: Sequence[str], error: LockbuildError) -> str:
     """Return, for a lock, why a file stays open whose bytes nobody publishes and that was never fetched."""
     if not error.unreachable:
-        return one_line("; ".join(line.strip() for line in error.details) or error.message)
+        return _joined(error.details) or one_line(error.message)
     hosts = dict.fromkeys(urlsplit(url).hostname or "" for url in urls)
     return one_line(f"never fetched yet, and not to be had from {', '.join(hosts)}")
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return one_line("; ".join(line.strip() for line in lines))
 
 
 def one_line(text: str) -> str:

@@ -12,16 +12,17 @@ from packaging.utils import canonicalize_name
 from lockbuild.derivation import Fetch, GitTree
 from lockbuild.digest import Sha256
 from lockbuild.edits import Patch
-from lockbuild.errors import FetchError
+from lockbuild.errors import FetchError, ResolveError
 from lockbuild.fetching import git_cache
 from lockbuild.folders import archive_folder
 from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from lockbuild.errors import LockbuildError
     from lockbuild.folders import StackFolder
     from lockbuild.locking.former import Former
     from lockbuild.locking.gaps import Gaps
@@ -106,7 +107,7 @@ class SourcePinner:
         return replace(pinned, version=self._version(named))
 
     def _find_all(self, unknown: Sequence[NamedSource], phase: Phase) -> dict[str, LockedSource | None]:
-        """Look at every source, several at a time; the first wrong answer is raised once all have answered."""
+        """Look at every source, several at a time; wrong answers are raised once all have answered."""
         pool = ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE, thread_name_prefix="sources")
         try:
             asked = {named.name: pool.submit(self._find_one, named, phase) for named in unknown}
@@ -114,6 +115,13 @@ class SourcePinner:
         finally:
             # An interrupt does not wait for git, which ends with this process.
             pool.shutdown(wait=False, cancel_futures=True)
+        wrong = {name: error for name, one in asked.items() if (error := one.exception())}
+        foreseen = {name: e for name, e in wrong.items() if isinstance(e, (FetchError, ResolveError))}
+        for name, error in wrong.items():
+            if name not in foreseen:
+                raise error
+        if foreseen:
+            raise _wrong(foreseen)
         return {name: ended.result() for name, ended in asked.items()}
 
     def _find_one(self, named: NamedSource, phase: Phase) -> LockedSource | None:
@@ -208,6 +216,23 @@ class SourcePinner:
         edits = self.stack.edits_of(name)
         paths = sorted({edit.path for edit in edits if isinstance(edit, Patch)})
         return tuple((path, _locked_file(self.folder.path / path)) for path in paths)
+
+
+def _wrong(errors: Mapping[str, FetchError | ResolveError]) -> LockbuildError:
+    """Return one fault for all sources that gave a wrong answer."""
+    name, error = next(iter(errors.items()))
+    kind = type(error)
+    if len(errors) == 1:
+        return kind(f"source `{name}`: {error.message}", details=error.details, hint=error.hint)
+    return kind(
+        f"{len(errors)} sources cannot be pinned",
+        details=tuple(
+            line
+            for name, error in errors.items()
+            for line in (f"source `{name}`: {error.message}", *(f"  {line}" for line in error.details))
+        ),
+        hint="\n".join(dict.fromkeys(error.hint for error in errors.values() if error.hint)) or None,
+    )
 
 
 def _locked_file(file: Path) -> LockedFile:

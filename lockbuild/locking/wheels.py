@@ -16,13 +16,14 @@ from lockbuild.lock import LockedFile
 from lockbuild.locking.gaps import unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from lockbuild.lock import LockedPackage
     from lockbuild.locking.former import Former
     from lockbuild.locking.gaps import Gaps
     from lockbuild.progress import Phase, Progress
+    from lockbuild.sources import Mirrors
     from lockbuild.stack import PinnedWheel, Stack
     from lockbuild.store import Store
 
@@ -40,6 +41,7 @@ class WheelPinner:
 
     stack: Stack
     former: Former
+    mirrors: Callable[[frozenset[str]], Mirrors]
     store: Store
     progress: Progress
     gaps: Gaps
@@ -92,7 +94,13 @@ class WheelPinner:
         wanted = sources.Unpinned(name=wheel.filename, urls=wheel.url, size=wheel.size, type="zip")
         try:
             with self.store.scratch("wheel") as scratch:
-                found = sources.first(wanted, into=scratch, stop=stop)
+                found = sources.first(
+                    wanted,
+                    into=scratch,
+                    keep=self.store.downloads,
+                    stop=stop,
+                    limits=self.mirrors(frozenset()).limits,
+                )
                 named = found.file.rename(scratch / wheel.filename)
                 _refuse_other(wheel, named)
                 file = LockedFile(filename=wheel.filename, sha256=found.sha256, size=found.size)

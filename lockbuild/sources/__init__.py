@@ -71,7 +71,7 @@ def fetch(  # noqa: PLR0913 - as keywords
     mirrors: Mirrors,
     progress: Progress,
     connections: int = 8,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits | None = None,
     taken: Callable[[Fetch], bool] = lambda _: False,
 ) -> Iterator[Fetched]:
     """Download *fetches*, several at a time, and yield each as it ends.
@@ -83,6 +83,7 @@ def fetch(  # noqa: PLR0913 - as keywords
         into: Folder for `<sha256>` and, while it is not whole, `<sha256>.part`; the caller moves the
             files on, and copies the one that two fetches share.
         connections: Downloads side by side.
+        limits: Those of *mirrors* unless said.
         taken: Asked before each download whether another process has already moved the file on.
 
     Raises:
@@ -100,7 +101,7 @@ def fetch(  # noqa: PLR0913 - as keywords
     _check_space(heads, into)
     total = sum(f.size or 0 for f in heads) or None
     stop = threading.Event()
-    client = Client(limits=limits, connections=connections, stop=stop, addresses=_configured(mirrors))
+    client = _client(mirrors, limits, connections, stop)
     downloader = Downloader(
         client=client,
         pages=Pages(client),
@@ -115,9 +116,12 @@ def fetch(  # noqa: PLR0913 - as keywords
                 yield Fetched(fetch=wanted, file=ended.file, error=ended.error)
 
 
-def _configured(mirrors: Mirrors) -> list[str]:
+def _client(mirrors: Mirrors, limits: Limits | None, connections: int, stop: threading.Event) -> Client:
     named = (*mirrors.indexes, *mirrors.archives, *mirrors.snapshots, *mirrors.channels)
-    return [address for _, addresses in named for address in addresses]
+    configured = [address for _, addresses in named for address in addresses]
+    return Client(
+        limits=limits or mirrors.limits, connections=connections, stop=stop, addresses=configured
+    )
 
 
 class _Run:
@@ -243,7 +247,7 @@ def sizes(
     *,
     mirrors: Mirrors = Mirrors(),  # noqa: B008 - frozen
     connections: int = 8,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits | None = None,
 ) -> dict[str, int]:
     """Return address -> bytes of each file, asked for side by side; what nobody tells is left out.
 
@@ -251,7 +255,7 @@ def sizes(
         mirrors: Whose credentials are used.
     """
     stop = threading.Event()
-    client = Client(limits=limits, connections=connections, stop=stop, addresses=_configured(mirrors))
+    client = _client(mirrors, limits, connections, stop)
     wanted = tuple(dict.fromkeys(urls))
     pool = ThreadPoolExecutor(max_workers=connections, thread_name_prefix="sizes")
     try:

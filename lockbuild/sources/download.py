@@ -19,7 +19,7 @@ from lockbuild.derivation import Addresses, ChannelFile, FolderArchive, IndexFil
 from lockbuild.errors import FetchError
 from lockbuild.sources.http import Fault, is_file, redact
 from lockbuild.sources.index import local_path
-from lockbuild.sources.kinds import page_in
+from lockbuild.sources.kinds import HEAD, fault_of_kind
 from lockbuild.sources.places import Place, places
 
 if TYPE_CHECKING:
@@ -32,13 +32,23 @@ if TYPE_CHECKING:
     from lockbuild.sources.index import Pages
     from lockbuild.sources.places import Mirrors
 
-__all__ = ["CHUNK", "Downloader", "Stopped", "asked", "extent", "told"]
+__all__ = [
+    "CHUNK",
+    "RANGE_NOT_SATISFIABLE",
+    "Downloader",
+    "Stopped",
+    "asked",
+    "broken_off",
+    "extent",
+    "open_locked",
+    "told",
+]
 
 CHUNK = 1024 * 1024
 _GONE = frozenset({404, 410})
 _DENIED = frozenset({401, 403, 407})
 _PARTIAL = 206
-_RANGE_NOT_SATISFIABLE = 416
+RANGE_NOT_SATISFIABLE = 416
 _LOCK_POLL_S = 0.1
 
 
@@ -136,19 +146,23 @@ class Downloader:
                 start, total = extent(answer)
                 if fetch.size is not None and total is not None and total != fetch.size:
                     raise _wrong_size(
-                        fetch, total, head=next(answer.chunks(512), b"") if start == 0 else b""
+                        fetch, total, head=next(answer.chunks(HEAD), b"") if start == 0 else b""
                     )
                 if start != begun_before:
                     part.restart()
                     begun_before = 0
-                self._pour(answer.chunks(CHUNK), fetch, part)
+                try:
+                    self._pour(answer.chunks(CHUNK), fetch, part)
+                except Fault as fault:
+                    raise broken_off(fault, part.position, fetch.size or total) from fault
         except Fault as fault:
-            if fault.status != _RANGE_NOT_SATISFIABLE or not begun_before:
+            if fault.status != RANGE_NOT_SATISFIABLE or not begun_before:
                 raise
             part.restart()
             raise Fault("the server has fewer bytes than an earlier try gave", again=True) from fault
         if fetch.size is not None and part.position < fetch.size:
-            raise Fault("the server closed the connection before the end", again=True)
+            ended = Fault("the server closed the connection before the end", again=True)
+            raise broken_off(ended, part.position, fetch.size)
         if part.matches(fetch):
             return
         wrong = _wrong_bytes(fetch, part)
@@ -231,7 +245,7 @@ class _Part:
         self.path.unlink(missing_ok=True)
 
     def head(self) -> bytes:
-        return os.pread(self._fd, 512, 0)
+        return os.pread(self._fd, HEAD, 0)
 
     def _moved(self, count: int) -> None:
         self.position += count
@@ -241,7 +255,7 @@ class _Part:
 
 @contextmanager
 def _open_part(path: Path, *, advance: Callable[[int], None], stop: threading.Event) -> Iterator[_Part]:
-    fd = _open_locked(path, stop)
+    fd = open_locked(path, stop)
     try:
         yield _Part(path, fd, advance, stop)
     finally:
@@ -251,7 +265,8 @@ def _open_part(path: Path, *, advance: Callable[[int], None], stop: threading.Ev
         os.close(fd)
 
 
-def _open_locked(path: Path, stop: threading.Event) -> int:
+def open_locked(path: Path, stop: threading.Event) -> int:
+    """Return a descriptor of the file at *path*, made if need be, once no other process holds it."""
     while not stop.is_set():
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
@@ -305,6 +320,19 @@ def extent(answer: Answer) -> tuple[int, int | None]:
     return 0, int(length) if length.isdecimal() else None
 
 
+def broken_off(fault: Fault, came: int, total: int | None) -> Fault:
+    """Return *fault*, if it came in the middle of a file, with how far the file had come."""
+    if not fault.again:
+        return fault
+    of = f" of {total}" if total is not None else ""
+    return Fault(
+        f"{fault}, after {came}{of} bytes",
+        again=True,
+        unreachable=fault.unreachable,
+        no_answer=fault.no_answer,
+    )
+
+
 def _hashes(fetch: Fetch, found: str) -> tuple[str, ...]:
     return (f"expected sha256 {fetch.sha256}", f"found    sha256 {found}")
 
@@ -312,14 +340,19 @@ def _hashes(fetch: Fetch, found: str) -> tuple[str, ...]:
 def _wrong_bytes(fetch: Fetch, part: _Part) -> Fault:
     if fetch.size not in (None, part.position):
         return _wrong_size(fetch, part.position, head=part.head())
-    page = page_in(part.head())
-    return Fault(page or "wrong bytes", details=_hashes(fetch, part.sha256))
+    other = fault_of_kind(part.head(), None)
+    return Fault(
+        other or "wrong bytes", details=_hashes(fetch, part.sha256), other_file=other is not None
+    )
 
 
 def _wrong_size(fetch: Fetch, found: int | None, *, head: bytes) -> Fault:
     length = f"{found} bytes" if found is not None else f"more than {fetch.size} bytes"
+    other = fault_of_kind(head, None)
     return Fault(
-        page_in(head) or "wrong size", details=(f"expected {fetch.size} bytes", f"found    {length}")
+        other or "wrong size",
+        details=(f"expected {fetch.size} bytes", f"found    {length}"),
+        other_file=other is not None,
     )
 
 
@@ -374,15 +407,15 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
     statuses = {fault.status for _, fault in tried}
     again = "lock again with `lockbuild resolve --upgrade`"
     if any(fault.details for _, fault in tried):
-        return _hint_on_other_bytes(fetch, again)
+        return _hint_on_other_bytes(fetch, again, page=all(fault.other_file for _, fault in tried))
     if statuses & _DENIED:
         hosts = sorted({urlsplit(place.address).hostname or "" for place, _ in tried})
         return f"give credentials for {', '.join(hosts)} in the configured address or in ~/.netrc"
-    if not statuses & _GONE:
+    if not statuses & _GONE and any(fault.no_answer for _, fault in tried):
         return (
             "look at the network and the proxy settings, then run the same again: what has come is kept"
         )
-    if isinstance(where, PoolFile):
+    if isinstance(where, PoolFile) and statuses & _GONE:
         # Archives drop a version as soon as its successor is in.
         if where.snapshot is None:
             return (
@@ -399,10 +432,12 @@ def _hint(fetch: Fetch, tried: list[tuple[Place, Fault]], mirrors: Mirrors) -> s
     )
 
 
-def _hint_on_other_bytes(fetch: Fetch, again: str) -> str:
+def _hint_on_other_bytes(fetch: Fetch, again: str, *, page: bool) -> str:
     why = "find out why the bytes differ before you"
     if not isinstance(fetch.where, Addresses):
         return f"ask another mirror ({_keys(fetch)}); {why} {again}"
+    if page:
+        return f"name {_keys(fetch)}, one that gives the file itself"
     return (
         f"name {_keys(fetch)}; {why} correct the sha256 there, or forget one that only the lock has"
         f" with `lockbuild resolve --repin {fetch.filename}`"

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lockbuild.digest import Sha256
 from lockbuild.errors import FetchError
-from lockbuild.sources.download import CHUNK, Stopped, asked, extent, told
+from lockbuild.sources.download import (
+    CHUNK,
+    RANGE_NOT_SATISFIABLE,
+    Stopped,
+    asked,
+    broken_off,
+    extent,
+    open_locked,
+    told,
+)
 from lockbuild.sources.http import Client, Fault, Limits, is_file
 from lockbuild.sources.index import local_path
 from lockbuild.sources.kinds import HEAD, fault_of_kind
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -49,11 +59,20 @@ class First:
     size: int
 
 
-def first(wanted: Unpinned, *, into: Path, stop: threading.Event, limits: Limits = Limits()) -> First:  # noqa: B008
+def first(
+    wanted: Unpinned,
+    *,
+    into: Path,
+    keep: Path,
+    stop: threading.Event,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> First:
     """Fetch *wanted* from the first address that gives what fits all that is known of it.
 
     Args:
         into: A folder of the caller's own; the file is `<into>/file`.
+        keep: Where a download that broke off waits for the next call, in this process or another, if the
+            server can tell whether it still has the same file.
         stop: When set, the download ends.
 
     Raises:
@@ -66,7 +85,7 @@ def first(wanted: Unpinned, *, into: Path, stop: threading.Event, limits: Limits
     try:
         for url in wanted.urls:
             try:
-                _bring(client, url, wanted, file, stop)
+                _bring(client, url, wanted, file, keep=keep, stop=stop)
                 return _looked_at(wanted, file)
             except Fault as fault:
                 if stop.is_set():
@@ -77,24 +96,57 @@ def first(wanted: Unpinned, *, into: Path, stop: threading.Event, limits: Limits
     raise FetchError(
         f"`{wanted.name}`: no address gives the file",
         details=told(tried),
-        hint="name another `url` in the stack, or try again where it can be reached",
+        hint=_hint(wanted, [fault for _, fault in tried]),
         unreachable=any(fault.no_answer for _, fault in tried),
         tried=asked(tried),
     )
 
 
-def _bring(client: Client, url: str, wanted: Unpinned, file: Path, stop: threading.Event) -> None:
-    with file.open("wb") as target:
-        if is_file(url):
-            _copy(url, target)
-            return
-        transfer = _Transfer(client=client, url=url, wanted=wanted, target=target, stop=stop)
-        client.persist(url, transfer.once, reached=target.tell)
+def _hint(wanted: Unpinned, faults: Sequence[Fault]) -> str:
+    if any(fault.other_file for fault in faults):
+        return "name another `url` in the stack, one that gives the file itself"
+    if any(fault.details for fault in faults):
+        keys = ["size"] if wanted.size is not None else []
+        keys += ["sha256"] if wanted.sha256 else [name for name, _ in wanted.checksums]
+        return (
+            "name another `url` in the stack; find out why the bytes differ before you correct "
+            + " or ".join(f"`{key}`" for key in keys)
+        )
+    if any(fault.no_answer for fault in faults):
+        return "name another `url` in the stack, or try again where it can be reached"
+    return "name another `url` in the stack"
 
 
-def _copy(url: str, target: BinaryIO) -> None:
+def _bring(  # noqa: PLR0913 - as keywords
+    client: Client, url: str, wanted: Unpinned, file: Path, *, keep: Path, stop: threading.Event
+) -> None:
+    if is_file(url):
+        _copy(url, file)
+        return
+    part = keep / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.first"
+    # What tells whether the server still has the file whose beginning is in the part.
+    tag = part.with_suffix(".tag")
+    with open(open_locked(part, stop), "r+b") as target:  # the lock ends with it
+        known = tag.read_text(encoding="utf-8") if tag.exists() else ""
+        target.seek(0, os.SEEK_END if known else os.SEEK_SET)
+        transfer = _Transfer(
+            client=client, url=url, wanted=wanted, target=target, tag=tag, known=known, stop=stop
+        )
+        try:
+            client.persist(url, transfer.once, reached=target.tell)
+            target.flush()
+            part.rename(file)
+            tag.unlink(missing_ok=True)
+        except BaseException:
+            if not target.tell() or not tag.exists():
+                part.unlink(missing_ok=True)
+                tag.unlink(missing_ok=True)
+            raise
+
+
+def _copy(url: str, file: Path) -> None:
     try:
-        with local_path(url).open("rb") as source:
+        with local_path(url).open("rb") as source, file.open("wb") as target:
             while chunk := source.read(CHUNK):
                 target.write(chunk)
     except FileNotFoundError as error:
@@ -104,40 +156,75 @@ def _copy(url: str, target: BinaryIO) -> None:
 class _Transfer:
     """One address; a try goes on where the one before it broke off, if the server says it is the same file."""
 
-    def __init__(
-        self, *, client: Client, url: str, wanted: Unpinned, target: BinaryIO, stop: threading.Event
+    def __init__(  # noqa: PLR0913 - as keywords
+        self,
+        *,
+        client: Client,
+        url: str,
+        wanted: Unpinned,
+        target: BinaryIO,
+        tag: Path,
+        known: str,
+        stop: threading.Event,
     ) -> None:
         self._client = client
         self._url = url
         self._wanted = wanted
         self._target = target
         self._stop = stop
-        self._validator = ""
+        self._tag = tag
+        self._validator = known
 
     def once(self) -> None:
         """Ask for what is missing, and write it down."""
         target, headers = self._target, {}
         if target.tell() and self._validator:
             headers = {"Range": f"bytes={target.tell()}-", "If-Range": self._validator}
-        with self._client.open(self._url, headers=headers) as answer:
-            start, total = extent(answer)
-            if not headers or start != target.tell():
-                target.seek(0)
-                target.truncate()
-            self._validator = _validator(answer)
-            ends = total is not None or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
-            if not ends and self._wanted.size is None:
-                raise Fault(
-                    "the server does not say how long the file is, and neither does `size` in the stack"
-                )
-            if self._wanted.size is not None and total not in (None, self._wanted.size):
-                raise _wrong_size(
-                    self._wanted.size, total, next(answer.chunks(HEAD), b"") if not start else b""
-                )
-            self._pour(answer)
+        try:
+            with self._client.open(self._url, headers=headers) as answer:
+                total = self._take(answer, begun_before=target.tell() if headers else 0)
+        except Fault as fault:
+            if fault.status != RANGE_NOT_SATISFIABLE or not headers:
+                raise
+            self._begin_again()
+            raise Fault("the server has fewer bytes than an earlier try gave", again=True) from fault
         expected = total if total is not None else self._wanted.size
         if expected is not None and target.tell() < expected:
-            raise Fault("the server closed the connection before the end", again=True)
+            ended = Fault("the server closed the connection before the end", again=True)
+            raise broken_off(ended, target.tell(), expected)
+
+    def _begin_again(self) -> None:
+        self._target.seek(0)
+        self._target.truncate()
+        self._tag.unlink(missing_ok=True)
+        self._validator = ""
+
+    def _take(self, answer: Answer, *, begun_before: int) -> int | None:
+        """Write down what an answer brings, and return how long the whole file is, if that is told."""
+        start, total = extent(answer)
+        validator = _validator(answer)
+        # Not every server heeds `If-Range`.
+        if start and (start != begun_before or validator not in ("", self._validator)):
+            self._begin_again()
+            raise Fault("the file has changed since an earlier try", again=True)
+        if not start:
+            self._begin_again()
+            self._validator = validator
+            if validator:
+                self._tag.write_text(validator, encoding="utf-8")
+        ends = total is not None or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+        if not ends and self._wanted.size is None:
+            raise Fault(
+                "the server does not say how long the file is, and neither does `size` in the stack"
+            )
+        if self._wanted.size is not None and total not in (None, self._wanted.size):
+            head = next(answer.chunks(HEAD), b"") if not start else b""
+            raise _wrong_size(self._wanted.size, total, head)
+        try:
+            self._pour(answer)
+        except Fault as fault:
+            raise broken_off(fault, self._target.tell(), total or self._wanted.size) from fault
+        return total
 
     def _pour(self, answer: Answer) -> None:
         seen = self._target.tell()
@@ -150,9 +237,10 @@ class _Transfer:
                 and len(chunk) >= HEAD
                 and (fault := fault_of_kind(chunk[:HEAD], self._wanted.type))
             ):
-                raise Fault(fault)
+                raise Fault(fault, other_file=True)
             seen += self._target.write(chunk)
             if self._wanted.size is not None and seen > self._wanted.size:
+                self._begin_again()
                 raise _wrong_size(self._wanted.size, None, chunk[:HEAD])
 
 
@@ -169,7 +257,7 @@ def _looked_at(wanted: Unpinned, file: Path) -> First:
         head = stream.read(HEAD)
     fault = fault_of_kind(head, wanted.type) or ("it is empty" if not size else None)
     if fault:
-        raise Fault(fault)
+        raise Fault(fault, other_file=True)
     if wanted.size not in (None, size):
         raise _wrong_size(wanted.size or 0, size, head)
     hashes = _hashes(file, size)
@@ -194,5 +282,9 @@ def _hashes(file: Path, size: int) -> dict[str, str]:
 
 def _wrong_size(expected: int, found: int | None, head: bytes) -> Fault:
     length = f"{found} bytes" if found is not None else f"more than {expected} bytes"
-    reason = fault_of_kind(head, None) or "wrong size"
-    return Fault(reason, details=(f"expected {expected} bytes", f"found    {length}"))
+    other = fault_of_kind(head, None)
+    return Fault(
+        other or "wrong size",
+        details=(f"expected {expected} bytes", f"found    {length}"),
+        other_file=other is not None,
+    )

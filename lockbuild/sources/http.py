@@ -11,7 +11,6 @@ import ipaddress
 import random
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import IncompleteRead
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -20,6 +19,7 @@ from urllib3 import exceptions
 from urllib3.util import Retry, Timeout
 
 from lockbuild.sources.access import Credentials, Pools, bare, origin
+from lockbuild.sources.places import Limits
 
 if TYPE_CHECKING:
     import threading
@@ -37,22 +37,6 @@ _PAGE_LIMIT = 256 * 1024 * 1024
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long to wait and how often to try again."""
-
-    connect_s: float = 15.0
-    """Seconds for a connection to stand."""
-    read_s: float = 30.0
-    """Seconds without a single byte."""
-    attempts: int = 5
-    """Tries at one address in a row that bring nothing new."""
-    backoff_s: float = 0.5
-    """Pause before the second try; doubled for each further one."""
-    longest_pause_s: float = 60.0
-    """A server that asks for a longer one is given up."""
-
-
 class Fault(Exception):
     """One address could not give what it was asked for; `str()` says why, without secrets."""
 
@@ -66,6 +50,7 @@ class Fault(Exception):
         pause_s: float | None = None,
         details: tuple[str, ...] = (),
         no_answer: bool = False,
+        other_file: bool = False,
     ) -> None:
         super().__init__(reason)
         self.again = again  # whether the same address may answer better later
@@ -73,6 +58,7 @@ class Fault(Exception):
         self.status = status
         self.pause_s = pause_s  # what the server asked for
         self.details = details
+        self.other_file = other_file  # whether a page or a pointer came in the file's place
         # Whether the address may have what is wanted all the same: it was not reached, or let nobody in.
         self.no_answer = no_answer or again or unreachable or status in _DENIED or (status or 0) >= 500  # noqa: PLR2004
 
@@ -300,6 +286,7 @@ def _exhausted(fault: Fault, tries: int) -> Fault:
         status=fault.status,
         details=fault.details,
         no_answer=fault.no_answer,
+        other_file=fault.other_file,
     )
 
 

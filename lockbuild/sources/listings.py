@@ -39,7 +39,7 @@ def listed(  # noqa: PLR0913 - as keywords
     index_url: str | None,
     urls: Sequence[str],
     mirrors: Mirrors,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits | None = None,
 ) -> Listed:
     """Return what is told of *filename*.
 
@@ -53,7 +53,9 @@ def listed(  # noqa: PLR0913 - as keywords
         FetchError: No page tells its sha256; unreachable, where one that might could not be asked.
     """
     addresses = index_addresses(index, index_url, mirrors)
-    client = Client(limits=limits, connections=1, stop=threading.Event(), addresses=addresses)
+    client = Client(
+        limits=limits or mirrors.limits, connections=1, stop=threading.Event(), addresses=addresses
+    )
     pages = [page_address(address, project) for address in addresses] if index_url else []
     pages += [page for url in urls for page in _beside(url, project)]
     pages += [page_address(address, project) for address in addresses]

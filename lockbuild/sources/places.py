@@ -11,11 +11,27 @@ from lockbuild.derivation import Addresses, ChannelFile, Fetch, IndexFile, PoolF
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Mirrors", "Place", "index_addresses", "page_address", "places"]
+__all__ = ["Limits", "Mirrors", "Place", "index_addresses", "page_address", "places"]
 
 Named = tuple[tuple[str, tuple[str, ...]], ...]
 
 _TIMESTAMP = "{timestamp}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long to wait and how often to try again."""
+
+    connect_s: float = 15.0
+    """Seconds for a connection to stand."""
+    read_s: float = 30.0
+    """Seconds without a single byte."""
+    attempts: int = 5
+    """Tries at one address in a row that bring nothing new."""
+    backoff_s: float = 0.5
+    """Pause before the second try; doubled for each further one."""
+    longest_pause_s: float = 60.0
+    """A server that asks for a longer one is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,7 @@ class Mirrors:
     """`debian` or `ubuntu` -> roots of snapshot archives, with `{timestamp}` where it belongs."""
     channels: Named = ()
     """Name of a conda channel -> addresses asked before its own."""
+    limits: Limits = Limits()
     registries: Named = ()
     """Host of a registry, with `-` for `.` and `:` -> registries or folders of them that are asked before it."""
 

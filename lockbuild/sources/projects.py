@@ -31,7 +31,7 @@ def project_files(
     index: str = "pypi",
     url: str | None = None,
     mirrors: Mirrors,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits | None = None,
 ) -> tuple[ProjectFile, ...]:
     """Return the files that the first answering mirror of an index lists for *project*.
 
@@ -54,7 +54,7 @@ def sdist(  # noqa: PLR0913 - as keywords
     index: str = "pypi",
     url: str | None = None,
     mirrors: Mirrors,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: Limits | None = None,
 ) -> tuple[LockedFile, str]:
     """Return the sdist of one version, and the address where it was seen.
 
@@ -83,9 +83,11 @@ def sdist(  # noqa: PLR0913 - as keywords
 
 
 @contextmanager
-def _client(index: str, url: str | None, mirrors: Mirrors, limits: Limits) -> Iterator[Client]:
+def _client(index: str, url: str | None, mirrors: Mirrors, limits: Limits | None) -> Iterator[Client]:
     addresses = index_addresses(index, url, mirrors)
-    client = Client(limits=limits, connections=1, stop=threading.Event(), addresses=addresses)
+    client = Client(
+        limits=limits or mirrors.limits, connections=1, stop=threading.Event(), addresses=addresses
+    )
     try:
         yield client
     finally:

@@ -191,7 +191,7 @@ def _within(part: Submodule, top: Submodule, error: FetchError) -> FetchError:
     return FetchError(
         f"submodule `{part.path}` of `{redact(top.url)}` at {top.commit}: {error.message}",
         details=error.details,
-        hint=error.hint,
+        hint="; ".join(filter(None, (error.hint, f"or leave `{part.path}` out with `exclude`"))),
         unreachable=error.unreachable,
         tried=tuple((address, f"submodule `{part.path}`: {why}") for address, why in error.tried),
     )
@@ -200,9 +200,11 @@ def _within(part: Submodule, top: Submodule, error: FetchError) -> FetchError:
 def _left(tree: GitTree, pointers: Sequence[Pointer]) -> FetchError:
     lines = [f"`{one.path}`: sha256 {one.sha256}, {one.size} bytes" for one in pointers]
     more = () if len(lines) <= _SHOWN else (f"… and {len(lines) - _SHOWN} more",)
+    found = "1 file" if len(lines) == 1 else f"{len(lines)} files"
+    kind = "is a git-lfs pointer" if len(lines) == 1 else "are git-lfs pointers"
     return FetchError(
-        f"{len(lines)} of the files of `{redact(tree.url)}` at {tree.commit} are git-lfs pointers, "
-        "not the files themselves",
+        f"{found} of `{redact(tree.url)}` at {tree.commit} {kind}, expected the content itself",
         details=(*lines[:_SHOWN], *more),
-        hint="declare them as assets, each with the sha256 above, or leave them out with `exclude`",
+        hint="leave them out with `exclude`; what the image needs of them is an `[[asset]]` each, with the sha256 "
+        "above as `lfs-oid`",
     )
