@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import posixpath
 import tarfile
@@ -121,13 +122,17 @@ def _displaced(tree: SourceTree, stack: Stack) -> list[str]:
 
 
 def write_archive(tree: SourceTree, target: Path) -> None:
-    """Write *tree* as a tar that follows from its content alone: root's, one time stamp, modes 0644 and 0755."""
+    """Write *tree* as a tar that follows from its content alone: root's, one time stamp, modes 0644 and 0755.
+
+    One that is there with the same bytes is left alone.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
             for entry in tree.entries:
                 _add(archive, entry, tree.origin / entry.path)
-        temporary.replace(target)
+        if not (target.is_file() and filecmp.cmp(temporary, target, shallow=False)):
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -90,6 +90,21 @@ def test_the_same_tree_gives_the_same_bytes(store: Store, tree: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["a.tar", "b.tar"]
 
 
+def test_an_archive_that_is_there_is_left_alone_and_a_damaged_one_is_not(
+    store: Store, tree: Path, tmp_path: Path
+) -> None:
+    (found,) = trees_of(store, tree)
+    file = tmp_path / "app.tar"
+    write_archive(found, file)
+    before, data = file.stat(), file.read_bytes()
+    write_archive(found, file)
+    assert file.stat() == before
+    file.write_bytes(data[:-1] + b"x")
+    write_archive(found, file)
+    assert file.read_bytes() == data
+    assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["app.tar"]
+
+
 def test_a_subdirectory_is_all_there_is(store: Store, tree: Path, tmp_path: Path) -> None:
     (tree / "absolute").unlink()
     named = replace(NAMED, source=Source(path="app", subdirectory="./src/"))
