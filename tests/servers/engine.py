@@ -55,7 +55,8 @@ def private_engine(folder: Path) -> Iterator[str]:
 
 def _command(folder: Path, short: Path, host: str) -> list[str]:
     return [
-        str(find_tool("dockerd")),
+        # However the tests end, the engine ends with them.
+        *("setpriv", "--pdeathsig", "TERM", "--", str(find_tool("dockerd"))),
         *("--config-file", str(_empty_settings(short))),
         *("--data-root", str(folder / "data")),
         *("--exec-root", str(short / "exec")),
