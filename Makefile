@@ -20,7 +20,7 @@ demo: prepare ## from a clean machine to a proven offline image, on stacks/cpu
 	@.venv/bin/python scripts/demo $(ARGS)
 
 test: prepare ## run all tests, with the real tools
-	@.venv/bin/python -m pytest -ra --numprocesses=auto --maxprocesses=4 --dist=loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -ra --numprocesses=auto --maxprocesses=4 --no-loadscope-reorder $(ARGS)
 
 docs: prepare ## write docs/stacks/*.md, the page of each stack
 	@mkdir -p docs/stacks

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import hypothesis
 import pytest
@@ -65,12 +65,18 @@ hypothesis.settings.load_profile("lockbuild")
 # ---- side by side --------------------------------------------------------------------------------
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests of a file in one process, and all end-to-end tests: they share what takes minutes to make."""
-    for item in items:
-        folder = item.path.parent
-        group = item.path if folder == Path(__file__).parent else folder
-        item.add_marker(pytest.mark.xdist_group(group.stem))
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByRoom(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return file if folder == "tests" else folder
+
+    return ByRoom(config, log)
 
 
 # ---- golden files --------------------------------------------------------------------------------
