@@ -136,11 +136,11 @@ def test_a_sha256_of_the_stack_needs_no_fetch(world: World, server: FaultyServer
     assert server.requests == []
 
 
-def test_the_size_is_known_once_it_was_fetched(world: World, server: FaultyServer) -> None:
+def test_a_lock_does_not_change_with_what_the_store_has(world: World, server: FaultyServer) -> None:
     declare(world, server, sha256=sha256(WEIGHTS))
-    assert pinned(world).size is None
+    before = ask(world).lock
     fetch(world)
-    assert pinned(world).size == len(WEIGHTS)
+    assert ask(world).lock == before
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class AssetPinner:
             with self.progress.phase("pinning assets", total=len(unknown), unit="assets") as phase:
                 locked |= self._see(unknown, phase)
         found = (locked[name] for name in sorted(locked))
-        return tuple(self._sized(asset) for asset in found if asset is not None)
+        return tuple(asset for asset in found if asset is not None)
 
     def _known(self, asset: Asset) -> LockedAsset | None:
         """Return the pin of an asset that need not be seen for it."""
@@ -73,15 +73,6 @@ class AssetPinner:
         former = self.former.same(*(f"asset.{asset.name}.{key}" for key in _IDENTITY))
         pins = former.assets if former else ()
         return next((a for a in pins if a.name == asset.name and a.sha256 is not None), None)
-
-    def _sized(self, locked: LockedAsset) -> LockedAsset:
-        """Return *locked* with the size that the store knows, where upstream does not tell it."""
-        if locked.size is not None or locked.sha256 is None:
-            return locked
-        asset = next(asset for asset in self.stack.bundles if asset.name == locked.name)
-        fetch = asset_fetch(asset, locked)
-        info = self.store.info(fetch.path) if fetch else None
-        return replace(locked, size=info.size) if info else locked
 
     def _see(self, assets: list[Asset], phase: Phase) -> dict[str, LockedAsset]:
         stop = threading.Event()
