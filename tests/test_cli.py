@@ -226,6 +226,16 @@ def test_wrong_usage_ends_with_2(run: Run, words: tuple[str, ...]) -> None:
     assert "Usage: lockbuild" in ended.err
 
 
+def test_a_name_that_no_image_can_have_is_refused_before_anything_is_fetched(
+    world: World, run: Run
+) -> None:
+    run("resolve", "small")
+    ended = run("image", "small", "--tag", "Bad Tag!")
+    assert ended.code == 2
+    assert "`--tag`: found `Bad Tag!`, expected the name of an image" in ended.err
+    assert not world.store.paths()
+
+
 def test_a_wrong_stack_file_ends_with_2(world: World, run: Run) -> None:
     change_stack(world, colour="green")
     ended = run("resolve", "small")
