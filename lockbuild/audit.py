@@ -115,7 +115,7 @@ CHECKS = (
         level="error",
         what="every wheel of the wheelhouse has the bytes that the lock or the manifest names",
         why="a changed wheel is another program",
-        mend="delete the file and run `lockbuild build`",
+        mend="delete the file if it is there, then `lockbuild build`",
     ),
     Check(
         id="wheel-extra",
@@ -289,6 +289,9 @@ def _wheel_bytes(subject: Subject) -> Iterator[_Found]:
     for package in subject.lock.runtime:
         if package.name not in present:
             yield package.name, f"{package.version} is locked, but not in the manifest"
+    if manifest.wheels and not any((subject.wheelhouse / e.filename).exists() for e in manifest.wheels):
+        yield subject.wheelhouse.name, f"none of its {len(manifest.wheels)} wheels is there"
+        return
     for fault in verify_wheelhouse(subject.wheelhouse, manifest):
         name, _, message = fault.partition(": ")
         yield name, message

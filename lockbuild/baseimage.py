@@ -19,6 +19,7 @@ __all__ = [
     "Reference",
     "blob_name",
     "config_env",
+    "is_image_name",
     "layout_texts",
     "parse_digest",
     "parse_index",
@@ -38,13 +39,17 @@ _LAYERS = frozenset(
 )
 
 # https://github.com/distribution/reference: a host has a dot or a port, or is `localhost`.
-_REFERENCE = re.compile(
+_REGISTRY = (
     r"(?P<registry>localhost(?::\d+)?|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+(?::\d+)?|[a-zA-Z0-9-]+:\d+)"
-    r"/(?P<repository>[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
-    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
-    re.ASCII,
 )
+_REPOSITORY = (
+    r"(?P<repository>[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
+)
+_TAG = r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+_REFERENCE = re.compile(
+    rf"{_REGISTRY}/{_REPOSITORY}{_TAG}(?:@(?P<digest>sha256:[0-9a-f]{{64}}))?", re.ASCII
+)
+_NAME = re.compile(rf"(?:{_REGISTRY}/)?{_REPOSITORY}{_TAG}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -88,6 +93,11 @@ def parse_reference(text: str) -> Reference:
     return Reference(
         registry=found["registry"], repository=repository, tag=found["tag"], digest=found["digest"]
     )
+
+
+def is_image_name(text: str) -> bool:
+    """Return whether an engine takes *text* as a name for an image: `team/cpu:1.0`, its registry before it or not."""
+    return _NAME.fullmatch(text) is not None
 
 
 def parse_digest(text: str) -> Sha256:

@@ -180,6 +180,16 @@ def test_wheel_bytes__missing(subject: Subject) -> None:
     assert only(subject, "wheel-bytes") == f"{ALPHA}: missing"
 
 
+def test_wheel_bytes__of_a_clone_that_has_the_manifest_alone(subject: Subject) -> None:
+    assert subject.manifest is not None
+    for entry in subject.manifest.wheels:
+        (subject.wheelhouse / entry.filename).unlink()
+    count = len(subject.manifest.wheels)
+    assert (
+        only(subject, "wheel-bytes") == f"{subject.wheelhouse.name}: none of its {count} wheels is there"
+    )
+
+
 def test_wheel_bytes__that_manifest_and_lock_say_differently(subject: Subject) -> None:
     packages = tuple(
         replace(p, wheel=replace(p.wheel, sha256=sha256_of(b"other")))

@@ -9,6 +9,7 @@ import pytest
 
 from lockbuild.baseimage import (
     config_env,
+    is_image_name,
     layout_texts,
     parse_index,
     parse_manifest,
@@ -63,6 +64,21 @@ def test_a_reference_is_read(text: str, name: str, tag: str | None, digest: str 
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="an image with its registry and a tag or digest"):
         parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cpu", "cpu:1", "team/cpu:1.0", "ghcr.io/team/cpu", "localhost:5000/cpu:v1", "host:5000/cpu"],
+)
+def test_what_an_engine_takes_as_a_name(text: str) -> None:
+    assert is_image_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Bad Tag!", "CPU", "cpu:", "cpu:a b", f"cpu@{_DIGEST}", "cpu:1\n", "/cpu"]
+)
+def test_what_no_engine_takes_as_a_name(text: str) -> None:
+    assert not is_image_name(text)
 
 
 def test_a_manifest_tells_its_blobs_and_their_size() -> None:

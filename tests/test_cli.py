@@ -226,6 +226,16 @@ def test_wrong_usage_ends_with_2(run: Run, words: tuple[str, ...]) -> None:
     assert "Usage: lockbuild" in ended.err
 
 
+def test_a_name_that_no_image_can_have_is_refused_before_anything_is_fetched(
+    world: World, run: Run
+) -> None:
+    run("resolve", "small")
+    ended = run("image", "small", "--tag", "Bad Tag!")
+    assert ended.code == 2
+    assert "`--tag`: found `Bad Tag!`, expected the name of an image" in ended.err
+    assert not world.store.paths()
+
+
 def test_a_wrong_stack_file_ends_with_2(world: World, run: Run) -> None:
     change_stack(world, colour="green")
     ended = run("resolve", "small")
@@ -355,7 +365,9 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World, run: R
 
 
 def test_one_package_is_built_without_touching_the_wheelhouse(world: World, run: Run) -> None:
-    assert run("build", "small", "gamma").code == 0
+    ended = run("build", "small", "gamma")
+    assert ended.code == 0
+    assert "built; the wheelhouse is as it was" in ended.err
     assert not world.folder.wheels.exists()
 
 

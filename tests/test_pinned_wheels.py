@@ -110,6 +110,7 @@ def test_other_bytes_are_refused_with_both_hashes(world: World, tmp_path: Path) 
     said = "\n".join(caught.value.details)
     assert sha256 in said
     assert "0" * 64 in said
+    assert "`lockbuild resolve --repin pinned`" in str(caught.value.hint)
 
 
 def test_a_pinned_wheel_that_does_not_fit_the_target_is_refused(world: World, tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def build(  # noqa: PLR0913 - the options, as keywords
             }
         )
     elif outcomes or changed:
-        console.note(f"{folder.label}: {len(outcomes)} built; the wheelhouse is {folder.wheels}")
+        left = "as it was" if packages else folder.wheels
+        console.note(f"{folder.label}: {len(outcomes)} built; the wheelhouse is {left}")
     else:
         console.note(f"{folder.label}: nothing to do")
     _say_unpinned(realiser, folder, console)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lockbuild.baseimage import is_image_name
 from lockbuild.cli.building import fill_wheelhouse
 from lockbuild.cli.session import (
     console_of,
@@ -20,7 +21,7 @@ from lockbuild.cli.templates import template_text
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.dockerfile import TEMPLATES, Contents, render_context
 from lockbuild.dockerfile import render as render_texts
-from lockbuild.errors import StoreError
+from lockbuild.errors import StoreError, UsageError
 from lockbuild.folders import write_text
 from lockbuild.packing import bundled_assets, fill_context, make_manifest, verify_wheelhouse
 from lockbuild.placing import source_trees
@@ -136,10 +137,24 @@ def render(ctx: click.Context, folder: StackFolder, *, fill: bool, as_json: bool
     )
 
 
+def _tags(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not is_image_name(value):
+            raise UsageError(
+                f"`--tag`: found `{value}`, expected the name of an image: `registry.example.org/team/cpu:1.0`"
+            )
+    return values
+
+
 @click.command()
 @stack_argument
 @click.option(
-    "--tag", "tags", multiple=True, metavar="NAME", help="A further name for the image; may be repeated."
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="NAME",
+    callback=_tags,
+    help="A further name for the image; may be repeated.",
 )
 @click.option("--no-test", is_flag=True, help="Do not build the test stage first.")
 @json_option

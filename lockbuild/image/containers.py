@@ -86,7 +86,7 @@ def _session(engine: Engine, ref: str) -> Iterator[docker.DockerClient]:
         except ImageNotFound as error:
             raise ImageError(
                 f"there is no image `{ref}` on the engine at {engine.host}",
-                hint="`lockbuild image` builds it",
+                hint="`lockbuild image` builds the stack's; `docker images` lists those that are there",
             ) from error
         except APIError as error:
             said = str(error.explanation or error)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from packaging.utils import canonicalize_name
+
 from lockbuild.derivation import Addresses, ChannelFile, FolderArchive, IndexFile, PoolFile
 from lockbuild.errors import FetchError
 from lockbuild.sources.http import Fault, is_file, redact
@@ -440,8 +442,15 @@ def _hint_on_other_bytes(fetch: Fetch, again: str, *, page: bool) -> str:
         return f"name {_keys(fetch)}, one that gives the file itself"
     return (
         f"name {_keys(fetch)}; {why} correct the sha256 there, or forget one that only the lock has"
-        f" with `lockbuild resolve --repin {fetch.filename}`"
+        f" with `lockbuild resolve --repin {_pinned_name(fetch.filename)}`"
     )
+
+
+def _pinned_name(filename: str) -> str:
+    """Return what the stack calls a file: a wheel by its project, an asset as the file."""
+    if not filename.endswith(".whl"):
+        return filename
+    return canonicalize_name(filename.partition("-")[0])
 
 
 def _keys(fetch: Fetch) -> str:

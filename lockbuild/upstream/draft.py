@@ -112,8 +112,7 @@ def _in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _opening(upstream: Upstream, differ: Sequence[str], body: Sequence[str]) -> Iterator[str]:
-    count = sum("# decide:" in line or line.lstrip("# ").startswith("decide:") for line in body)
-    count += sum("decide" in line for line in differ)
+    count = sum("decide" in line for line in (*body, *differ))
     yield from comment(
         f"A first draft by `lockbuild init`, from {upstream.name or 'a repository'}"
         + (f" at {upstream.commit[:12]}" if upstream.commit else "")
@@ -274,7 +273,7 @@ def _builds(built: Sequence[Build], frozen: Sequence[Moving]) -> Iterator[str]:
         if build.origin.pinned:
             yield from _build(build)
         else:
-            yield "# decide: git address and commit of its source: `lockbuild init --git URL --commit COMMIT`"
+            yield "# decide: git address and commit of its source: `lockbuild init --git URL` of a git repository says both"
             yield from (f"# {line}" if line else line for line in _build(build))
     for one in frozen:
         yield from _moving(one)
