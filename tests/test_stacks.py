@@ -17,6 +17,7 @@ from lockbuild.resolvers import apt
 from lockbuild.resolvers._configured import default_index
 from lockbuild.stack import from_document
 from lockbuild.stack.schema import parse_stack_text
+from lockbuild.wheelhouse import MANIFEST, parse_manifest
 from tests.hadolint import complaints
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,16 @@ def test_page_is_what_follows_from_stack_and_lock(folder: StackFolder) -> None:
 def test_every_page_is_of_a_stack() -> None:
     pages = {file.stem for file in PROJECT.glob("docs/stacks/*.md")}
     assert pages == {folder.path.name for folder in STACKS}
+
+
+@each_stack
+def test_committed_manifest_is_of_this_lock(folder: StackFolder) -> None:
+    _, lock = folder.read_locked()
+    file = folder.wheels / MANIFEST
+    if file.is_file():
+        assert parse_manifest(file.read_text(encoding="utf-8")).lock == lock.digest, (
+            f"lockbuild build {folder.path.name}"
+        )
 
 
 @each_stack

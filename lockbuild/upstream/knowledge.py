@@ -326,7 +326,6 @@ ONLY_SDIST = frozenset(
         "filterpy",
         "fvcore",
         "glumpy",
-        "iopath",
         "jpeg4py",
         "mmcv-full",
         "pyaudio",
