@@ -146,7 +146,7 @@ def _host(address: str) -> str:
     """Return the host of an address, also of git's `user@host:path`."""
     if "://" not in address and not address.startswith("/"):
         return address.partition(":")[0].rpartition("@")[2]
-    return urlsplit(address).hostname or "this machine"
+    return urlsplit(address).netloc.rpartition("@")[2] or "this machine"
 
 
 def git_cache(store: Store) -> Path:

@@ -504,7 +504,9 @@ def processes(mark: str, *, exactly: bool = False) -> list[str]:
 def containers(host: str) -> list[str]:
     client = docker.DockerClient(base_url=host)
     try:
-        return [str(container.name) for container in client.containers.list(all=True)]
+        return [
+            str(container.name) for container in client.containers.list(all=True, ignore_removed=True)
+        ]
     finally:
         client.close()
 

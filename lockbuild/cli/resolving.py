@@ -148,8 +148,9 @@ def _say(resolved: Resolved, folder: StackFolder, console: Console, *, accepted:
         console.note(f"{folder.label}: wrote {', '.join(resolved.changed)}")
     else:
         console.note(f"{folder.label}: the lock is up to date")
-    for line in open_lines(resolved.kept):
-        console.warn(f"keeps its former pins: {line}")
+    for part in resolved.kept:
+        first, *more = open_lines([part], resolved.causes)
+        console.warn("\n".join((f"keeps its former pins: {first}", *more)))
     # What is not accepted is told at the end, by the error.
     for line in open_lines(resolved.open) if accepted else ():
         console.warn(f"open: {line}")

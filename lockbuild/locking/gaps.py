@@ -30,7 +30,7 @@ class Gaps:
     kept: list[OpenPart] = field(default_factory=list)
     """Parts whose former pins hold on, and why they could not be looked at anew."""
     causes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Label of an open part -> what was tried, and what came of it."""
+    """Label of such a part -> what was tried, and what came of it."""
 
     def leave(self, kind: str, name: str, error: LockbuildError, *, reason: str = "") -> None:
         """Note that a part stays open.
@@ -43,7 +43,7 @@ class Gaps:
         self.explain(part, error)
 
     def explain(self, part: OpenPart, error: LockbuildError) -> None:
-        """Note what was tried for an open part, unless its reason says just that, and what would close it."""
+        """Note what was tried for a part, unless its reason says just that, and what would close it."""
         causes = () if part.reason == _joined(error.details) else error.details
         # Who cannot be reached may be later; after a wrong answer, the stack is what can be changed.
         if error.hint and not error.unreachable:
@@ -53,7 +53,9 @@ class Gaps:
 
     def keep(self, kind: str, name: str, error: LockbuildError) -> None:
         """Note that a part keeps its former pins."""
-        self.kept.append(OpenPart(kind=kind, name=name, reason=one_line(error.message)))
+        part = OpenPart(kind=kind, name=name, reason=one_line(error.message))
+        self.kept.append(part)
+        self.explain(part, error)
 
 
 def unseen(urls: Sequence[str], error: LockbuildError) -> str:
