@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PLACEHOLDER", "CondaPackage", "add_package", "archive_bytes", "make_channel"]
 
-PLACEHOLDER = "/feedstock_root/build_artifacts/work/_h_env_" + "placehold_" * 16
+PLACEHOLDER = "/feedstock_root/build_artifacts/pack/_h_env_" + "placehold_" * 16
 """What stands for the prefix in built packages: long, so that any other fits into its place."""
 
 _TIME = 1_700_000_000

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lockbuild.folders import StackFolder
-    from lockbuild.lock import OpenPart
+    from lockbuild.imagelock import LockedImage
+    from lockbuild.lock import LockedDeb, OpenPart
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import Stack
@@ -187,16 +188,14 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         scratch=scratch,
         gaps=gaps,
     )
-    images = ImagePinner(stack=stack, former=former, mirrors=mirrors, progress=progress, gaps=gaps).pin()
-    debs = DebPinner(
-        stack=stack,
-        former=former,
+    images, debs = _bases(
+        stack,
+        former,
         mirrors=mirrors,
+        store=store,
         progress=progress,
         scratch=scratch,
         gaps=gaps,
-        images=images,
-        store=store,
     )
     assets = AssetPinner(
         stack=stack, former=former, gaps=gaps, mirrors=mirrors, store=store, progress=progress
@@ -217,13 +216,38 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         runtime=runtime,
         build=build,
         sources=sources.pin(),
-        debs=debs.pin(),
+        debs=debs,
         assets=assets.pin(),
         images=images,
         conda=conda.pin(),
     )
     lock = replace(lock, open=tuple(sorted(gaps.open)))
     return lock, conda.texts(lock.conda), python.engines
+
+
+def _bases(  # noqa: PLR0913 - as above
+    stack: Stack,
+    former: Former,
+    *,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    store: Store,
+    progress: Progress,
+    scratch: Path,
+    gaps: Gaps,
+) -> tuple[tuple[LockedImage, ...], tuple[LockedDeb, ...]]:
+    """Return what the root file systems stand on, and the packages that follow from it."""
+    images = ImagePinner(stack=stack, former=former, mirrors=mirrors, progress=progress, gaps=gaps).pin()
+    debs = DebPinner(
+        stack=stack,
+        former=former,
+        mirrors=mirrors,
+        progress=progress,
+        scratch=scratch,
+        gaps=gaps,
+        images=images,
+        store=store,
+    )
+    return images, debs.pin()
 
 
 def _pins(
