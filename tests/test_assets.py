@@ -370,7 +370,7 @@ def test_another_archive_than_the_pinned_one_is_refused(world: World, server: Fa
     with pytest.raises(FetchError) as caught:
         fetch(world)
     assert re.search(
-        r"^data +127\.0\.0\.1 +wrong size; expected \d+ bytes", said(caught.value), re.MULTILINE
+        r"^data +127\.0\.0\.1:\d+ +wrong size; expected \d+ bytes", said(caught.value), re.MULTILINE
     )
 
 
