@@ -1,11 +1,10 @@
-"""Realising a plan: fetching what is missing, building what is missing, and building again to compare."""
+"""Realising a plan: fetching what is missing, and building what is missing."""
 
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockbuild import wheels
@@ -13,11 +12,12 @@ from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError
 from lockbuild.fetching import bring, failed
-from lockbuild.plan import EPOCH, missing
-from lockbuild.store import trees
+from lockbuild.finishing import finish_wheel
+from lockbuild.plan import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from lockbuild.builders import Builder
     from lockbuild.digest import StorePath
@@ -28,20 +28,10 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["Realiser", "Verdict"]
+__all__ = ["Realiser", "failure", "workers"]
 
 _ROOTFS_TAR = "rootfs.tar"
 _GOOD = ("built", "valid")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What building again gave."""
-
-    name: str
-    identical: bool
-    differences: tuple[str, ...] = ()
-    """A line for each member that differs, and how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +114,7 @@ class Realiser:
                 outcomes = self._schedule(to_build, phase, keep_going=keep_going)
         failed = [outcome for outcome in outcomes if outcome.status not in _GOOD]
         if failed:
-            raise _failure(failed, edited={b.name for b in to_build if b.kind == "source"})
+            raise failure(failed, edited={b.name for b in to_build if b.kind == "source"})
         self._check_expected(targets)
         return outcomes
 
@@ -151,7 +141,7 @@ class Realiser:
         outcomes: dict[StorePath, BuildOutcome] = {}
         failed: dict[StorePath, str] = {}
         width = min(self.cores, len(to_build))
-        with _workers(width) as pool:
+        with workers(width) as pool:
             while True:
                 absent = {*waiting, *running.values(), *failed}
                 ready = [b for b in waiting.values() if not absent.intersection(b.references)]
@@ -185,7 +175,7 @@ class Realiser:
                 return BuildOutcome(name=build.name, status="valid")
             with self.store.scratch(build.name) as scratch:
                 phase.line(f"{build.name}: started")
-                outcome = self._run(build, scratch, self.store.log_file(build.path), cores)
+                outcome = self.run(build, scratch, self.store.log_file(build.path), cores)
                 if outcome.status == "built" and outcome.output:
                     self.store.add_folder(build.path, outcome.output, references=build.references)
                     phase.line(f"{build.name}: built in {outcome.duration_s:.0f} s")
@@ -193,7 +183,7 @@ class Realiser:
                     phase.line(f"{build.name}: {outcome.status}")
                 return replace(outcome, output=None)
 
-    def _run(self, build: Build, scratch: Path, log: Path, cores: int) -> BuildOutcome:
+    def run(self, build: Build, scratch: Path, log: Path, cores: int) -> BuildOutcome:
         """Run the builder and judge what it gave; the output is in *scratch*.
 
         Raises:
@@ -216,7 +206,7 @@ class Realiser:
         )
         outcome = self._builder(build).build(task)
         if outcome.status == "built" and build.kind == "wheel":
-            return self._finish_wheel(build, outcome)
+            return finish_wheel(self.stack, self.lock, self.plan, build, outcome)
         return outcome
 
     def _builder(self, build: Build) -> Builder:
@@ -224,91 +214,9 @@ class Realiser:
             return self.root_builder()
         return self.prefix_builder() if build.kind == "prefix" else self.builder()
 
-    def _finish_wheel(self, build: Build, outcome: BuildOutcome) -> BuildOutcome:
-        """Normalise the one wheel of a build and reject it when it is not what the stack promises."""
-        output = outcome.output or Path()
-        found = sorted(output.glob("*.whl"))
-        if len(found) != 1:
-            names = ", ".join(sorted(path.name for path in output.iterdir())) or "nothing"
-            return _rejected(outcome, f"expected one wheel, found {names}")
-        wheel = output / found[0].name
-        raw = wheel.rename(output.parent / f"raw-{wheel.name}")
-        try:
-            wheels.normalise_wheel(raw, wheel, epoch=EPOCH)
-            faults = self._faults(wheel, build)
-        except BuildError as error:
-            faults = (error.message, *error.details)
-        return _rejected(outcome, *faults) if faults else outcome
-
-    def _faults(self, wheel: Path, build: Build) -> tuple[str, ...]:
-        """Return what is wrong with the *wheel* that *build* gave."""
-        spec = next(s for s in self.stack.builds if (s.name, build.path) in self.plan.builds)
-        faults = list(wheels.check_wheel(wheel, expects=spec.expects))
-        facts = wheels.inspect_wheel(wheel)
-        if (facts.name, facts.version) != (spec.name, spec.version):
-            faults.append(f"expected {spec.name} {spec.version}, found {facts.name} {facts.version}")
-        if not wheels.wheel_matches(wheel.name, self.stack.target):
-            faults.append(
-                f"`{wheel.name}` does not fit Python {self.stack.target.python} on {self.stack.target.platform}"
-            )
-        pin = self.lock.pin(spec.name)
-        if pin and pin.derivation == build.path:
-            sha256 = trees.hash_file(wheel)
-            if sha256 != pin.wheel.sha256:
-                faults += [
-                    f"pinned sha256 {pin.wheel.sha256}",
-                    f"built  sha256 {sha256}",
-                    f"the build is not reproducible: `lockbuild resolve --repin {spec.name}` forgets the pin",
-                ]
-        return tuple(faults)
-
-    # ---- checking ------------------------------------------------------------------------------
-
-    def check(self, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
-        """Build root file systems, prefix and wheels again, and compare them with those in the store.
-
-        Args:
-            names: Builds or root file systems to check; all when empty.
-
-        Raises:
-            BuildError: A build that worked before failed.
-        """
-        sources = [(n, p) for n, p in self.plan.sources if isinstance(self.plan.derivations[p], Build)]
-        chosen = [*self.plan.roots, *self.plan.prefixes, *self.plan.builds, *sources]
-        wanted = set(names)
-        unknown = wanted - {name for name, _ in chosen}
-        if unknown:
-            raise BuildError(
-                f"nothing to check is called {', '.join(f'`{name}`' for name in sorted(unknown))}",
-                hint=f"there are: {', '.join(name for name, _ in chosen)}",
-            )
-        paths = [path for name, path in chosen if not wanted or name in wanted]
-        self.build(paths)
-        # A build's environment is an input of it; its fetches may have been hidden by valid outputs.
-        builds = [b for b in (self.plan.derivations[path] for path in paths) if isinstance(b, Build)]
-        self.build([reference for build in builds for reference in build.references])
-        with self.progress.phase("checking", total=len(builds), unit="builds") as phase:
-            width = max(1, min(self.cores, len(builds)))
-            with _workers(width) as pool:
-                return tuple(
-                    pool.map(lambda build: self._compare(build, self.cores // width, phase), builds)
-                )
-
-    def _compare(self, build: Build, cores: int, phase: Phase) -> Verdict:
-        with self.store.scratch(f"check-{build.name}") as scratch:
-            log = self.store.log_file(build.path).with_suffix(".check.log")
-            outcome = self._run(build, scratch, log, max(1, cores))
-            if outcome.output is None or outcome.status not in ("built", "output-rejected"):
-                raise _failure([outcome], edited=())
-            first, again = self.store.locate(build.path), outcome.output
-            differences = _differences(first, again)
-        phase.advance(1)
-        phase.line(f"{build.name}: {'identical' if not differences else 'different'}")
-        return Verdict(name=build.name, identical=not differences, differences=differences)
-
 
 @contextmanager
-def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
+def workers(count: int) -> Iterator[ThreadPoolExecutor]:
     """Give a pool of threads. An interrupt does not wait for them: what they run ends with the process."""
     pool = ThreadPoolExecutor(max_workers=count)
     try:
@@ -319,25 +227,7 @@ def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown()
 
 
-def _differences(first: Path, again: Path) -> tuple[str, ...]:
-    """Return how two outputs differ: file by file, and inside wheels member by member."""
-    lines: list[str] = []
-    for line in trees.difference(trees.listing(first), trees.listing(again)):
-        lines.append(line)
-        lines += [
-            f"  {inner}"
-            for name in sorted(path.name for path in first.glob("*.whl"))
-            if name in line and (again / name).exists()
-            for inner in wheels.difference_of_wheels(first / name, again / name)
-        ]
-    return tuple(lines)
-
-
-def _rejected(outcome: BuildOutcome, *faults: str) -> BuildOutcome:
-    return replace(outcome, status="output-rejected", message="; ".join(faults))
-
-
-def _failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> BuildError:
+def failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> BuildError:
     """Return one fault for all *failed* builds.
 
     Args:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from lockbuild.checking import check
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError, StoreError
 from lockbuild.lock import BuiltPin, LockedFile
@@ -492,7 +493,7 @@ def differing() -> Recipe:
 
 
 def test_check_finds_equal_builds_identical(world: World) -> None:
-    verdicts = world.realiser().check()
+    verdicts = check(world.realiser())
     assert {verdict.name: verdict.identical for verdict in verdicts} == {
         "bookworm-runtime": True,
         "bookworm-toolchain": True,
@@ -502,7 +503,7 @@ def test_check_finds_equal_builds_identical(world: World) -> None:
 
 
 def test_check_names_the_member_that_differs(world: World) -> None:
-    (verdict,) = world.realiser(ScriptedBuilder({"gamma-2.0": differing()})).check(["gamma"])
+    (verdict,) = check(world.realiser(ScriptedBuilder({"gamma-2.0": differing()})), ["gamma"])
     assert not verdict.identical
     assert any("gamma/_ext.so" in line for line in verdict.differences)
 
@@ -510,7 +511,7 @@ def test_check_names_the_member_that_differs(world: World) -> None:
 def test_check_leaves_the_store_as_it_was(world: World) -> None:
     realiser = world.realise(ScriptedBuilder({"gamma-2.0": differing()}))
     before = world.store.info(world.built("gamma"))
-    realiser.check(["gamma"])
+    check(realiser, ["gamma"])
     assert world.store.info(world.built("gamma")) == before
 
 
@@ -519,20 +520,20 @@ def test_check_compares_what_a_pin_would_reject(world: World) -> None:
     builder = ScriptedBuilder()
     realiser = world.realise(builder)
     builder.recipes = {"gamma-2.0": differing()}
-    (verdict,) = realiser.check(["gamma"])
+    (verdict,) = check(realiser, ["gamma"])
     assert not verdict.identical
 
 
 def test_check_builds_first_what_is_not_there(world: World) -> None:
     builder = ScriptedBuilder()
-    world.realiser(builder).check(["gamma"])
+    check(world.realiser(builder), ["gamma"])
     assert builder.names.count("gamma-2.0") == 2
 
 
 def test_check_brings_back_inputs_that_a_valid_output_hid(world: World) -> None:
     world.realise()
     world.store.remove(world.fetched("gamma-2.0.tar.gz"))
-    (verdict,) = world.realiser().check(["gamma"])
+    (verdict,) = check(world.realiser(), ["gamma"])
     assert verdict.identical
 
 
@@ -541,13 +542,13 @@ def test_check_raises_when_a_build_fails_the_second_time(world: World) -> None:
     realiser = world.realise(builder)
     builder.recipes = {"gamma-2.0": failing("exited with 3")}
     with pytest.raises(BuildError) as caught:
-        realiser.check(["gamma"])
+        check(realiser, ["gamma"])
     assert "exited with 3" in caught.value.details[0]
 
 
 def test_check_of_an_unknown_name_says_which_there_are(world: World) -> None:
     with pytest.raises(BuildError, match="`gomma`") as caught:
-        world.realiser().check(["gomma"])
+        check(world.realiser(), ["gomma"])
     assert caught.value.hint == "there are: runtime, toolchain, delta, gamma"
 
 

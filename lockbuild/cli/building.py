@@ -195,10 +195,12 @@ def check(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, ...],
 
     With PACKAGE, only those (`runtime` and `toolchain` are the root file systems).
     """
+    from lockbuild import checking  # noqa: PLC0415 - not needed for --help
+
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
     refuse_blocked(realiser, packages or _buildable(realiser), what="not everything can be checked")
-    verdicts = realiser.check(packages)
+    verdicts = checking.check(realiser, packages)
     if as_json:
         print_json(
             [

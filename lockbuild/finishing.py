@@ -1,0 +1,66 @@
+"""What becomes of a wheel between the sandbox and the store: normalised, and rejected when it is not what was promised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lockbuild import wheels
+from lockbuild.errors import BuildError
+from lockbuild.plan import EPOCH
+from lockbuild.store import trees
+
+if TYPE_CHECKING:
+    from lockbuild.derivation import Build, BuildOutcome
+    from lockbuild.lock import Lock
+    from lockbuild.plan import Plan
+    from lockbuild.stack import Stack
+
+__all__ = ["finish_wheel"]
+
+
+def finish_wheel(
+    stack: Stack, lock: Lock, plan: Plan, build: Build, outcome: BuildOutcome
+) -> BuildOutcome:
+    """Normalise the one wheel of a build and reject it when it is not what the stack promises."""
+    output = outcome.output or Path()
+    found = sorted(output.glob("*.whl"))
+    if len(found) != 1:
+        names = ", ".join(sorted(path.name for path in output.iterdir())) or "nothing"
+        return _rejected(outcome, f"expected one wheel, found {names}")
+    wheel = output / found[0].name
+    raw = wheel.rename(output.parent / f"raw-{wheel.name}")
+    try:
+        wheels.normalise_wheel(raw, wheel, epoch=EPOCH)
+        faults = _faults(stack, lock, plan, wheel, build)
+    except BuildError as error:
+        faults = (error.message, *error.details)
+    return _rejected(outcome, *faults) if faults else outcome
+
+
+def _faults(stack: Stack, lock: Lock, plan: Plan, wheel: Path, build: Build) -> tuple[str, ...]:
+    """Return what is wrong with the *wheel* that *build* gave."""
+    spec = next(s for s in stack.builds if (s.name, build.path) in plan.builds)
+    faults = list(wheels.check_wheel(wheel, expects=spec.expects))
+    facts = wheels.inspect_wheel(wheel)
+    if (facts.name, facts.version) != (spec.name, spec.version):
+        faults.append(f"expected {spec.name} {spec.version}, found {facts.name} {facts.version}")
+    if not wheels.wheel_matches(wheel.name, stack.target):
+        faults.append(
+            f"`{wheel.name}` does not fit Python {stack.target.python} on {stack.target.platform}"
+        )
+    pin = lock.pin(spec.name)
+    if pin and pin.derivation == build.path:
+        sha256 = trees.hash_file(wheel)
+        if sha256 != pin.wheel.sha256:
+            faults += [
+                f"pinned sha256 {pin.wheel.sha256}",
+                f"built  sha256 {sha256}",
+                f"the build is not reproducible: `lockbuild resolve --repin {spec.name}` forgets the pin",
+            ]
+    return tuple(faults)
+
+
+def _rejected(outcome: BuildOutcome, *faults: str) -> BuildOutcome:
+    return replace(outcome, status="output-rejected", message="; ".join(faults))
