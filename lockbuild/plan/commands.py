@@ -11,10 +11,69 @@ if TYPE_CHECKING:
     from lockbuild.imagelock import LockedImage
     from lockbuild.stack import Interpreter
 
-__all__ = ["INPUTS", "compilers", "image_env", "install_command", "search_path", "wheel_command"]
+__all__ = [
+    "ENVIRONMENT",
+    "INPUTS",
+    "build_env",
+    "compilers",
+    "image_env",
+    "install_command",
+    "search_path",
+    "wheel_command",
+]
 
 INPUTS = "/build/inputs"
 """Where a build finds its inputs."""
+
+ENVIRONMENT = f"{INPUTS}/environment"
+"""Where it finds its build environment."""
+
+_PREFIX_MAPS = tuple(f"-ffile-prefix-map={folder}/=" for folder in ("/build/source", ENVIRONMENT))
+_FLAGS = " ".join(("-g0", *_PREFIX_MAPS))
+_REPEATABLE = {
+    "CFLAGS": _FLAGS,
+    "CXXFLAGS": _FLAGS,
+    # nvcc writes the names of its temporary files, which hold its process id, into objects.
+    "NVCC_APPEND_FLAGS": f"--objdir-as-tempdir -Xcompiler={','.join(_PREFIX_MAPS)}",
+}
+"""Flags that keep folders, names and line tables of the machine out of objects: GCC's manual, `-ffile-prefix-map`;
+nvcc's, `--objdir-as-tempdir`."""
+
+SORTED_LISTINGS = """\
+# What a glob gathers is linked in the order in which the file system lists it, which is each file system's own.
+import os
+
+_listdir, _scandir = os.listdir, os.scandir
+
+
+class _Sorted:
+    def __init__(self, path="."):
+        with _scandir(path) as found:
+            self._entries = iter(sorted(found, key=lambda entry: entry.name))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._entries)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        self._entries = iter(())
+
+
+def listdir(path="."):
+    return sorted(_listdir(path))
+
+
+os.listdir, os.scandir = listdir, _Sorted
+"""
+"""`sitecustomize.py` of every build environment: Python imports it before it runs anything."""
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -48,6 +107,15 @@ def compilers(interpreter: Interpreter, own: Mapping[str, str]) -> dict[str, str
     return {"AR": "ar", "CC": cc, "CXX": cxx, **linkers}
 
 
+def build_env(own: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a build: *env*, flags that make compilers repeat themselves, and a build's *own*.
+
+    A build's own flags come after ours, and leave them standing.
+    """
+    flags = {name: f"{ours} {own[name]}" for name, ours in _REPEATABLE.items() if name in own}
+    return {**env, **_REPEATABLE, **own, **flags}
+
+
 def install_command(installer: str, *, built: bool) -> tuple[str, ...]:
     """Return what installs wheels into a build environment.
 
@@ -61,7 +129,8 @@ def install_command(installer: str, *, built: bool) -> tuple[str, ...]:
         "-euc",
         (
             f"python3 {INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
-            f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}"
+            f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}\n"
+            f"cat > /build/out/sitecustomize.py <<'EOF'\n{SORTED_LISTINGS}EOF\n"
         ),
     )
 

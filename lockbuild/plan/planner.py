@@ -34,7 +34,8 @@ from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name
 from lockbuild.plan.blocking import INSTALLER, PREFIX, environment_packages, sources_of
 from lockbuild.plan.commands import (
-    INPUTS,
+    ENVIRONMENT,
+    build_env,
     compilers,
     image_env,
     install_command,
@@ -55,8 +56,6 @@ __all__ = ["EPOCH", "Planner", "asset_fetch", "image_fetch"]
 
 EPOCH = 315532800
 """SOURCE_DATE_EPOCH of every build: 1980-01-01, the first day that a zip archive can hold. Seconds."""
-
-_ENVIRONMENT = "environment"
 
 
 def asset_fetch(asset: Asset, locked: LockedAsset | None) -> Fetch | None:
@@ -356,16 +355,16 @@ class Planner:
         source, archive = self._edited(spec)
         environment = self._environment(spec)
         self._waiting.pop()
-        place = f"{INPUTS}/{_ENVIRONMENT}"
         env = {
             **self._base_env,
-            "PATH": f"{place}/bin:{self._path}",
-            "PYTHONPATH": place,
+            "PATH": f"{ENVIRONMENT}/bin:{self._path}",
+            "PYTHONPATH": ENVIRONMENT,
             "SOURCE_DATE_EPOCH": str(EPOCH),
         }
         if self._stack.target.cuda_architectures:
             env["TORCH_CUDA_ARCH_LIST"] = ";".join(self._stack.target.cuda_architectures)
         env |= compilers(self._stack.interpreter, dict(spec.env))
+        env = build_env(dict(spec.env), env)
         return self.add(
             Build(
                 name=f"{spec.name}-{spec.version}",
@@ -373,11 +372,11 @@ class Planner:
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
                 command=wheel_command(archive, spec.source.subdirectory),
-                env=tuple(sorted((env | dict(spec.env)).items())),
+                env=tuple(sorted(env.items())),
                 inputs=tuple(
                     sorted(
                         (
-                            (_ENVIRONMENT, environment),
+                            ("environment", environment),
                             (f"source/{archive}" if archive else "source", source),
                         )
                     )
