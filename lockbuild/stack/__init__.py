@@ -12,6 +12,7 @@ from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.edits import Edit, Graft, Patch, Substitute
 from lockbuild.stack.assets import Asset
 from lockbuild.stack.conda import Conda
+from lockbuild.stack.toolchain import Nvcc, Toolchain
 from lockbuild.stack.values import (
     Apt,
     Base,
@@ -29,7 +30,6 @@ from lockbuild.stack.values import (
     Standalone,
     file_name_of,
 )
-from lockbuild.stack.toolchain import Nvcc, Toolchain
 from lockbuild.target import Target
 
 if TYPE_CHECKING:
