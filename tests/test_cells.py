@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,6 +99,11 @@ def only(one: Stack, its_lock: Lock | None, check: str) -> str:
 def fitting(**changes: Any) -> Lock:
     """Return a lock with which nothing is wrong: torch for CUDA 11.8."""
     return lock(**{"torch": "2.0.1+cu118", "runtime": None, **changes})
+
+
+def test_every_check_is_tested() -> None:
+    told = Path(__file__).read_text(encoding="utf-8")
+    assert [check.id for check in cells.CHECKS if f'"{check.id}"' not in told] == []
 
 
 def test_what_goes_together_is_not_complained_of() -> None:
@@ -360,7 +366,7 @@ def test_architectures_of_a_torch_that_nobody_knows_are_unknown() -> None:
 
 # ---- before there is a lock ----------------------------------------------------------------------------
 
-EARLY = {
+EARLY: dict[str, tuple[dict[str, Any], str]] = {
     "nvcc 13 from wheels with torch 2.0.1": (
         {"toolchain": WHEELS, "target": {"cuda": "13.0"}},
         "cuda-major",
