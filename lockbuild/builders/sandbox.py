@@ -26,6 +26,7 @@ from lockbuild.builders import (
     SOURCE,
     UID,
     Scratch,
+    ccache,
     judge,
     launch_arguments,
     prepare,
@@ -106,6 +107,7 @@ class SandboxBuilder:
         """
         bwrap = need_tool("bwrap", purpose="building in a sandbox")
         scratch = prepare(task)
+        task = ccache.with_cache(task)
         arguments = tuple(_mounts(task, scratch))
         started = time.monotonic()
         with _start(bwrap, arguments, task) as sandbox:
@@ -149,6 +151,7 @@ def _mounts(task: BuildTask, scratch: Scratch) -> Iterator[str]:
         yield from ("--ro-bind", str(path), place)
     for place, path in scratch.writable:
         yield from ("--bind", str(path), place)
+    yield from ccache.mounts(task)
     yield from ("--remount-ro", "/", "--chdir", SOURCE)
 
 
