@@ -94,6 +94,8 @@ def build(  # noqa: PLR0913 - the options, as keywords
         return
     if not keep_going:
         refuse_blocked(realiser, wanted, what="not everything can be built")
+    if not _has_ccache(realiser):
+        console.note("no compiler cache: `ccache` is not among the packages of the toolchain")
     started = time.monotonic()
     outcomes = realiser.build(targets, keep_going=keep_going)
     wall_s = time.monotonic() - started
@@ -119,6 +121,14 @@ def build(  # noqa: PLR0913 - the options, as keywords
     else:
         console.note(f"{folder.label}: nothing to do")
     _say_unpinned(realiser, folder, console)
+
+
+def _has_ccache(realiser: Realiser) -> bool:
+    """Tell whether the toolchain has what a compiler cache needs, where one is wanted; an image may bring it."""
+    lock = realiser.lock
+    debs = (deb for deb in lock.debs if "toolchain" in deb.roots)
+    wanted = realiser.compiler_cache and not lock.image("toolchain")
+    return not wanted or any(deb.package == "ccache" for deb in debs)
 
 
 def _summary(outcomes: Sequence[BuildOutcome], wall_s: float) -> str:
