@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["Follower", "Steps", "read_steps"]
 
 _MOST = 1 << 20
-# `[12/129] nvcc …`; `[ 45%] Building CXX object …`; `x86_64-linux-gnu-gcc … -c a.c -o a.o`.
+# `[12/129] nvcc …`, which Cython writes alike; `[ 45%] Building CXX object …`; `x86_64-linux-gnu-gcc … -c a.c -o a.o`.
 _STEP = re.compile(
-    rb"^[ \t]*(?:\[(?P<done>\d+)/(?P<total>\d+)\] |\[ *(?P<percent>\d+)%\] "
+    rb"^[ \t]*(?:\[(?P<done>\d+)/(?P<total>\d+)\] (?!Cythonizing)|\[ *(?P<percent>\d+)%\] "
     rb"|(?P<compiled>(?:\S*/)?(?:[\w.]+-)*(?:nvcc|gcc|g\+\+|cc|c\+\+|clang|clang\+\+)(?:-[\d.]+)?(?:[ \t].*)?[ \t]-c[ \t]))",
     re.MULTILINE,
 )

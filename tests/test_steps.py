@@ -22,11 +22,12 @@ if TYPE_CHECKING:
             2,
             None,
         ),
+        (b"[1/1] Cythonizing a.pyx\ngcc -c a.c\n", 1, None),
         (b"gcc -shared a.o -o a.so\ncopying a.py -> build\n", 0, None),
         (b"[INFO] nothing\nsee [12/13] above\n", 0, None),
         (b"/usr/bin/gcc -c a.c\n[1/3] g++ -c b.cc\ngcc -c c.c\n", 1, 3),
     ],
-    ids=["ninja", "cmake", "setuptools", "links", "words", "both"],
+    ids=["ninja", "cmake", "setuptools", "cython", "links", "words", "both"],
 )
 def test_steps_are_read(text: bytes, done: int, total: int | None) -> None:
     expected = Steps(done=done, total=total) if done else None
