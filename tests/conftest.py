@@ -29,6 +29,8 @@ PURE = frozenset(
     {
         "assetlock",
         "baseimage",
+        "cells",
+        "cells_tables",
         "condalock",
         "derivation",
         "description",
@@ -37,6 +39,7 @@ PURE = frozenset(
         "documents",
         "edits",
         "errors",
+        "findings",
         "imagelock",
         "lock",
         "plan",
