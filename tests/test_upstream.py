@@ -721,6 +721,7 @@ def test_no_value_of_an_environment_breaks_out_of_the_draft(frame: str, values: 
     ("path", "text"),
     [
         ("environment.yml", "dependencies:\n  - &a [*a]\n"),
+        ("environment.yml", "dependencies:\n  - 0-\n  - a_ =1\n"),
         ("environment.yml", "dependencies:\n" + "  - [" * 3000),
         ("environment.yml", "dependencies:\n  - !!python/object/apply:os.system ['exit 1']\n"),
         ("pyproject.toml", "a = " + "[" * 5000),
