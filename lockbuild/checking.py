@@ -34,6 +34,8 @@ class Verdict:
 def check(realiser: Realiser, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
     """Build root file systems, prefix and wheels again, and compare them with those in the store.
 
+    A wheel is compiled again, gets label and provenance again, and is compared as people get it.
+
     Args:
         realiser: Whose plan it is.
         names: Builds or root file systems to check; all when empty.

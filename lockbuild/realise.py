@@ -14,6 +14,7 @@ from lockbuild.errors import BuildError
 from lockbuild.fetching import bring, failed
 from lockbuild.finishing import finish_wheel
 from lockbuild.plan import missing
+from lockbuild.stamping import Stamper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -205,13 +206,15 @@ class Realiser:
             cores=cores,
         )
         outcome = self._builder(build).build(task)
-        if outcome.status == "built" and build.kind == "wheel":
+        if outcome.status == "built" and build.kind in ("stamped", "wheel"):
             return finish_wheel(self.stack, self.lock, self.plan, build, outcome)
         return outcome
 
     def _builder(self, build: Build) -> Builder:
         if build.kind == "rootfs":
             return self.root_builder()
+        if build.kind == "stamped":
+            return Stamper()
         return self.prefix_builder() if build.kind == "prefix" else self.builder()
 
 
