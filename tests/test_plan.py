@@ -45,6 +45,13 @@ def build_of(plan: Plan, name: str) -> Build:
     return build
 
 
+def environment_of(plan: Plan, name: str) -> Build:
+    """Return the build environment of the only build called *name*."""
+    environment = plan.derivations[dict(build_of(plan, name).inputs)["environment"]]
+    assert isinstance(environment, Build)
+    return environment
+
+
 def everything(found: Missing) -> set[StorePath]:
     return {fetch.path for fetch in found.to_fetch} | {build.path for build in found.to_build}
 
@@ -185,7 +192,7 @@ def test_root_needs_no_toolchain() -> None:
 
 
 def test_build_environment_holds_what_the_build_asks_for_with_its_requirements() -> None:
-    inputs = build_of(small_plan(), "gamma-environment").inputs
+    inputs = environment_of(small_plan(), "gamma-2.0").inputs
     assert [name for name, _ in inputs] == [
         "wheels/alpha-1.2-py3-none-any.whl",
         "wheels/beta-0.9-py3-none-any.whl",
@@ -196,19 +203,25 @@ def test_build_environment_holds_what_the_build_asks_for_with_its_requirements()
 
 def test_build_environment_holds_nothing_else() -> None:
     plan = small_plan(build=changed_build(0, needs=[]))
-    names = [name for name, _ in build_of(plan, "gamma-environment").inputs]
+    names = [name for name, _ in environment_of(plan, "gamma-2.0").inputs]
     assert names == ["wheels/pip-25.0-py3-none-any.whl", "wheels/setuptools-80.0-py3-none-any.whl"]
+
+
+def test_builds_that_want_the_same_packages_share_their_environment() -> None:
+    wanted = {key: changed_build(0)[0][key] for key in ("needs", "build-requires")}
+    plan = small_plan(build=changed_build(1, environment="", **wanted))
+    assert environment_of(plan, "delta-0.1") == environment_of(plan, "gamma-2.0")
 
 
 def test_build_compiles_against_the_very_wheel_that_ships() -> None:
     plan = small_plan()
-    inputs = dict(build_of(plan, "gamma-environment").inputs)
+    inputs = dict(environment_of(plan, "gamma-2.0").inputs)
     assert inputs["wheels/alpha-1.2-py3-none-any.whl"] == dict(plan.wheels)["alpha"]
 
 
 def test_build_that_another_needs_is_its_input() -> None:
     plan = small_plan()
-    environment = build_of(plan, "delta-environment")
+    environment = environment_of(plan, "delta-0.1")
     assert dict(environment.inputs)["built/gamma"] == dict(plan.builds)["gamma"]
     assert "/build/inputs/built/*/*.whl" in environment.command[2]
 
@@ -217,7 +230,7 @@ def test_build_sees_its_environment_and_its_source() -> None:
     plan = small_plan()
     gamma = build_of(plan, "gamma-2.0")
     assert gamma.inputs == (
-        ("environment", build_of(plan, "gamma-environment").path),
+        ("environment", environment_of(plan, "gamma-2.0").path),
         ("source/gamma-2.0.tar.gz", fetch_of(plan, "gamma-2.0.tar.gz").path),
     )
     assert gamma.toolchain == dict(plan.roots)["toolchain"]
@@ -403,7 +416,7 @@ def test_valid_build_hides_its_inputs() -> None:
     plan = small_plan()
     valid = frozenset([dict(plan.builds)["gamma"], dict(plan.roots)["toolchain"]])
     found = missing(plan, [dict(plan.builds)["delta"]], valid=valid)
-    assert [build.name for build in found.to_build] == ["delta-environment", "delta-0.1"]
+    assert found.to_build == (environment_of(plan, "delta-0.1"), build_of(plan, "delta-0.1"))
     assert [fetch.filename for fetch in found.to_fetch] == [
         "alpha-1.2-py3-none-any.whl",
         "beta-0.9-py3-none-any.whl",
@@ -671,10 +684,15 @@ def test_standalone_interpreter_is_in_every_root() -> None:
 def test_every_python_of_a_build_is_the_standalone_one() -> None:
     edit = {"file": "a.py", "old": "1", "new": "2", "reason": "r"}
     plan = standalone_plan(build=changed_build(0, edits=[edit]))
-    for name in ("gamma-source", "gamma-environment", "gamma-2.0"):
-        path = dict(build_of(plan, name).env)["PATH"]
+    builds = (
+        build_of(plan, "gamma-source"),
+        environment_of(plan, "gamma-2.0"),
+        build_of(plan, "gamma-2.0"),
+    )
+    for build in builds:
+        path = dict(build.env)["PATH"]
         found = [folder for folder in path.split(":") if not folder.startswith("/build/")]
-        assert found[0] == "/opt/python/bin", name
+        assert found[0] == "/opt/python/bin", build.name
 
 
 def test_standalone_interpreter_compiles_with_the_toolchain_s_compilers() -> None:

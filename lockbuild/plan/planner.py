@@ -28,7 +28,7 @@ from lockbuild.derivation import (
     image_rootfs_command,
     rootfs_command,
 )
-from lockbuild.digest import parse_sha256
+from lockbuild.digest import canonical_json, parse_sha256, sha256_of
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name
@@ -303,9 +303,11 @@ class Planner:
         env = {**self._base_env, "SOURCE_DATE_EPOCH": str(EPOCH)}
         if self._stack.interpreter.folder or not self._stack.base.debian:
             env["PATH"] = self._path
+        # Named for what it holds: builds that want the same packages share it.
+        held = sha256_of(canonical_json([[name, path] for name, path in sorted(inputs)]))
         return self.add(
             Build(
-                name=f"{spec.name}-environment",
+                name=f"environment-{held[:8]}",
                 kind="environment",
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
