@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from lockbuild.derivation import BuildOutcome
+    from lockbuild.digest import StorePath
     from lockbuild.progress import Phase
     from lockbuild.realise import Realiser
 
@@ -57,7 +59,8 @@ def check(realiser: Realiser, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
     realiser.build(paths)
     # A build's environment is an input of it; its fetches may have been hidden by valid outputs.
     builds = [b for b in (plan.derivations[path] for path in paths) if isinstance(b, Build)]
-    realiser.build([reference for build in builds for reference in build.references])
+    again = [part for build in builds for part in (_compiled(realiser, build), build) if part]
+    realiser.build([reference for build in again for reference in build.references])
     with realiser.progress.phase("checking", total=len(builds), unit="builds") as phase:
         width = max(1, min(realiser.cores, len(builds)))
         with workers(width) as pool:
@@ -66,16 +69,38 @@ def check(realiser: Realiser, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
             )
 
 
+def _compiled(realiser: Realiser, build: Build) -> Build | None:
+    """Return what compiles the wheel that *build* stamps, if that is what it does."""
+    path = dict(build.inputs)["wheel"] if build.kind == "stamped" else None
+    compiled = realiser.plan.derivations[path] if path else None
+    return compiled if isinstance(compiled, Build) else None
+
+
+def _again(realiser: Realiser, build: Build, scratch: Path, cores: int) -> BuildOutcome:
+    """Build *build* in *scratch*, and before it what compiles the wheel that it stamps."""
+    instead: dict[StorePath, Path] = {}
+    if compiled := _compiled(realiser, build):
+        (scratch / "compiled").mkdir()
+        log = realiser.store.log_file(compiled.path).with_suffix(".check.log")
+        first = realiser.run(compiled, scratch / "compiled", log, cores)
+        if first.output is None or first.status != "built":
+            return first
+        instead[compiled.path] = first.output
+    (scratch / "again").mkdir()
+    log = realiser.store.log_file(build.path).with_suffix(".check.log")
+    return realiser.run(build, scratch / "again", log, cores, instead=instead)
+
+
 def _compare(realiser: Realiser, build: Build, cores: int, phase: Phase) -> Verdict:
     with realiser.store.scratch(f"check-{build.name}") as scratch:
-        log = realiser.store.log_file(build.path).with_suffix(".check.log")
-        outcome = realiser.run(build, scratch, log, max(1, cores))
+        outcome = _again(realiser, build, scratch, max(1, cores))
         if outcome.output is None or outcome.status not in ("built", "output-rejected"):
             raise failure([outcome], edited=())
         differences = _differences(realiser.store.locate(build.path), outcome.output)
     phase.advance(1)
-    phase.line(f"{build.name}: {'identical' if not differences else 'different'}")
-    return Verdict(name=build.name, identical=not differences, differences=differences)
+    name = build.name.removesuffix("-stamped")
+    phase.line(f"{name}: {'identical' if not differences else 'different'}")
+    return Verdict(name=name, identical=not differences, differences=differences)
 
 
 def _differences(first: Path, again: Path) -> tuple[str, ...]:

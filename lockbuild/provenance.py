@@ -28,7 +28,7 @@ from lockbuild.derivation import (
     RegistryImage,
 )
 from lockbuild.derivationtext import derivation_text, parse_derivation
-from lockbuild.digest import JsonValue, StorePath
+from lockbuild.digest import StorePath
 from lockbuild.documents import json_text
 
 if TYPE_CHECKING:
@@ -206,8 +206,7 @@ def _is_code(provenance: Provenance, path: StorePath, place: str) -> bool:
     if path == provenance.build:
         return place.startswith("source")
     compiled = provenance.derivations[provenance.build]
-    edited = isinstance(compiled, Build) and dict(compiled.inputs).get("source") == path
-    return edited
+    return isinstance(compiled, Build) and dict(compiled.inputs).get("source") == path
 
 
 def _role(build: Build, place: str, filename: str) -> str:
@@ -265,7 +264,8 @@ def _pedigree(provenance: Provenance) -> dict[str, Any]:
     patches = [
         {"type": "unofficial", "diff": {"url": f"../{FOLDER}/{fetch.sha256}.patch"}}
         for place in sorted(named)
-        if place.startswith("patches/") and isinstance(fetch := provenance.derivations[named[place]], Fetch)
+        if place.startswith("patches/")
+        and isinstance(fetch := provenance.derivations[named[place]], Fetch)
     ]
     return {**({"patches": patches} if patches else {}), "notes": edited.command[-1]}
 
@@ -292,7 +292,7 @@ def _named(fetch: Fetch, provenance: Provenance) -> tuple[str, str, str]:
         return name, version, _purl("deb", name, version, where.vendor, arch=architecture)
     if isinstance(where, ChannelFile):
         stem = filename.removesuffix(".conda").removesuffix(".tar.bz2")
-        name, version, build = (stem.rsplit("-", 2) + ["", ""])[:3]
+        name, version, build = ([*stem.rsplit("-", 2), "", ""])[:3]
         more = {"build": build, "channel": where.channel, "subdir": where.subdir}
         return name, version, _purl("conda", name, version, **more)
     if isinstance(where, RegistryImage):
@@ -317,7 +317,9 @@ def _named(fetch: Fetch, provenance: Provenance) -> tuple[str, str, str]:
 
 def _git(where: GitTree) -> tuple[str, str, str]:
     name = where.url.rstrip("/").rpartition("/")[2].removesuffix(".git")
-    on_github = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", where.url, re.ASCII)
+    on_github = re.fullmatch(
+        r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", where.url, re.ASCII
+    )
     if on_github:
         owner, project = on_github[1].lower(), on_github[2].lower()
         return name, where.commit, _purl("github", project, where.commit, owner)
@@ -389,7 +391,9 @@ def parse_record(text: str) -> Provenance:
     if found.get(_FORMAT_WORD) != _FORMAT:
         raise ValueError(f"its format is {found.get(_FORMAT_WORD)!r}, this lockbuild knows {_FORMAT!r}")
     texts = [value for key, value in properties if key == _DERIVATION]
-    if len(texts) > _MOST_DERIVATIONS or not all(isinstance(one, str) for one in (*texts, name, version)):
+    if len(texts) > _MOST_DERIVATIONS or not all(
+        isinstance(one, str) for one in (*texts, name, version)
+    ):
         raise ValueError("it has too many derivations, or what is no text")
     derivations = {one.path: one for one in map(parse_derivation, texts)}
     provenance = Provenance(
@@ -428,7 +432,7 @@ def _check(provenance: Provenance) -> None:
         raise ValueError(f"it needs `{lacking}`, and does not say how that is made")
     known = closure_of(provenance.build, provenance.derivations)
     if known.keys() != provenance.derivations.keys():
-        stray = sorted(provenance.derivations.keys() - known.keys())[0]
+        stray = min(provenance.derivations.keys() - known.keys())
         raise ValueError(f"it has a derivation that nothing needs: `{stray}`")
     total = sum(fetch.size or 0 for fetch in provenance.fetches())
     if total > _MOST_FETCHED:

@@ -17,7 +17,7 @@ from lockbuild.plan import missing
 from lockbuild.stamping import Stamper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lockbuild.builders import Builder
@@ -184,14 +184,27 @@ class Realiser:
                     phase.line(f"{build.name}: {outcome.status}")
                 return replace(outcome, output=None)
 
-    def run(self, build: Build, scratch: Path, log: Path, cores: int) -> BuildOutcome:
+    def run(
+        self,
+        build: Build,
+        scratch: Path,
+        log: Path,
+        cores: int,
+        *,
+        instead: Mapping[StorePath, Path] | None = None,
+    ) -> BuildOutcome:
         """Run the builder and judge what it gave; the output is in *scratch*.
+
+        Args:
+            instead: Input -> what stands in its place, for one that is not to be the store's.
 
         Raises:
             StoreError: An input is not what it was when it came into the store.
         """
+        instead = instead or {}
         for _, path in build.inputs:
-            self.store.check(path)
+            if path not in instead:
+                self.store.check(path)
         rootfs = self.store.unpacked(build.toolchain, _ROOTFS_TAR) if build.toolchain else None
         task = BuildTask(
             name=build.name,
@@ -200,7 +213,9 @@ class Realiser:
             rootfs_name=build.toolchain.digest if build.toolchain else None,
             command=build.command,
             env=build.env,
-            inputs=tuple((name, self.store.locate(path)) for name, path in build.inputs),
+            inputs=tuple(
+                (name, instead.get(path) or self.store.locate(path)) for name, path in build.inputs
+            ),
             scratch=scratch,
             log=log,
             cores=cores,

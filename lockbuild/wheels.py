@@ -196,9 +196,7 @@ def stamp_wheel(
         old = _dist_info(archive.namelist())
         stem, _, before = old.removesuffix(".dist-info").partition("-")
         names = {f"{stem}-{before}{end}": f"{stem}-{version}{end}" for end in (".dist-info", ".data")}
-        metadata = _VERSION.sub(
-            f"Version: {version}".encode(), archive.read(f"{old}/METADATA"), count=1
-        )
+        metadata = _VERSION.sub(f"Version: {version}".encode(), archive.read(f"{old}/METADATA"), count=1)
         written = {f"{names[old]}/{name}": data for name, data in files.items()}
         parts = source.name.split("-")
         destination = folder / "-".join((parts[0], version, *parts[2:]))

@@ -174,7 +174,7 @@ def test_what_a_former_plan_needed_is_collected(world: World) -> None:
 
 def environment_of(world: World, name: str) -> str:
     """Return what the build environment of the package *name* is called."""
-    build = world.plan.derivations[world.built(name)]
+    build = world.plan.derivations[world.compiled(name)]
     assert isinstance(build, Build)
     return world.plan.name_of(dict(build.inputs)["environment"])
 
@@ -261,8 +261,8 @@ def test_progress_counts_every_build(world: World) -> None:
     realiser.fetch()
     progress.done = 0
     realiser.build(realiser.plan.targets)
-    assert progress.phases[-1] == ("building", 6, "builds")
-    assert progress.done == 6
+    assert progress.phases[-1] == ("building", 8, "builds")
+    assert progress.done == 8
     assert "gamma-2.0: started" in progress.lines
 
 
@@ -327,12 +327,12 @@ def test_a_failure_tells_its_message_last_lines_and_log(world: World) -> None:
     assert said.startswith("1 build failed")
     assert "gamma-2.0: failed: exited with 7" in said
     assert "| it broke" in said
-    assert f"log: {world.store.log_file(world.built('gamma'))}" in said
+    assert f"log: {world.store.log_file(world.compiled('gamma'))}" in said
 
 
 def test_the_log_of_a_failed_build_stays(world: World) -> None:
     failure(world, "gamma", gamma=failing())
-    assert world.store.log_file(world.built("gamma")).read_text() == "building gamma-2.0\n"
+    assert world.store.log_file(world.compiled("gamma")).read_text() == "building gamma-2.0\n"
 
 
 def test_what_needs_a_failed_build_is_told_apart(world: World) -> None:
@@ -465,6 +465,7 @@ def pinned(world: World, sha256: str | None = None) -> None:
     file = LockedFile(filename=name, sha256=sha256_of(b"others") if sha256 else digest, size=size)
     world.relock(replace(world.lock, pins=(BuiltPin(name="gamma", derivation=info.path, wheel=file),)))
     world.store.remove(info.path)
+    world.store.remove(world.compiled("gamma"))
 
 
 def test_a_build_that_gives_the_pinned_bytes_is_taken(world: World) -> None:

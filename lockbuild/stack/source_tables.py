@@ -175,7 +175,12 @@ class BuildTable(Table):
     ] = ""
     env: dict[Variable, Value] = {}
     expects: list[Pattern] = []
-    label: Annotated[str, AfterValidator(matching(_LABEL, "lower-case letters and digits, with dots between"))] | None = None
+    label: (
+        Annotated[
+            str, AfterValidator(matching(_LABEL, "lower-case letters and digits, with dots between"))
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_label(self) -> BuildTable:
