@@ -19,6 +19,7 @@ __all__ = [
     "image_env",
     "install_command",
     "search_path",
+    "toolkit_command",
     "wheel_command",
 ]
 
@@ -116,12 +117,13 @@ def build_env(own: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
     return {**env, **_REPEATABLE, **own, **flags}
 
 
-def install_command(installer: str, *, built: bool) -> tuple[str, ...]:
+def install_command(installer: str, *, built: bool, toolkit: str | None = None) -> tuple[str, ...]:
     """Return what installs wheels into a build environment.
 
     Args:
         installer: File name of pip's own wheel among them.
         built: Whether some were built, not fetched.
+        toolkit: The folder below the environment that NVIDIA's wheels put their toolkit into, if it is compiled with.
     """
     wheels = f"{INPUTS}/wheels/*.whl" + (f" {INPUTS}/built/*/*.whl" if built else "")
     return (
@@ -131,7 +133,21 @@ def install_command(installer: str, *, built: bool) -> tuple[str, ...]:
             f"python3 {INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
             f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}\n"
             f"cat > /build/out/sitecustomize.py <<'EOF'\n{SORTED_LISTINGS}EOF\n"
+            f"{toolkit_command(toolkit) if toolkit else ''}"
         ),
+    )
+
+
+def toolkit_command(toolkit: str) -> str:
+    """Return what makes links in the *toolkit* of a build environment, by which compilers find its libraries.
+
+    Extensions of torch are linked with `-L$CUDA_HOME/lib64 -lcudart`; the wheels have `lib/libcudart.so.13` alone.
+    """
+    return (
+        f"cd /build/out/{toolkit}\n"
+        "[ -e lib64 ] || ln -s lib lib64\n"
+        'for library in lib/lib*.so.*; do link="${library%%.so.*}.so"; '
+        '[ -e "$link" ] || ln -s "${library##*/}" "$link"; done\n'
     )
 
 

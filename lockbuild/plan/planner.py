@@ -32,7 +32,14 @@ from lockbuild.digest import canonical_json, parse_sha256, sha256_of
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name
-from lockbuild.plan.blocking import INSTALLER, PREFIX, environment_packages, sources_of
+from lockbuild.plan.blocking import (
+    INSTALLER,
+    NVCC_WHEEL,
+    PREFIX,
+    environment_packages,
+    nvcc_wheels,
+    sources_of,
+)
 from lockbuild.plan.commands import (
     ENVIRONMENT,
     build_env,
@@ -300,6 +307,7 @@ class Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
+        built = any(not package.wheel for package in wanted)
         env = {**self._base_env, "SOURCE_DATE_EPOCH": str(EPOCH)}
         if self._stack.interpreter.folder or not self._stack.base.debian:
             env["PATH"] = self._path
@@ -311,11 +319,19 @@ class Planner:
                 kind="environment",
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
-                command=install_command(installer, built=any(not p.wheel for p in wanted)),
+                command=install_command(installer, built=built, toolkit=self._toolkit(spec)),
                 env=tuple(sorted(env.items())),
                 inputs=tuple(sorted(inputs)),
             )
         )
+
+    def _toolkit(self, spec: BuildSpec) -> str | None:
+        """Return where in the environment of *spec* the toolkit of nvcc's wheels is; none where it has no such wheels."""
+        if not nvcc_wheels(self._stack, self._lock.runtime, spec):
+            return None
+        wanted = environment_packages(self._stack, self._lock, spec)
+        nvcc = next((package for package in wanted if package.name == NVCC_WHEEL), None)
+        return f"nvidia/cu{nvcc.version.partition('.')[0]}" if nvcc else None
 
     def fetches(self, spec: BuildSpec) -> None:
         """Plan whatever can be fetched for a build that waits for open parts of the lock."""
@@ -366,7 +382,11 @@ class Planner:
         }
         if self._stack.target.cuda_architectures:
             env["TORCH_CUDA_ARCH_LIST"] = ";".join(self._stack.target.cuda_architectures)
-        env |= compilers(self._stack.interpreter, dict(spec.env))
+        if toolkit := self._toolkit(spec):
+            env["CUDA_HOME"] = f"{ENVIRONMENT}/{toolkit}"
+            env["PATH"] = f"{ENVIRONMENT}/bin:{env['CUDA_HOME']}/bin:{self._path}"
+        declared = {**self._stack.toolchain.env(), **dict(spec.env)}
+        env |= {**declared, **compilers(self._stack.interpreter, declared)}
         env = build_env(dict(spec.env), env)
         return self.add(
             Build(
