@@ -6,6 +6,7 @@ and where to look. What is read is checked as a stranger's: it may come out of a
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any, get_args
@@ -121,6 +122,7 @@ WHERE: Mapping[str, tuple[type[Where], Mapping[str, Callable[[Any], Any]]]] = {
 _WORDS = {kind: word for word, (kind, _) in WHERE.items()}
 
 
+@functools.lru_cache(maxsize=4096)  # the toolchain's stand in the record of every wheel
 def derivation_text(derivation: Derivation) -> str:
     """Return the text of a derivation, on one line: the same for equal ones, on every machine."""
     identity = derivation.identity

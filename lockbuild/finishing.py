@@ -71,8 +71,7 @@ def _faults(stack: Stack, lock: Lock, plan: Plan, wheel: Path, build: Build) -> 
         faults.append(
             f"`{wheel.name}` does not fit Python {stack.target.python} on {stack.target.platform}"
         )
-    pin = lock.pin(spec.name)
-    if pin and pin.derivation == build.path:
+    if pin := lock.pin_of(build.path):
         sha256 = trees.hash_file(wheel)
         if sha256 != pin.wheel.sha256:
             faults += [

@@ -28,8 +28,7 @@ from lockbuild.derivation import (
     RegistryImage,
 )
 from lockbuild.derivationtext import derivation_text, parse_derivation
-from lockbuild.digest import StorePath
-from lockbuild.documents import json_text
+from lockbuild.digest import StorePath, canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,6 +59,7 @@ _ROLE = "lockbuild:role"
 
 _COMPILERS = re.compile(r"(gcc|g\+\+|clang|gfortran)(-[0-9.]+)?")
 _NVCC = re.compile(r"nvidia-cuda-toolkit|cuda-nvcc-.*|nvidia-cuda-nvcc.*|cuda-nvcc")
+_NVCC_WHEEL = re.compile(r"nvidia_cuda_nvcc(_cu[0-9]+)?-")
 _PYTHON = re.compile(r"python3(\.[0-9]+)?(-minimal)?|python")
 
 
@@ -78,8 +78,7 @@ class Provenance:
 
     def fetches(self) -> tuple[Fetch, ...]:
         """Return every fetch, sorted by store path."""
-        found = (self.derivations[path] for path in sorted(self.derivations))
-        return tuple(one for one in found if isinstance(one, Fetch))
+        return tuple(one for _, one in sorted(self.derivations.items()) if isinstance(one, Fetch))
 
     def patches(self) -> tuple[Fetch, ...]:
         """Return the files beside the stack file that went in: the wheel brings them along."""
@@ -131,74 +130,76 @@ def stamped_build(provenance: Provenance, *, epoch: int) -> Build:
 
 def record_text(provenance: Provenance) -> str:
     """Return the text of the record: CycloneDX 1.6 as JSON."""
-    roles = _roles(provenance)
-    inside = roles.get(provenance.build, {})
-    components = [_component(one, inside[one.path], provenance) for one in _fetched(provenance, inside)]
-    others = {path: role for found in roles.values() for path, role in found.items()}
-    for path in inside:
-        others.pop(path, None)
-    made_with = [_component(one, others[one.path], provenance) for one in _fetched(provenance, others)]
-    made_with += [
+    # A file name without epoch is not the version that the package is called by.
+    versions = _full_versions(provenance)
+    held, used = (
+        [_component(path, fetch, role, provenance, versions) for role, path, fetch in found]
+        for found in _sorted_roles(provenance)
+    )
+    used += [
         _built(one, "build environment")
         for path, one in sorted(provenance.derivations.items())
         if isinstance(one, Build) and one.kind == "wheel" and path != provenance.build
     ]
-    return json_text(
-        {
-            "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
-            "bomFormat": "CycloneDX",
-            "specVersion": "1.6",
-            "version": 1,
-            "metadata": {
-                "lifecycles": [{"phase": "build"}],
-                "tools": {"components": [{"type": "application", "name": "lockbuild"}]},
-                "component": {
-                    "bom-ref": "wheel",
-                    "type": "library",
-                    "name": provenance.name,
-                    "version": provenance.version,
-                    "purl": _purl("pypi", provenance.name, provenance.version),
-                },
+    document: dict[str, Any] = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "lifecycles": [{"phase": "build"}],
+            "tools": {"components": [{"type": "application", "name": "lockbuild"}]},
+            "component": {
+                "bom-ref": "wheel",
+                "type": "library",
+                "name": provenance.name,
+                "version": provenance.version,
+                "purl": _purl("pypi", provenance.name, provenance.version),
             },
-            "components": components,
-            "formulation": [
-                {
-                    "components": made_with,
-                    "properties": [
-                        _property(_FORMAT_WORD, _FORMAT),
-                        _property(_BUILD, provenance.build),
-                        *(
-                            _property(_DERIVATION, derivation_text(one))
-                            for _, one in sorted(provenance.derivations.items())
-                        ),
-                    ],
-                }
-            ],
-        }
-    )
+        },
+        "components": held,
+        "formulation": [
+            {
+                "components": used,
+                "properties": [
+                    _property(_FORMAT_WORD, _FORMAT),
+                    _property(_BUILD, provenance.build),
+                    *(
+                        _property(_DERIVATION, derivation_text(one))
+                        for _, one in sorted(provenance.derivations.items())
+                    ),
+                ],
+            }
+        ],
+    }
+    return f"{canonical_json(document).decode()}\n"
 
 
 def _property(name: str, value: str) -> dict[str, str]:
     return {"name": name, "value": value}
 
 
-def _fetched(provenance: Provenance, roles: Mapping[StorePath, str]) -> list[Fetch]:
-    found = [one for one in provenance.fetches() if one.path in roles]
-    return sorted(found, key=lambda one: (roles[one.path], one.filename, one.path))
+_Used = list[tuple[str, StorePath, Fetch]]
 
 
-def _roles(provenance: Provenance) -> dict[StorePath | None, dict[StorePath, str]]:
-    """Return what each fetch is for: under the compiled build what is in its wheel, the others under none."""
-    inside: dict[StorePath, str] = {}
-    others: dict[StorePath, str] = {}
+def _sorted_roles(provenance: Provenance) -> tuple[_Used, _Used]:
+    """Return role, path and fetch of what the wheel holds, and of what it was made with; sorted."""
+    held: dict[StorePath, str] = {}
+    used: dict[StorePath, str] = {}
     for path, build in sorted(provenance.derivations.items()):
         if isinstance(build, Build):
-            for place, used in build.inputs:
-                if isinstance(provenance.derivations[used], Fetch):
-                    others.setdefault(used, _role(build, place, used.name))
-                    if _is_code(provenance, path, place):
-                        inside[used] = _role(build, place, used.name)
-    return {provenance.build: inside, None: others}
+            for place, needed in build.inputs:
+                chosen = held if _is_code(provenance, path, place) else used
+                chosen.setdefault(needed, _role(build, place, needed.name))
+
+    def listed(roles: Mapping[StorePath, str]) -> _Used:
+        found = ((role, path, provenance.derivations[path]) for path, role in roles.items())
+        return sorted(
+            ((role, path, one) for role, path, one in found if isinstance(one, Fetch)),
+            key=lambda one: (one[0], one[2].filename, one[1]),
+        )
+
+    return listed(held), listed({path: used[path] for path in used.keys() - held.keys()})
 
 
 def _is_code(provenance: Provenance, path: StorePath, place: str) -> bool:
@@ -211,7 +212,7 @@ def _is_code(provenance: Provenance, path: StorePath, place: str) -> bool:
 
 def _role(build: Build, place: str, filename: str) -> str:
     if build.kind == "environment":
-        return "build environment"
+        return "nvcc" if _NVCC_WHEEL.match(filename) else "build environment"
     if build.kind == "source":
         return {"patches": "patch", "grafts": "graft"}.get(place.partition("/")[0], "source")
     if build.kind == "wheel":
@@ -229,10 +230,16 @@ def _role(build: Build, place: str, filename: str) -> str:
     return "toolchain" if filename.endswith((".deb", ".conda", ".tar.bz2")) else "interpreter"
 
 
-def _component(fetch: Fetch, role: str, provenance: Provenance) -> dict[str, Any]:
-    name, version, purl = _named(fetch, provenance)
+def _component(
+    path: StorePath,
+    fetch: Fetch,
+    role: str,
+    provenance: Provenance,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    name, version, purl = _named(fetch, versions)
     table: dict[str, Any] = {
-        "bom-ref": str(fetch.path),
+        "bom-ref": str(path),
         "type": "container" if isinstance(fetch.where, RegistryImage) else "library",
         "name": name,
     }
@@ -282,13 +289,13 @@ def _built(build: Build, role: str) -> dict[str, Any]:
     }
 
 
-def _named(fetch: Fetch, provenance: Provenance) -> tuple[str, str, str]:
+def _named(fetch: Fetch, versions: Mapping[str, str]) -> tuple[str, str, str]:
     """Return name, version and package URL of what is fetched."""
     where, filename = fetch.where, fetch.filename
     if isinstance(where, PoolFile):
         name, _, rest = filename.partition("_")
         version, _, architecture = rest.removesuffix(".deb").rpartition("_")
-        version = _full_versions(provenance).get(name, version)
+        version = versions.get(name, version)
         return name, version, _purl("deb", name, version, where.vendor, arch=architecture)
     if isinstance(where, ChannelFile):
         stem = filename.removesuffix(".conda").removesuffix(".tar.bz2")

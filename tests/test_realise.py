@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from lockbuild import wheels
 from lockbuild.checking import check
 from lockbuild.derivation import Build
 from lockbuild.digest import sha256_of
@@ -571,3 +572,50 @@ def test_a_stack_without_builds_is_realised(tmp_path: Path) -> None:
         packages = tuple(package for package in lock.runtime if package.wheel)
         world.relock(replace(lock, runtime=packages, sources=(), build=lock.build[:1]))
         assert sorted(build(world).names) == ["bookworm-runtime", "bookworm-toolchain"]
+
+
+# ---- stamping --------------------------------------------------------------------------------------
+
+
+def labelled_world(world: World, version: str = "2.0+ours") -> World:
+    """Give gamma's locked version a label."""
+    runtime = tuple(replace(p, version=version) if p.name == "gamma" else p for p in world.lock.runtime)
+    world.relock(replace(world.lock, runtime=runtime))
+    return world
+
+
+def test_what_people_get_has_label_and_record_and_others_are_built_with_neither(world: World) -> None:
+    build(labelled_world(world))
+    (stamped,) = world.store.locate(world.built("gamma")).glob("*.whl")
+    (compiled,) = world.store.locate(world.compiled("gamma")).glob("*.whl")
+    assert stamped.name == f"gamma-2.0+ours-{NATIVE}.whl"
+    assert compiled.name == f"gamma-2.0-{NATIVE}.whl"
+    facts = wheels.inspect_wheel(stamped)
+    assert facts.version == "2.0+ours"
+    assert "gamma-2.0+ours.dist-info/sboms/lockbuild.cdx.json" in facts.members
+
+
+def test_another_label_compiles_nothing(world: World) -> None:
+    build(world)
+    assert build(labelled_world(world)).names == []
+    assert world.store.valid([world.built("gamma")])
+
+
+def test_check_compiles_and_stamps_again(world: World) -> None:
+    build(labelled_world(world))
+    builder = ScriptedBuilder()
+    (verdict,) = check(world.realiser(builder), ["gamma"])
+    assert (verdict.name, verdict.identical) == ("gamma-2.0+ours", True)
+    assert builder.names == ["gamma-2.0"]
+
+
+def test_compiled_bytes_are_pinned_whatever_the_label(world: World) -> None:
+    build(world, "gamma")
+    info = world.store.info(world.compiled("gamma"))
+    assert info is not None
+    file = LockedFile(filename=info.outputs[0][0], sha256=sha256_of(b"others"), size=1)
+    pin = BuiltPin(name="gamma", derivation=info.path, wheel=file)
+    world.relock(replace(labelled_world(world).lock, compiled=(pin,)))
+    world.store.remove(info.path)
+    assert "gamma-2.0: output-rejected: pinned sha256" in failure(world, "gamma")
+    assert not world.store.valid([world.compiled("gamma"), world.built("gamma")])
