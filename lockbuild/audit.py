@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
-from lockbuild import wheels
+from lockbuild import cells, wheels
 from lockbuild.assets import first_seen
 from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
+from lockbuild.findings import Check, Finding
 from lockbuild.packing import strays, verify_wheelhouse
 
 if TYPE_CHECKING:
@@ -29,32 +31,6 @@ if TYPE_CHECKING:
     from lockbuild.wheelhouse import Manifest
 
 __all__ = ["CHECKS", "Check", "Finding", "ImageContents", "Report", "Subject", "audit"]
-
-Level = Literal["error", "warning"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that an audit looks at."""
-
-    id: str
-    level: Level
-    what: str
-    why: str
-    mend: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    check: str
-    level: Level
-    subject: str
-    """File, package or key."""
-    message: str
-    """What was found and what was expected."""
-    mend: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +212,7 @@ CHECKS = (
         why="an image of an older lock looks the same from outside",
         mend="`lockbuild image`",
     ),
+    *cells.CHECKS,
 )
 
 _SHOWN = 5
@@ -467,6 +444,12 @@ def _image_lock(subject: Subject) -> Iterator[_Found]:
         )
 
 
+def _cell(check: str, subject: Subject) -> Iterator[_Found]:
+    for finding in cells.findings(subject.stack, subject.lock):
+        if finding.check == check:
+            yield finding.subject, finding.message
+
+
 _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "wheel-bytes": _wheel_bytes,
     "wheel-extra": _wheel_extra,
@@ -486,4 +469,5 @@ _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "image-sources": _image_sources,
     "image-conda": _image_conda,
     "image-lock": _image_lock,
+    **{check.id: partial(_cell, check.id) for check in cells.CHECKS},
 }

@@ -29,6 +29,8 @@ PURE = frozenset(
     {
         "assetlock",
         "baseimage",
+        "cells",
+        "cells_tables",
         "condalock",
         "derivation",
         "derivationtext",
@@ -38,6 +40,7 @@ PURE = frozenset(
         "documents",
         "edits",
         "errors",
+        "findings",
         "imagelock",
         "labels",
         "lock",

@@ -130,8 +130,11 @@ def install_command(installer: str, *, built: bool, toolkit: str | None = None) 
         "/bin/sh",
         "-euc",
         (
+            # pip unpacks beside its target, and moves: within one mount that is renaming.
+            "export TMPDIR=/build/out/.pip; mkdir $TMPDIR\n"
             f"python3 {INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
             f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}\n"
+            "rm -r $TMPDIR\n"
             f"cat > /build/out/sitecustomize.py <<'EOF'\n{SORTED_LISTINGS}EOF\n"
             f"{toolkit_command(toolkit) if toolkit else ''}"
         ),

@@ -1,0 +1,34 @@
+"""What a check looks at, and what it finds. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Check", "Finding", "Level"]
+
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that is looked at."""
+
+    id: str
+    level: Level
+    what: str
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    check: str
+    level: Level
+    subject: str
+    """File, package or key."""
+    message: str
+    """What was found and what was expected."""
+    mend: str
