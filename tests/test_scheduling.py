@@ -301,18 +301,20 @@ def test_compilers_joined_by_a_pipe_do_not_wait_for_one_another_for_ever(
     assert (outcome.output / "read").read_text() == "1000000\n"
 
 
-def test_a_build_that_is_killed_gives_its_jobs_back(
+def test_a_compiler_that_is_killed_gives_its_job_back_while_its_build_goes_on(
     yard: Callable[[int], Yard], sandbox: SandboxBuilder
 ) -> None:
     one = yard(1)
     one.program("gcc", "#!/bin/sh\nsleep 600\n")
     with ThreadPoolExecutor(1) as threads:
-        killed = threads.submit(sandbox.build, one.task("a", "gcc; true"))
+        wait = "until [ -e /build/inputs/bin/go ]; do sleep 0.1; done"
+        killed = threads.submit(sandbox.build, one.task("a", f"gcc || {wait}"))
         while not (holders := jobs.holders(one.pool)):
             assert not killed.done()
         os.kill(holders[0], signal.SIGKILL)
         one.build(sandbox, one.compiling("b", 1))
-        killed.result()
+        one.program("go", "")
+        assert killed.result().status == "output-rejected", "it leaves nothing"
     assert jobs.holders(one.pool) == ()
 
 
