@@ -440,6 +440,18 @@ def test_json_of_check(run: Run) -> None:
     assert second == [{**first[0], "kept": True}]
 
 
+def test_json_of_a_check_that_fails_has_the_other_verdicts(run: Run, builder: ScriptedBuilder) -> None:
+    assert run("build", "small").code == 0
+    builder.recipes = {"gamma-2.0": failing()}
+    ended = run("check", "small", "--keep-going", "--json")
+    assert ended.code == 6
+    assert {one["name"] for one in json.loads(ended.out)} == {
+        "bookworm-runtime",
+        "bookworm-toolchain",
+        "delta-0.1",
+    }
+
+
 def test_a_verdict_that_was_kept_says_so(run: Run) -> None:
     assert run("check", "small", "gamma").out == "gamma-2.0: identical\n"
     assert run("check", "small", "gamma").out.startswith("gamma-2.0: identical (checked before, 20")
