@@ -194,7 +194,8 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
     for fetch in absent.to_fetch:
         click.echo(f"fetch {fetch.filename}")
     for build in absent.to_build:
-        click.echo(f"build {build.name}")
+        what = "stamp" if build.kind == "stamped" else "build"
+        click.echo(f"{what} {build.name.removesuffix('-stamped')}")
     for name, parts in realiser.plan.blocked:
         click.echo(f"wait {name}: {', '.join(part.label for part in parts)}")
 
