@@ -38,6 +38,7 @@ PURE = frozenset(
         "dockerfile",
         "documents",
         "edits",
+        "elf",
         "errors",
         "findings",
         "imagelock",

@@ -18,6 +18,7 @@ from lockbuild.locking.debs import DebPinner
 from lockbuild.locking.former import Former, ResolveOptions, nearest
 from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.images import ImagePinner
+from lockbuild.locking.interpreter import InterpreterPinner
 from lockbuild.locking.python import ENGINES, PythonPinner
 from lockbuild.locking.sources import SourcePinner
 from lockbuild.locking.verifying import Unverified, verify_pins
@@ -226,6 +227,11 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         scratch=scratch,
         gaps=gaps,
     )
+    interpreter = InterpreterPinner(
+        stack=stack, former=former, store=store, progress=progress, gaps=gaps
+    )
+    # Asks this machine alone: what is wrong there is said before others are asked.
+    own = interpreter.pin()
     runtime, build = wheels.pin(*python.pin())
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
@@ -236,6 +242,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         assets=assets.pin(),
         images=images,
         conda=conda.pin(),
+        interpreter=own,
     )
     lock = replace(lock, open=tuple(sorted(gaps.open)))
     return lock, conda.texts(lock.conda), python.engines
@@ -301,6 +308,9 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
             if source.commit
         }
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
+        if one.interpreter:
+            file = one.interpreter.file
+            found["python (interpreter)"] = f"{one.interpreter.version} {file.sha256[:12]}"
         found |= {f"{image.root} (base image)": image.digest or "open" for image in one.images}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 
