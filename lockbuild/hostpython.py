@@ -48,6 +48,9 @@ print(json.dumps({
 _EPOCH = 315532800
 _TOP = "python"
 _RUN_PATH = "$ORIGIN/../lib"
+_NOT_FOUND = 127
+"""What a shell and pyenv's shims end with when there is no such command: POSIX, `2.8.2 Exit Status for Commands`."""
+
 _OWN_FOLDER = "take a Python in a folder of its own, as `uv python install`, pyenv and conda make them"
 
 # Of the library: what is installed beside it, what is made when it runs, what only tests it, and what needs a screen.
@@ -112,17 +115,18 @@ def ask_python(command: str) -> HostPython:
     """
     place = find_tool(command)
     if place is None:
-        raise FetchError(
-            f"`{command}` is not on this machine's PATH",
-            hint=f"install it: {_OWN_FOLDER}",
-            unreachable=True,
-        )
+        raise _absent(command)
     try:
         told = run([place, "-I", "-B", "-c", _ASK], env=clean_env("HOME"))
+    except ToolMissing as error:
+        raise FetchError(error.message) from error
+    said = tuple(line.strip() for line in told.stderr.splitlines() if line.strip())
+    if told.returncode == _NOT_FOUND:
+        raise _absent(command, *said)
+    try:
         facts = json.loads(told.stdout)
-    except (ToolMissing, ValueError) as error:
-        said = error.message if isinstance(error, ToolMissing) else _last_line(told.stderr)
-        raise FetchError(f"`{command}` is no Python that runs: {said or 'it said nothing'}") from error
+    except ValueError as error:
+        raise FetchError(f"`{command}` is no Python that runs", details=said) from error
     if facts["implementation"] != "CPython" or facts["abi"]:
         kind = " ".join((facts["implementation"], *facts["abi"]))
         raise FetchError(f"`{command}` is {kind}; wheels are for CPython as it is usually built")
@@ -178,8 +182,13 @@ def pack_python(python: HostPython, into: Path) -> Packed:
     return Packed(sha256=Sha256(sha256), size=into.stat().st_size, glibc=".".join(map(str, glibc)))
 
 
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+def _absent(command: str, *said: str) -> FetchError:
+    return FetchError(
+        f"`{command}` is not on this machine's PATH",
+        details=said,
+        hint=f"install it: {_OWN_FOLDER}",
+        unreachable=True,
+    )
 
 
 def _program(python: HostPython) -> Path:

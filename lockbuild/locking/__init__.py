@@ -183,6 +183,10 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     gaps: Gaps,
 ) -> tuple[Lock, dict[str, str], tuple[str, ...]]:
     """Return the lock without the pins of what is built, files beside it, and the engines that were asked."""
+    # Asks this machine alone: what is wrong here is said before anybody else is asked.
+    interpreter = InterpreterPinner(
+        stack=stack, former=former, store=store, progress=progress, gaps=gaps
+    ).pin()
     python = PythonPinner(
         stack=stack,
         stack_file=folder.stack_file,
@@ -227,11 +231,6 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         scratch=scratch,
         gaps=gaps,
     )
-    interpreter = InterpreterPinner(
-        stack=stack, former=former, store=store, progress=progress, gaps=gaps
-    )
-    # Asks this machine alone: what is wrong there is said before others are asked.
-    own = interpreter.pin()
     runtime, build = wheels.pin(*python.pin())
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
@@ -242,7 +241,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         assets=assets.pin(),
         images=images,
         conda=conda.pin(),
-        interpreter=own,
+        interpreter=interpreter,
     )
     lock = replace(lock, open=tuple(sorted(gaps.open)))
     return lock, conda.texts(lock.conda), python.engines

@@ -53,7 +53,10 @@ class InterpreterPinner:
             if known:
                 self.gaps.keep("interpreter", command, error)
                 return known
-            self.gaps.leave("interpreter", command, error)
+            # The lock says nothing of this machine; whoever resolves now is told.
+            told = FetchError(error.message, details=(error.message, *error.details), unreachable=True)
+            reason = f"no machine that has `{command}` has resolved yet"
+            self.gaps.leave("interpreter", command, told, reason=reason)
             return None
 
     def _has(self, known: LockedInterpreter, command: str) -> bool:
