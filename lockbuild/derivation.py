@@ -29,6 +29,7 @@ __all__ = [
     "ArchiveMembers",
     "BesideFile",
     "Build",
+    "BuildKind",
     "BuildOutcome",
     "BuildStatus",
     "BuildTask",
@@ -39,6 +40,7 @@ __all__ = [
     "GitTree",
     "HostInterpreter",
     "IndexFile",
+    "JobPool",
     "PathInfo",
     "PoolFile",
     "RegistryImage",
@@ -207,9 +209,17 @@ class Fetch:
     where: Where
 
     @property
+    def identity(self) -> list[JsonValue]:
+        """What decides the store path."""
+        return ["fetch", 1, self.filename, self.sha256]
+
+    @property
     def path(self) -> StorePath:
         """The store path: file name and sha256 decide it."""
-        return store_path(["fetch", 1, self.filename, self.sha256], self.filename)
+        return store_path(self.identity, self.filename)
+
+
+BuildKind = Literal["environment", "prefix", "rootfs", "source", "stamped", "wheel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,14 +227,14 @@ class Build:
     """A computation without network whose result follows from what is listed here."""
 
     name: str
-    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
-    """`rootfs` makes a toolchain from .debs, `prefix` unpacks conda packages; the others run a command in
-    a toolchain."""
+    kind: BuildKind
+    """`rootfs` makes a toolchain from .debs, `prefix` unpacks conda packages, `stamped` writes version and
+    provenance into a wheel; the others run a command in a toolchain."""
     system: str
     toolchain: StorePath | None
-    """Root file system in which the command runs; none for a `rootfs` and a `prefix`."""
+    """Root file system in which the command runs; none for a `rootfs`, a `prefix` and a `stamped` wheel."""
     command: tuple[str, ...]
-    """The argument vector; for a `rootfs` and a `prefix`, what it is made of and how."""
+    """The argument vector; for those without a toolchain, what they are made of and how."""
     env: tuple[tuple[str, str], ...]
     """Environment variables, sorted by name."""
     inputs: tuple[tuple[str, StorePath], ...]
@@ -236,9 +246,9 @@ class Build:
             raise ValueError(msg)
 
     @property
-    def path(self) -> StorePath:
-        """The store path: the digest of all fields and of the sandbox's version."""
-        identity: list[JsonValue] = [
+    def identity(self) -> list[JsonValue]:
+        """What decides the store path: all fields and the sandbox's version."""
+        return [
             "build",
             1,
             SANDBOX_VERSION,
@@ -250,7 +260,11 @@ class Build:
             [[name, value] for name, value in self.env],
             [[name, path] for name, path in self.inputs],
         ]
-        return store_path(identity, self.name)
+
+    @property
+    def path(self) -> StorePath:
+        """The store path: the digest of the identity."""
+        return store_path(self.identity, self.name)
 
     @property
     def references(self) -> tuple[StorePath, ...]:
@@ -346,11 +360,22 @@ class PathInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobPool:
+    """How many compilers may run at once on a machine, for all builds that share the folder."""
+
+    folder: Path
+    """Holds a lock for each job; see `lockbuild.jobs`."""
+    jobs: int
+    memory: int
+    """Bytes that one compiler may come to need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildTask:
     """All that a builder may know. Paths are those of the machine; it never sees a store."""
 
     name: str
-    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
+    kind: BuildKind
     rootfs: Path | None
     """Unpacked toolchain, never written to; none when a root file system is what is built."""
     rootfs_name: str | None
@@ -364,7 +389,12 @@ class BuildTask:
     log: Path
     """File that takes the build's whole output."""
     cores: int = 1
+    """Jobs that it may run at once where an engine knows no pool."""
+    pool: JobPool | None = None
+    """What it shares with other builds, in place of `cores`, where the engine can hold compilers back."""
     timeout_s: float | None = None
+    compiler_cache: Path | None = None
+    """A folder that outlives the build, for the results of its compilers; none for no cache."""
 
 
 BuildStatus = Literal[

@@ -122,10 +122,17 @@ def _from(package: LockedPackage, lock: Lock) -> str:
 
 def _builds(stack: Stack, lock: Lock) -> Iterator[tuple[str, str, str, str, bool]]:
     """Yield name, version, source, packages compiled against, and whether its bytes are pinned, of each build."""
+    versions = {package.name: package.version for package in lock.runtime}
     for spec in stack.builds:
         origin = _origin(spec.name, spec.source, lock)
         needs = ", ".join(map(_code, spec.needs)) or "-"
-        yield spec.name, spec.version, origin, needs, lock.pin(spec.name) is not None
+        yield (
+            spec.name,
+            versions.get(spec.name, spec.version),
+            origin,
+            needs,
+            lock.pin(spec.name) is not None,
+        )
 
 
 def _sources(stack: Stack, lock: Lock) -> Iterator[tuple[str, str, str, str, str]]:
@@ -166,12 +173,14 @@ def _link(url: str) -> str:
 
 def _debs(stack: Stack, lock: Lock) -> Iterator[tuple[str, int | str, str]]:
     """Yield each root file system, how many Debian packages it has, and which of them the stack asks for."""
-    for root, wanted in (("runtime", stack.apt.runtime), ("toolchain", stack.apt.toolchain)):
+    compilers = stack.toolchain.packages if stack.base.archive else ()
+    wishes = {"runtime": stack.apt.runtime, "toolchain": (*stack.apt.toolchain, *compilers)}
+    for root, wanted in wishes.items():
         count = sum(root in deb.roots for deb in lock.debs)
         yield (
             root,
             "open" if lock.open_of("apt") else count,
-            ", ".join(map(_code, sorted(wanted))) or "-",
+            ", ".join(map(_code, sorted({*wanted}))) or "-",
         )
 
 

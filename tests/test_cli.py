@@ -340,7 +340,7 @@ def test_data_goes_to_standard_output_and_all_else_to_standard_error(run: Run) -
 
 def test_a_log_has_a_line_per_step(run: Run) -> None:
     lines = run("build", "small").err.splitlines()
-    assert "building: 5 builds" in lines
+    assert "building: 7 builds" in lines
     assert "  gamma-2.0: started" in lines
 
 
@@ -360,14 +360,17 @@ def test_a_second_run_has_nothing_to_do(run: Run) -> None:
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World, run: Run) -> None:
     lines = run("build", "small", "--dry-run").out.splitlines()
     assert "fetch alpha-1.2-py3-none-any.whl" in lines
-    assert lines[-1] == "build delta-0.1"
+    assert "build delta-0.1" in lines
+    assert lines[-1] == "stamp gamma-2.0"
     assert world.store.paths() == ()
 
 
 def test_one_package_is_built_without_touching_the_wheelhouse(world: World, run: Run) -> None:
     ended = run("build", "small", "gamma")
     assert ended.code == 0
-    assert "built; the wheelhouse is as it was" in ended.err
+    assert re.search(
+        r"\d built in \d+ s; their own times add up to \d+ s; the wheelhouse is as it was", ended.err
+    )
     assert not world.folder.wheels.exists()
 
 
@@ -425,14 +428,40 @@ def test_json_of_build(world: World, run: Run) -> None:
 
 def test_json_of_a_dry_run(world: World, run: Run) -> None:
     found = run("build", "small", "--dry-run", "--json").json
-    assert found["build"][-1] == world.built("delta")
+    assert found["build"][-1] == world.built("gamma")
     assert world.fetched("gamma-2.0.tar.gz") in found["fetch"]
 
 
 def test_json_of_check(run: Run) -> None:
-    assert run("check", "small", "gamma", "--json").json == [
-        {"name": "gamma-2.0", "identical": True, "differences": []}
+    first, second = (run("check", "small", "gamma", "--json").json for _ in range(2))
+    assert [(one["name"], one["identical"], one["differences"]) for one in first] == [
+        ("gamma-2.0", True, [])
     ]
+    assert second == [{**first[0], "kept": True}]
+
+
+def test_json_of_a_check_that_fails_has_the_other_verdicts(run: Run, builder: ScriptedBuilder) -> None:
+    assert run("build", "small").code == 0
+    builder.recipes = {"gamma-2.0": failing()}
+    ended = run("check", "small", "--keep-going", "--json")
+    assert ended.code == 6
+    assert {one["name"] for one in json.loads(ended.out)} == {
+        "bookworm-runtime",
+        "bookworm-toolchain",
+        "delta-0.1",
+    }
+
+
+def test_a_verdict_that_was_kept_says_so(run: Run) -> None:
+    assert run("check", "small", "gamma").out == "gamma-2.0: identical\n"
+    assert run("check", "small", "gamma").out.startswith("gamma-2.0: identical (checked before, 20")
+    assert run("check", "small", "gamma", "--again").out == "gamma-2.0: identical\n"
+
+
+def test_a_toolchain_without_ccache_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "compiler cache" not in run("build", "small", "gamma").err
+    monkeypatch.setenv("LOCKBUILD_COMPILER_CACHE", "true")
+    assert "no compiler cache: `ccache` is not among" in run("build", "small", "gamma").err
 
 
 def test_description_is_markdown_on_standard_output(world: World, run: Run) -> None:

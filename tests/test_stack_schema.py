@@ -232,6 +232,8 @@ def test_standalone_interpreter_is_accepted() -> None:
             {"standalone": {"url": STANDALONE["url"]}},
             "`interpreter.standalone.sha256`: missing, expected a string",
         ),
+        ({"host": "sh"}, "a Python on this machine's PATH, such as `python3.12`"),
+        ({"host": "/usr/bin/python3"}, "a Python on this machine's PATH, such as `python3.12`"),
         ({"stand-alone": STANDALONE}, "unknown key; did you mean `standalone`?"),
     ],
 )

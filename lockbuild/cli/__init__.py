@@ -24,6 +24,7 @@ _COMMANDS = {
     "fetch": ("building", "Bring everything a stack needs into the store."),
     "build": ("building", "Build a stack's packages and fill its wheelhouse."),
     "check": ("building", "Build again and compare with what the store has."),
+    "rebuild": ("rebuilding", "Make a built wheel again from the record in it, and compare."),
     "render": ("imaging", "Write the Dockerfile, and its build context if asked for."),
     "describe": ("describing", "Print a stack's page: what is inside, and how it is run."),
     "image": ("imaging", "Build the image, with networking off."),

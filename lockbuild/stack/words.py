@@ -193,7 +193,7 @@ ImageReference = Annotated[str, AfterValidator(_image)]
 HostCommand = Annotated[
     str,
     AfterValidator(
-        matching(r"[A-Za-z0-9._+-]+", "a command of this machine's PATH, such as `python3.12`")
+        matching(r"python[A-Za-z0-9._+-]*", "a Python on this machine's PATH, such as `python3.12`")
     ),
 ]
 ImageCommand = Annotated[
