@@ -41,6 +41,8 @@ VERBS = [
     "fetch",
     "build",
     "check",
+    "why-rebuild",
+    "rebuild",
     "render",
     "describe",
     "image",
@@ -360,8 +362,8 @@ def test_a_second_run_has_nothing_to_do(run: Run) -> None:
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World, run: Run) -> None:
     lines = run("build", "small", "--dry-run").out.splitlines()
     assert "fetch alpha-1.2-py3-none-any.whl" in lines
-    assert "build delta-0.1" in lines
-    assert lines[-1] == "stamp gamma-2.0"
+    assert "build delta-0.1: never built here" in lines
+    assert lines[-1] == "stamp gamma-2.0: never built here"
     assert world.store.paths() == ()
 
 

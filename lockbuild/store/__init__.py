@@ -374,6 +374,7 @@ class Store:
                     self.remove(info.path)
                     self.log_file(info.path).unlink(missing_ok=True)
                     self.history.forget(info.path)
+                self.history.forget_derivations(self.paths())
                 self.forget_invalid()
         return Collected(paths=tuple(info.path for info in dead), size=sum(info.size for info in dead))
 
