@@ -7,6 +7,7 @@
     unpacked/PATH/MEMBER    a tar inside an object, unpacked once, with MEMBER.json written last
     roots/NAME              store paths that garbage collection keeps
     durations/ verdicts/    how long builds took; what checking them found
+    derivations/ realised/  what gave objects, as text; what was realised last for each stack
     ccache/                 results of compilers, where a user wants them kept
     scratch/ locks/ jobs/   of processes that run now
     downloads/ logs/        unfinished downloads; the output of builds
