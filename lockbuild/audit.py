@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lockbuild import wheels
 from lockbuild.assets import first_seen
@@ -15,6 +15,7 @@ from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
+from lockbuild.findings import Check, Finding, Report
 from lockbuild.packing import strays, verify_wheelhouse
 
 if TYPE_CHECKING:
@@ -29,32 +30,6 @@ if TYPE_CHECKING:
     from lockbuild.wheelhouse import Manifest
 
 __all__ = ["CHECKS", "Check", "Finding", "ImageContents", "Report", "Subject", "audit"]
-
-Level = Literal["error", "warning"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that an audit looks at."""
-
-    id: str
-    level: Level
-    what: str
-    why: str
-    mend: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    check: str
-    level: Level
-    subject: str
-    """File, package or key."""
-    message: str
-    """What was found and what was expected."""
-    mend: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,22 +66,6 @@ class Subject:
     """What the image must have of sources; none where the store has not got all of it."""
     no_image: str = ""
     """Why there is no image to look at."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What an audit found."""
-
-    findings: tuple[Finding, ...]
-    passed: tuple[str, ...]
-    """Ids of the checks that ran and found nothing."""
-    skipped: tuple[tuple[str, str], ...]
-    """Ids of the checks that could not run, and why."""
-
-    @property
-    def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(finding.level == "error" for finding in self.findings)
 
 
 CHECKS = (

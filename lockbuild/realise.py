@@ -128,7 +128,7 @@ class Realiser:
         for name, path in self.plan.builds:
             expects = self.stack.build(name).expects if path in wanted else ()
             for wheel in self.store.locate(path).glob("*.whl") if expects else ():
-                if faults := wheels.missing_members(wheel, expects):
+                if faults := wheels.missing_members(wheels.inspect_wheel(wheel).members, expects):
                     raise BuildError(
                         f"{wheel.name} lacks what `build[{name}].expects` names", details=faults
                     )

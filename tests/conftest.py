@@ -37,6 +37,7 @@ PURE = frozenset(
         "documents",
         "edits",
         "errors",
+        "findings",
         "imagelock",
         "lock",
         "plan",

@@ -18,6 +18,7 @@ __all__ = [
     "compilers",
     "image_env",
     "install_command",
+    "runtime_command",
     "search_path",
     "wheel_command",
 ]
@@ -128,10 +129,25 @@ def install_command(installer: str, *, built: bool) -> tuple[str, ...]:
         "/bin/sh",
         "-euc",
         (
-            f"python3 {INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
-            f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}\n"
+            f"{_pip(f'{INPUTS}/wheels/{installer}')} {wheels}\n"
             f"cat > /build/out/sitecustomize.py <<'EOF'\n{SORTED_LISTINGS}EOF\n"
         ),
+    )
+
+
+def runtime_command(installer: str) -> tuple[str, ...]:
+    """Return what installs the wheels that are fetched for an image, to try the others beside them.
+
+    Args:
+        installer: File name of pip's own wheel, which is not installed.
+    """
+    return ("/bin/sh", "-euc", f"{_pip(f'{INPUTS}/installer/{installer}')} {INPUTS}/wheels/*.whl")
+
+
+def _pip(installer: str) -> str:
+    return (
+        f"python3 {installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
+        " --disable-pip-version-check --no-warn-script-location --target /build/out"
     )
 
 

@@ -39,6 +39,7 @@ from lockbuild.plan.commands import (
     compilers,
     image_env,
     install_command,
+    runtime_command,
     search_path,
     wheel_command,
 )
@@ -313,6 +314,32 @@ class Planner:
                 command=install_command(installer, built=any(not p.wheel for p in wanted)),
                 env=tuple(sorted(env.items())),
                 inputs=tuple(sorted(inputs)),
+            )
+        )
+
+    def runtime_environment(self) -> StorePath:
+        """Return the environment of every wheel that is fetched for the image, in the image's root file system."""
+        installer = self.installer("")
+        image = self._lock.image("runtime")
+        inputs = [
+            (f"wheels/{package.wheel.filename}", self.wheel(package, package.wheel).path)
+            for package in self._lock.runtime
+            if package.wheel
+        ]
+        env = {
+            **image_env(image),
+            "PATH": search_path(self._stack.interpreter, image),
+            "SOURCE_DATE_EPOCH": str(EPOCH),
+        }
+        return self.add(
+            Build(
+                name=f"{self._stack.name}-runtime",
+                kind="environment",
+                system=self._stack.target.system,
+                toolchain=self.root("runtime"),
+                command=runtime_command(installer.filename),
+                env=tuple(sorted(env.items())),
+                inputs=tuple(sorted([(f"installer/{installer.filename}", installer.path), *inputs])),
             )
         )
 
