@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import tarfile
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lockbuild import wheels
+from lockbuild import cells, wheels
 from lockbuild.assets import first_seen
 from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
@@ -195,6 +196,7 @@ CHECKS = (
         why="an image of an older lock looks the same from outside",
         mend="`lockbuild image`",
     ),
+    *cells.CHECKS,
 )
 
 _SHOWN = 5
@@ -426,6 +428,12 @@ def _image_lock(subject: Subject) -> Iterator[_Found]:
         )
 
 
+def _cell(check: str, subject: Subject) -> Iterator[_Found]:
+    for finding in cells.findings(subject.stack, subject.lock):
+        if finding.check == check:
+            yield finding.subject, finding.message
+
+
 _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "wheel-bytes": _wheel_bytes,
     "wheel-extra": _wheel_extra,
@@ -445,4 +453,5 @@ _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "image-sources": _image_sources,
     "image-conda": _image_conda,
     "image-lock": _image_lock,
+    **{check.id: partial(_cell, check.id) for check in cells.CHECKS},
 }

@@ -1,4 +1,4 @@
-"""What checks are and what they find, whoever runs them. Pure."""
+"""What a check looks at, and what it finds. Pure."""
 
 from __future__ import annotations
 

@@ -29,6 +29,8 @@ PURE = frozenset(
     {
         "assetlock",
         "baseimage",
+        "cells",
+        "cells_tables",
         "condalock",
         "derivation",
         "description",

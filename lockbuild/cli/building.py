@@ -15,6 +15,7 @@ from lockbuild.cli.session import (
     open_realiser,
     print_json,
     refuse_blocked,
+    refuse_impossible,
     stack_argument,
 )
 from lockbuild.errors import BuildError, FetchError, UsageError
@@ -87,6 +88,7 @@ def build(  # noqa: PLR0913 - the options, as keywords
     if dry_run:
         _say_missing(realiser, targets, as_json=as_json)
         return
+    refuse_impossible(realiser)
     if not keep_going:
         refuse_blocked(realiser, wanted, what="not everything can be built")
     outcomes = realiser.build(targets, keep_going=keep_going)

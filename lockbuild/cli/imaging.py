@@ -14,6 +14,7 @@ from lockbuild.cli.session import (
     open_lines,
     open_realiser,
     print_json,
+    refuse_impossible,
     refuse_open,
     stack_argument,
 )
@@ -76,6 +77,7 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
     the context by its hash, so the same digest makes the same image.
     """
     refuse_open(realiser)
+    refuse_impossible(realiser)
     stack, lock, plan, store = realiser.stack, realiser.lock, realiser.plan, realiser.store
     realiser.build(plan.targets)
     fill_wheelhouse(realiser, folder)

@@ -105,6 +105,7 @@ def resolve(  # noqa: PLR0913 - the options, as keywords
                 "open": [asdict(part) for part in resolved.open],
                 "kept": [asdict(part) for part in resolved.kept],
                 "unverified": [asdict(one) for one in resolved.unverified],
+                "findings": [asdict(finding) for finding in resolved.warnings],
                 "lock": resolved.lock.digest,
             }
         )
@@ -148,6 +149,8 @@ def _say(resolved: Resolved, folder: StackFolder, console: Console, *, accepted:
         console.note(f"{folder.label}: wrote {', '.join(resolved.changed)}")
     else:
         console.note(f"{folder.label}: the lock is up to date")
+    for finding in resolved.warnings:
+        console.warn(f"{finding.check}: {finding.message}")
     for part in resolved.kept:
         first, *more = open_lines([part], resolved.causes)
         console.warn("\n".join((f"keeps its former pins: {first}", *more)))

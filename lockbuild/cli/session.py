@@ -35,6 +35,7 @@ __all__ = [
     "open_store",
     "print_json",
     "refuse_blocked",
+    "refuse_impossible",
     "refuse_open",
     "settings_of",
     "stack_argument",
@@ -174,6 +175,19 @@ def refuse_open(realiser: Realiser) -> None:
             details=open_lines(parts),
             hint="`lockbuild resolve` where these can be had",
         )
+
+
+def refuse_impossible(realiser: Realiser) -> None:
+    """Refuse to build what cannot go together, which a lock made by hand may ask for.
+
+    Raises:
+        ResolveError: With two lines for each finding.
+    """
+    from lockbuild import cells  # noqa: PLC0415 - not needed for --help
+
+    found = cells.findings(realiser.stack, realiser.lock)
+    if error := cells.refused(realiser.stack.name, found, what="nothing is built"):
+        raise error
 
 
 def builder_of(settings: Settings) -> Builder:

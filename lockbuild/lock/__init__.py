@@ -11,6 +11,7 @@ from __future__ import annotations
 from lockbuild.lock.reading import parse_lock
 from lockbuild.lock.values import (
     LOCK_FILE,
+    RUNTIME_LOCK,
     BuiltPin,
     Lock,
     LockedDeb,
@@ -25,6 +26,7 @@ from lockbuild.lock.writing import lock_texts
 
 __all__ = [
     "LOCK_FILE",
+    "RUNTIME_LOCK",
     "BuiltPin",
     "Lock",
     "LockedDeb",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from lockbuild import cells
 from lockbuild.errors import LockError, UsageError
 from lockbuild.lock import BuiltPin, Lock, LockedFile, lock_texts
 from lockbuild.locking.assets import AssetPinner
@@ -28,6 +29,7 @@ from lockbuild.stack.schema import parse_stack_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lockbuild.findings import Finding
     from lockbuild.folders import StackFolder
     from lockbuild.imagelock import LockedImage
     from lockbuild.lock import LockedDeb, OpenPart
@@ -60,6 +62,8 @@ class Resolved:
     """Label of an open part -> what was tried on this machine, a line each."""
     unverified: tuple[Unverified, ...] = ()
     """Pinned wheels that were to be verified, and could not be."""
+    warnings: tuple[Finding, ...] = ()
+    """What of the cell may not be meant."""
 
 
 def resolve(
@@ -75,11 +79,14 @@ def resolve(
     Raises:
         StackError: The stack file is wrong.
         UsageError: The options name a package or a build that there is not.
-        ResolveError: Requirements cannot be met, or two engines disagree. No file is touched.
+        ResolveError: Requirements cannot be met, two engines disagree, or what is to go together cannot. No
+            file is touched.
         FetchError: What somebody gave is not what was asked for. No file is touched.
     """
     document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
     stack = from_document(document)
+    # What the stack file alone rules out needs nobody to be asked.
+    _judge(folder, stack, None)
     before = _former(folder)
     options = replace(options, repin=_repinned(options, stack))
     _check_options(options, stack, before)
@@ -97,6 +104,7 @@ def resolve(
             scratch=Path(scratch),
             gaps=gaps,
         )
+    warnings = _judge(folder, stack, lock)
     unverified = (
         verify_pins(stack, lock, mirrors=mirrors, progress=progress) if options.verify_pins else ()
     )
@@ -115,7 +123,15 @@ def resolve(
         kept=tuple(sorted(gaps.kept)),
         causes=tuple(sorted(gaps.causes.items())),
         unverified=unverified,
+        warnings=warnings,
     )
+
+
+def _judge(folder: StackFolder, stack: Stack, lock: Lock | None) -> tuple[Finding, ...]:
+    found = cells.findings(stack, lock)
+    if error := cells.refused(folder.stack_file, found, what="nothing is written"):
+        raise error
+    return found
 
 
 def _former(folder: StackFolder) -> Lock | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DebPinner"]
 
 _STATUS = "var/lib/dpkg/status"
-_INPUTS = ("target.platform", "base.", "apt.", "interpreter.")
+_INPUTS = ("target.platform", "base.", "apt.", "interpreter.", "toolchain.")
 """What decides which packages there are."""
 
 

@@ -11,7 +11,7 @@ from lockbuild.digest import parse_sha256
 from lockbuild.errors import ResolveError
 from lockbuild.lock import LockedFile, LockedPackage
 from lockbuild.locking.former import Former, nearest
-from lockbuild.plan import INSTALLER
+from lockbuild.plan import INSTALLER, nvcc_wheels
 from lockbuild.resolvers import PythonQuestion, Stub, differences, uv
 from lockbuild.wheels import wheel_matches
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "PythonPinner"]
 
 ENGINES = ("uv", "pip-tools")
-_INPUTS = ("target.", "python.", "build.", "file ")
+_INPUTS = ("target.", "python.", "build.", "toolchain.nvcc.wheels", "file ")
 """What decides which packages there are."""
 _PYPI = frozenset({"pypi"})
 
@@ -100,6 +100,7 @@ class PythonPinner:
         stack = self.stack
         specs = [spec for spec in stack.builds if spec.environment == environment]
         wanted = {text for spec in specs for text in (*spec.build_requires, *spec.needs)} | {INSTALLER}
+        wanted |= {text for spec in specs for text in nvcc_wheels(stack, runtime, spec)}
         former = dict(self.former.lock.build).get(environment, ()) if self.former.lock else ()
         pins = tuple(f"{package.name}=={package.version}" for package in runtime)
         return PythonQuestion(

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from lockbuild.derivation import Build, Derivation, Fetch
 from lockbuild.plan.blocking import (
     INSTALLER,
+    NVCC_WHEEL,
     ROOTS,
+    TORCH,
     blocked_builds,
     blocked_prefix,
     blocked_roots,
     blocked_sources,
+    nvcc_wheels,
 )
 from lockbuild.plan.commands import compilers, image_env, search_path
 from lockbuild.plan.planner import EPOCH, Planner, asset_fetch, image_fetch
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
 __all__ = [
     "EPOCH",
     "INSTALLER",
+    "NVCC_WHEEL",
     "ROOTS",
+    "TORCH",
     "Missing",
     "Plan",
     "asset_fetch",
@@ -36,6 +41,7 @@ __all__ = [
     "image_fetch",
     "make_plan",
     "missing",
+    "nvcc_wheels",
     "search_path",
 ]
 

@@ -20,18 +20,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INSTALLER",
+    "NVCC_WHEEL",
     "PREFIX",
     "ROOTS",
+    "TORCH",
     "blocked_builds",
     "blocked_prefix",
     "blocked_roots",
     "blocked_sources",
     "environment_packages",
+    "nvcc_wheels",
     "sources_of",
 ]
 
 INSTALLER = "pip"
 """The package of the build environment that installs wheels, there and in the image."""
+
+TORCH = "torch"
+"""The package whose extensions are compiled with nvcc."""
+
+NVCC_WHEEL = "nvidia-cuda-nvcc"
+"""NVIDIA's wheel that has nvcc itself: of CUDA 13 and later, as those of earlier ones have parts of it alone."""
 
 PREFIX = "conda"
 """What the prefix of conda packages is called among builds."""
@@ -46,7 +55,7 @@ def environment_packages(stack: Stack, lock: Lock, spec: BuildSpec) -> tuple[Loc
     Raises:
         LockError: The lock lacks some.
     """
-    asked = _projects(spec.build_requires, stack.target)
+    asked = _projects((*spec.build_requires, *nvcc_wheels(stack, lock.runtime, spec)), stack.target)
     wanted = closure(lock.build_environment(spec.environment), [*asked, *spec.needs, INSTALLER])
     absent = sorted({*asked, *spec.needs} - {package.name for package in wanted})
     if absent:
@@ -55,6 +64,21 @@ def environment_packages(stack: Stack, lock: Lock, spec: BuildSpec) -> tuple[Loc
             hint=f"lockbuild resolve {stack.name}",
         )
     return wanted
+
+
+def nvcc_wheels(stack: Stack, runtime: Iterable[LockedPackage], spec: BuildSpec) -> tuple[str, ...]:
+    """Return the requirements that bring nvcc into the environment of *spec*: none where it needs no torch.
+
+    What needs torch, itself or by way of others, is an extension of torch; whether it compiles any CUDA only its
+    `setup.py` knows.
+
+    Args:
+        runtime: The packages that are installed, from whose requirements that follows.
+    """
+    wheels = stack.toolchain.nvcc.wheels
+    if not wheels or TORCH not in {package.name for package in closure(runtime, spec.needs)}:
+        return ()
+    return wheels
 
 
 def sources_of(name: str, edits: Iterable[Edit]) -> tuple[str, ...]:

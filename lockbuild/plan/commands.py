@@ -20,6 +20,7 @@ __all__ = [
     "install_command",
     "runtime_command",
     "search_path",
+    "toolkit_command",
     "wheel_command",
 ]
 
@@ -117,20 +118,22 @@ def build_env(own: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
     return {**env, **_REPEATABLE, **own, **flags}
 
 
-def install_command(installer: str, *, built: bool) -> tuple[str, ...]:
+def install_command(installer: str, *, built: bool, toolkit: str | None = None) -> tuple[str, ...]:
     """Return what installs wheels into a build environment.
 
     Args:
         installer: File name of pip's own wheel among them.
         built: Whether some were built, not fetched.
+        toolkit: The folder below the environment that NVIDIA's wheels put their toolkit into, if it is compiled with.
     """
     wheels = f"{INPUTS}/wheels/*.whl" + (f" {INPUTS}/built/*/*.whl" if built else "")
     return (
         "/bin/sh",
         "-euc",
         (
-            f"{_pip(f'{INPUTS}/wheels/{installer}')} {wheels}\n"
+            f"{_install(f'{INPUTS}/wheels/{installer}', wheels)}"
             f"cat > /build/out/sitecustomize.py <<'EOF'\n{SORTED_LISTINGS}EOF\n"
+            f"{toolkit_command(toolkit) if toolkit else ''}"
         ),
     )
 
@@ -141,13 +144,29 @@ def runtime_command(installer: str) -> tuple[str, ...]:
     Args:
         installer: File name of pip's own wheel, which is not installed.
     """
-    return ("/bin/sh", "-euc", f"{_pip(f'{INPUTS}/installer/{installer}')} {INPUTS}/wheels/*.whl")
+    return ("/bin/sh", "-euc", _install(f"{INPUTS}/installer/{installer}", f"{INPUTS}/wheels/*.whl"))
 
 
-def _pip(installer: str) -> str:
+def _install(installer: str, wheels: str) -> str:
+    # pip unpacks beside its target, and moves: within one mount that is renaming.
     return (
+        "export TMPDIR=/build/out/.pip; mkdir $TMPDIR\n"
         f"python3 {installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
-        " --disable-pip-version-check --no-warn-script-location --target /build/out"
+        f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}\n"
+        "rm -r $TMPDIR\n"
+    )
+
+
+def toolkit_command(toolkit: str) -> str:
+    """Return what makes links in the *toolkit* of a build environment, by which compilers find its libraries.
+
+    Extensions of torch are linked with `-L$CUDA_HOME/lib64 -lcudart`; the wheels have `lib/libcudart.so.13` alone.
+    """
+    return (
+        f"cd /build/out/{toolkit}\n"
+        "[ -e lib64 ] || ln -s lib lib64\n"
+        'for library in lib/lib*.so.*; do link="${library%%.so.*}.so"; '
+        '[ -e "$link" ] || ln -s "${library##*/}" "$link"; done\n'
     )
 
 

@@ -32,7 +32,14 @@ from lockbuild.digest import canonical_json, parse_sha256, sha256_of
 from lockbuild.edits import Graft, source_build
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, build_lock_name
-from lockbuild.plan.blocking import INSTALLER, PREFIX, environment_packages, sources_of
+from lockbuild.plan.blocking import (
+    INSTALLER,
+    NVCC_WHEEL,
+    PREFIX,
+    environment_packages,
+    nvcc_wheels,
+    sources_of,
+)
 from lockbuild.plan.commands import (
     ENVIRONMENT,
     build_env,
@@ -300,18 +307,17 @@ class Planner:
             for package in wanted
         ]
         installer = self.installer(spec.environment).filename
+        built = any(not package.wheel for package in wanted)
         env = {**self._base_env, "SOURCE_DATE_EPOCH": str(EPOCH)}
         if self._stack.interpreter.folder or not self._stack.base.debian:
             env["PATH"] = self._path
-        # Named for what it holds: builds that want the same packages share it.
-        held = sha256_of(canonical_json([[name, path] for name, path in sorted(inputs)]))
         return self.add(
             Build(
-                name=f"environment-{held[:8]}",
+                name=_environment_name(inputs),
                 kind="environment",
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
-                command=install_command(installer, built=any(not p.wheel for p in wanted)),
+                command=install_command(installer, built=built, toolkit=self._toolkit(spec)),
                 env=tuple(sorted(env.items())),
                 inputs=tuple(sorted(inputs)),
             )
@@ -321,7 +327,8 @@ class Planner:
         """Return the environment of every wheel that is fetched for the image, in the image's root file system."""
         installer = self.installer("")
         image = self._lock.image("runtime")
-        inputs = [
+        inputs = [(f"installer/{installer.filename}", installer.path)]
+        inputs += [
             (f"wheels/{package.wheel.filename}", self.wheel(package, package.wheel).path)
             for package in self._lock.runtime
             if package.wheel
@@ -333,15 +340,23 @@ class Planner:
         }
         return self.add(
             Build(
-                name=f"{self._stack.name}-runtime",
+                name=_environment_name(inputs),
                 kind="environment",
                 system=self._stack.target.system,
                 toolchain=self.root("runtime"),
                 command=runtime_command(installer.filename),
                 env=tuple(sorted(env.items())),
-                inputs=tuple(sorted([(f"installer/{installer.filename}", installer.path), *inputs])),
+                inputs=tuple(sorted(inputs)),
             )
         )
+
+    def _toolkit(self, spec: BuildSpec) -> str | None:
+        """Return where in the environment of *spec* the toolkit of nvcc's wheels is; none where it has no such wheels."""
+        if not nvcc_wheels(self._stack, self._lock.runtime, spec):
+            return None
+        wanted = environment_packages(self._stack, self._lock, spec)
+        nvcc = next((package for package in wanted if package.name == NVCC_WHEEL), None)
+        return f"nvidia/cu{nvcc.version.partition('.')[0]}" if nvcc else None
 
     def fetches(self, spec: BuildSpec) -> None:
         """Plan whatever can be fetched for a build that waits for open parts of the lock."""
@@ -392,7 +407,11 @@ class Planner:
         }
         if self._stack.target.cuda_architectures:
             env["TORCH_CUDA_ARCH_LIST"] = ";".join(self._stack.target.cuda_architectures)
-        env |= compilers(self._stack.interpreter, dict(spec.env))
+        if toolkit := self._toolkit(spec):
+            env["CUDA_HOME"] = f"{ENVIRONMENT}/{toolkit}"
+            env["PATH"] = f"{ENVIRONMENT}/bin:{env['CUDA_HOME']}/bin:{self._path}"
+        declared = {**self._stack.toolchain.env(), **dict(spec.env)}
+        env |= {**declared, **compilers(self._stack.interpreter, declared)}
         env = build_env(dict(spec.env), env)
         return self.add(
             Build(
@@ -412,6 +431,12 @@ class Planner:
                 ),
             )
         )
+
+
+def _environment_name(inputs: list[tuple[str, StorePath]]) -> str:
+    """Return a name for what an environment holds: builds that want the same packages share it."""
+    held = sha256_of(canonical_json([[name, path] for name, path in sorted(inputs)]))
+    return f"environment-{held[:8]}"
 
 
 def _git_tree(source: Source, commit: str) -> GitTree:

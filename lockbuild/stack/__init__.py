@@ -12,6 +12,7 @@ from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.edits import Edit, Graft, Patch, Substitute
 from lockbuild.stack.assets import Asset
 from lockbuild.stack.conda import Conda
+from lockbuild.stack.toolchain import Nvcc, Toolchain
 from lockbuild.stack.values import (
     Apt,
     Base,
@@ -46,11 +47,13 @@ __all__ = [
     "Interpreter",
     "Mount",
     "NamedSource",
+    "Nvcc",
     "PinnedWheel",
     "Python",
     "Source",
     "Stack",
     "Standalone",
+    "Toolchain",
     "file_name_of",
     "from_document",
     "inputs_of",
@@ -69,6 +72,7 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         base=_base(document["base"]),
         interpreter=_interpreter(document["interpreter"]),
         apt=_make(Apt, document.get("apt", {})),
+        toolchain=_toolchain(document.get("toolchain", {})),
         python=Python(
             requires=tuple(python.get("requires", ())),
             constraints=tuple(map(_bound, python.get("constraints", ()))),
@@ -130,6 +134,10 @@ def _interpreter(table: Mapping[str, Any]) -> Interpreter:
         image=table.get("image"),
         standalone=_make(Standalone, standalone) if standalone is not None else None,
     )
+
+
+def _toolchain(table: Mapping[str, Any]) -> Toolchain:
+    return Toolchain(nvcc=_make(Nvcc, table.get("nvcc", {})), compiler=table.get("compiler"))
 
 
 def _pinned_wheel(table: Mapping[str, Any]) -> PinnedWheel:

@@ -20,6 +20,7 @@ from lockbuild.stack.places import check_places
 from lockbuild.stack.python_tables import PythonTable
 from lockbuild.stack.source_tables import BuildTable, NamedSourceTable, listed
 from lockbuild.stack.table import Table
+from lockbuild.stack.toolchain_tables import ToolchainTable
 from lockbuild.stack.words import (
     Absolute,
     Address,
@@ -168,6 +169,7 @@ class StackDocument(Table):
     base: BaseTable
     interpreter: InterpreterTable
     apt: AptTable = AptTable()
+    toolchain: ToolchainTable = ToolchainTable()
     python: PythonTable = PythonTable()
     build: Annotated[list[BuildTable], AfterValidator(unique)] = []
     source: Annotated[list[NamedSourceTable], AfterValidator(unique)] = []
@@ -183,11 +185,16 @@ class StackDocument(Table):
         if self.base.debian is not None:
             if self.interpreter.image is not None:
                 raise fault("`base.toolchain` and `base.runtime` beside `interpreter.image`")
+            if self._nvcc("image"):
+                raise fault("`base.toolchain` and `base.runtime` beside `toolchain.nvcc.image`")
             return self
-        wanted = self.apt.toolchain or self.apt.runtime or self.interpreter.apt
+        wanted = self.apt.toolchain or self.apt.runtime or self.interpreter.apt or self._nvcc("apt")
         if wanted and self.base.packages is None:
             raise fault("`base.packages`, as Debian packages are wanted on top of images")
         return self
+
+    def _nvcc(self, origin: str) -> bool:
+        return self.toolchain.nvcc is not None and bool(getattr(self.toolchain.nvcc, origin))
 
     @model_validator(mode="after")
     def _places_apart(self) -> StackDocument:

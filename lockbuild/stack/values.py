@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from lockbuild.derivation import CONDA_FOLDER, INTERPRETER_FOLDER
 from lockbuild.stack.assets import ON_FIRST_FETCH
+from lockbuild.stack.toolchain import Toolchain
 
 if TYPE_CHECKING:
     from lockbuild.edits import Edit
@@ -261,6 +262,7 @@ class Stack:
     base: Base
     interpreter: Interpreter
     apt: Apt = field(default_factory=Apt)
+    toolchain: Toolchain = field(default_factory=Toolchain)
     python: Python = field(default_factory=Python)
     builds: tuple[BuildSpec, ...] = ()
     sources: tuple[NamedSource, ...] = ()
@@ -293,7 +295,10 @@ class Stack:
 
     def packages_of(self, root: str) -> tuple[str, ...]:
         """Return the packages of Debian's or Ubuntu's that the root file system *root* is to have, sorted."""
-        wanted = self.apt.runtime if root == "runtime" else self.apt.toolchain
+        wanted = self.apt.runtime
+        if root == "toolchain":
+            # An image that no archive is named for brings its compilers itself.
+            wanted = (*self.apt.toolchain, *(self.toolchain.packages if self.base.archive else ()))
         python = (self.interpreter.apt,) if self.interpreter.apt else ()
         return tuple(sorted({*python, *wanted}))
 
