@@ -43,7 +43,7 @@ def importing(*faults: tuple[str, str]) -> Recipe:
 
 
 def builder(changes: Mapping[str, Recipe] | None = None) -> ScriptedBuilder:
-    return ScriptedBuilder({"gate-gamma": importing(), **(changes or {})})
+    return ScriptedBuilder(changes or {})
 
 
 @pytest.fixture
@@ -167,6 +167,13 @@ def test_a_sandbox_that_fails_is_no_pass(world: World) -> None:
     _, gamma = judge_wheels(realiser, built_wheels(realiser))
     (line,) = lines(gamma.report)
     assert line.startswith("imports: tried to use the network")
+
+
+def test_a_sandbox_that_says_nothing_is_no_pass(world: World) -> None:
+    realiser = realised(world, builder({"gate-gamma": lambda _task, out: (out / "x").touch()}))
+    _, gamma = judge_wheels(realiser, built_wheels(realiser))
+    (line,) = lines(gamma.report)
+    assert line.startswith("imports: the program that imports left no report")
 
 
 def test_a_wheel_of_code_without_modules_is_imported_by_nobody(world: World) -> None:

@@ -76,5 +76,10 @@ def try_imports(
     if outcome.output is None:
         said = "; ".join((outcome.message, *outcome.tail[-3:]))
         return Imported(faults=((", ".join(modules), said),))
-    report = json.loads((outcome.output / _REPORT).read_text(encoding="utf-8"))
-    return Imported(faults=tuple((str(module), str(fault)) for module, fault in report))
+    try:
+        report = json.loads((outcome.output / _REPORT).read_text(encoding="utf-8"))
+        return Imported(faults=tuple((str(module), str(fault)) for module, fault in report))
+    except (OSError, TypeError, ValueError) as error:
+        # What is imported may do anything, also to the report.
+        said = f"the program that imports left no report: {error}"
+        return Imported(faults=((", ".join(modules), said),))
