@@ -251,11 +251,12 @@ def _torch_symbols(contents: Contents, _expected: Expected | None, runtime: Runt
         absent = sorted(wanted - torch.symbols - own)
         if not absent:
             continue
-        old, new = uses_old_strings(torch.symbols), uses_old_strings(absent)
-        if old is not None and new is not None and old != new:
-            differ = f"{len(absent)} symbols differ, as `{absent[0]}`"
-            wanted_abi = f"{int(not old)}, that of torch {torch.version}: {differ}"
-            yield member, f"found _GLIBCXX_USE_CXX11_ABI={int(not new)}, expected {wanted_abi}"
+        theirs, ours = uses_old_strings(torch.symbols), uses_old_strings(absent)
+        if theirs is not None and ours is not None and theirs != ours:
+            example = next(n for n in absent if (_OLD_STRING if ours else _NEW_STRING).search(n))
+            differ = f"{len(absent)} symbols differ, as `{example}`"
+            wanted_abi = f"{int(not theirs)}, that of torch {torch.version}: {differ}"
+            yield member, f"found _GLIBCXX_USE_CXX11_ABI={int(not ours)}, expected {wanted_abi}"
             continue
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         yield (
