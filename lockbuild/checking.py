@@ -1,79 +1,149 @@
-"""Building again what the store already has, and comparing every byte."""
+"""Building again what the store already has, and comparing every byte. Verdicts are kept as they come."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import platform
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lockbuild.comparing import difference_of_wheels
-from lockbuild.derivation import Build
+from lockbuild.derivation import Build, BuildOutcome
 from lockbuild.errors import BuildError
-from lockbuild.realise import failure, workers
+from lockbuild.realise import failure
+from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.store import trees
+from lockbuild.store.history import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from lockbuild.digest import StorePath
     from lockbuild.progress import Phase
     from lockbuild.realise import Realiser
 
 __all__ = ["Verdict", "check"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What building again gave."""
-
-    name: str
-    identical: bool
-    differences: tuple[str, ...] = ()
-    """A line for each member that differs, and how."""
-
-
-def check(realiser: Realiser, names: Iterable[str] = ()) -> tuple[Verdict, ...]:
+def check(
+    realiser: Realiser,
+    names: Iterable[str] = (),
+    *,
+    again: bool = False,
+    keep_going: bool = False,
+    tell: Callable[[Verdict], object] = lambda _: None,
+) -> tuple[Verdict, ...]:
     """Build root file systems, prefix and wheels again, and compare them with those in the store.
+
+    An object that was found identical before is not built again, as long as it is the same object. Each verdict is
+    kept at once, so that a check which is stopped goes on from there.
 
     Args:
         realiser: Whose plan it is.
         names: Builds or root file systems to check; all when empty.
+        again: Whether those that were found identical before are built again, too.
+        keep_going: Whether the others go on when a build fails.
+        tell: Given each verdict as it comes, those of former checks first.
 
     Raises:
         BuildError: A build that worked before failed.
     """
+    builds = _chosen(realiser, frozenset(names))
+    realiser.build(builds, keep_going=keep_going)
+    found: dict[StorePath, Verdict] = {}
+    for path in builds if not again else ():
+        verdict = _kept(realiser, path)
+        if verdict and verdict.identical:
+            found[path] = verdict
+            tell(verdict)
+    left = [build for path, build in builds.items() if path not in found]
+    failed = _compare_all(realiser, left, found, keep_going=keep_going, tell=tell)
+    if failed:
+        raise failure(failed, edited=())
+    return tuple(found[path] for path in builds)
+
+
+def _chosen(realiser: Realiser, wanted: frozenset[str]) -> Mapping[StorePath, Build]:
     plan = realiser.plan
     sources = [(n, p) for n, p in plan.sources if isinstance(plan.derivations[p], Build)]
     chosen = [*plan.roots, *plan.prefixes, *plan.builds, *sources]
-    wanted = set(names)
     unknown = wanted - {name for name, _ in chosen}
     if unknown:
         raise BuildError(
             f"nothing to check is called {', '.join(f'`{name}`' for name in sorted(unknown))}",
             hint=f"there are: {', '.join(name for name, _ in chosen)}",
         )
-    paths = [path for name, path in chosen if not wanted or name in wanted]
-    realiser.build(paths)
+    derivations = ((p, plan.derivations[p]) for name, p in chosen if not wanted or name in wanted)
+    return {path: build for path, build in derivations if isinstance(build, Build)}
+
+
+def _kept(realiser: Realiser, path: StorePath) -> Verdict | None:
+    info = realiser.store.info(path)
+    return realiser.store.history.verdict(path, info.sha256) if info else None
+
+
+def _compare_all(
+    realiser: Realiser,
+    builds: list[Build],
+    found: dict[StorePath, Verdict],
+    *,
+    keep_going: bool,
+    tell: Callable[[Verdict], object],
+) -> list[BuildOutcome]:
+    """Build again and add to *found* what was seen; return the builds that failed."""
+    if not builds:
+        return []
     # A build's environment is an input of it; its fetches may have been hidden by valid outputs.
-    builds = [b for b in (plan.derivations[path] for path in paths) if isinstance(b, Build)]
-    realiser.build([reference for build in builds for reference in build.references])
+    realiser.build([path for build in builds for path in build.references], keep_going=keep_going)
+    store = realiser.store
+    durations = store.history.durations(build.name for build in builds)
+    failed: list[BuildOutcome] = []
+
+    def compare(build: Build, count: int) -> Verdict | BuildOutcome:
+        return _compare(realiser, build, count, phase)
+
+    def ended(result: Verdict | BuildOutcome) -> bool:
+        return isinstance(result, Verdict)
+
+    def done(build: Build, result: Verdict | BuildOutcome) -> None:
+        if isinstance(result, BuildOutcome):
+            failed.append(result)
+        else:
+            found[build.path] = result
+            tell(result)
+
     with realiser.progress.phase("checking", total=len(builds), unit="builds") as phase:
-        width = max(1, min(realiser.cores, len(builds)))
-        with workers(width) as pool:
-            return tuple(
-                pool.map(lambda build: _compare(realiser, build, realiser.cores // width, phase), builds)
-            )
+        work = Work(run=compare, good=ended, log=lambda build: _log(realiser, build), done=done)
+        ordered = longest_first(builds, durations, apart=True)
+        schedule(ordered, work, phase, width=realiser.cores, keep_going=keep_going, apart=True)
+    return failed
 
 
-def _compare(realiser: Realiser, build: Build, cores: int, phase: Phase) -> Verdict:
-    with realiser.store.scratch(f"check-{build.name}") as scratch:
-        log = realiser.store.log_file(build.path).with_suffix(".check.log")
-        outcome = realiser.run(build, scratch, log, max(1, cores))
+def _compare(realiser: Realiser, build: Build, count: int, phase: Phase) -> Verdict | BuildOutcome:
+    store = realiser.store
+    with store.scratch(f"check-{build.name}") as scratch:
+        outcome = realiser.run(build, scratch, _log(realiser, build), count, cached=False)
         if outcome.output is None or outcome.status not in ("built", "output-rejected"):
-            raise failure([outcome], edited=())
-        differences = _differences(realiser.store.locate(build.path), outcome.output)
-    phase.advance(1)
-    phase.line(f"{build.name}: {'identical' if not differences else 'different'}")
-    return Verdict(name=build.name, identical=not differences, differences=differences)
+            phase.line(f"{build.name}: {outcome.status}")
+            return outcome
+        differences = _differences(store.locate(build.path), outcome.output)
+    verdict = Verdict(
+        name=build.name,
+        path=build.path,
+        sha256=store.check(build.path).sha256,
+        identical=not differences,
+        differences=differences,
+        seconds=round(outcome.duration_s, 1),
+        when=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        where=f"{realiser.builder().name}, {platform.system()} {platform.release()} {platform.machine()}",
+    )
+    store.history.keep(verdict)
+    phase.line(f"{build.name}: {'identical' if verdict.identical else 'different'}")
+    return verdict
+
+
+def _log(realiser: Realiser, build: Build) -> Path:
+    return realiser.store.log_file(build.path).with_suffix(".check.log")
 
 
 def _differences(first: Path, again: Path) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ __all__ = [
     "FolderArchive",
     "GitTree",
     "IndexFile",
+    "JobPool",
     "PathInfo",
     "PoolFile",
     "RegistryImage",
@@ -336,6 +337,17 @@ class PathInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobPool:
+    """How many compilers may run at once on a machine, for all builds that share the folder."""
+
+    folder: Path
+    """Holds a lock for each job; see `lockbuild.jobs`."""
+    jobs: int
+    memory: int
+    """Bytes that one compiler may come to need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildTask:
     """All that a builder may know. Paths are those of the machine; it never sees a store."""
 
@@ -354,7 +366,12 @@ class BuildTask:
     log: Path
     """File that takes the build's whole output."""
     cores: int = 1
+    """Jobs that it may run at once where an engine knows no pool."""
+    pool: JobPool | None = None
+    """What it shares with other builds, in place of `cores`, where the engine can hold compilers back."""
     timeout_s: float | None = None
+    compiler_cache: Path | None = None
+    """A folder that outlives the build, for the results of its compilers; none for no cache."""
 
 
 BuildStatus = Literal[

@@ -162,12 +162,14 @@ def _link(url: str) -> str:
 
 def _debs(stack: Stack, lock: Lock) -> Iterator[tuple[str, int | str, str]]:
     """Yield each root file system, how many Debian packages it has, and which of them the stack asks for."""
-    for root, wanted in (("runtime", stack.apt.runtime), ("toolchain", stack.apt.toolchain)):
+    compilers = stack.toolchain.packages if stack.base.archive else ()
+    wishes = {"runtime": stack.apt.runtime, "toolchain": (*stack.apt.toolchain, *compilers)}
+    for root, wanted in wishes.items():
         count = sum(root in deb.roots for deb in lock.debs)
         yield (
             root,
             "open" if lock.open_of("apt") else count,
-            ", ".join(map(_code, sorted(wanted))) or "-",
+            ", ".join(map(_code, sorted({*wanted}))) or "-",
         )
 
 

@@ -19,6 +19,7 @@ from lockbuild.digest import Sha256
 from lockbuild.errors import LockError, StackError, UsageError
 from lockbuild.lock import LOCK_FILE, Lock, parse_lock
 from lockbuild.stack import inputs_of
+from lockbuild.stack.shared import INCLUDE, SHARED, check_shared, expand, included
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -77,6 +78,35 @@ class StackFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise StackError(f"{self.stack_file} cannot be read: {error}") from error
 
+    def read_document(self) -> dict[str, Any]:
+        """Return the stack file's document, with the shared builds that it includes written out.
+
+        Raises:
+            StackError: It, or a shared build, cannot be read or is not TOML.
+        """
+        document = _toml(self.read_stack_text(), self.stack_file)
+        return expand(document, {name: self._shared_build(name) for name in included(document)})
+
+    def _shared_build(self, name: str) -> dict[str, Any]:
+        folder = self.path.parent / SHARED
+        file = folder / f"{name}.toml"
+        label = os.path.relpath(file, self.path)
+        if file.parent != folder or not file.is_file():
+            known = sorted(path.stem for path in folder.glob("*.toml"))
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            raise StackError(
+                f"{self.stack_file}: `{INCLUDE}` names the shared build `{name}`, and there is no {label}",
+                hint=f"did you mean `{nearest[0]}`?"
+                if nearest
+                else f"there are: {', '.join(known) or 'none'}",
+            )
+        try:
+            table = _toml(file.read_text(encoding="utf-8"), label)
+        except (OSError, UnicodeDecodeError) as error:
+            raise StackError(f"{label} cannot be read: {error}") from error
+        check_shared(table, file=label)
+        return table
+
     def read_lock_texts(self) -> dict[str, str]:
         """Return name -> text of every lock file that is there, as `lockbuild.lock.parse_lock` takes it.
 
@@ -115,13 +145,10 @@ class StackFolder:
 
         Raises:
             LockError: The lock is missing, damaged or stale; the details say which inputs moved.
-            StackError: The stack file is not TOML.
+            StackError: The stack file, or a shared build of it, is not TOML.
         """
         lock = self.read_lock()
-        try:
-            document = tomllib.loads(self.read_stack_text())
-        except tomllib.TOMLDecodeError as error:
-            raise StackError(f"{self.stack_file} is not TOML: {error}") from error
+        document = self.read_document()
         locked = dict(lock.inputs)
         # The document first: which files it uses can be asked only of one that was checked.
         moved = moved_inputs(_without_files(locked), inputs_of(document, {})) or moved_inputs(
@@ -188,6 +215,13 @@ class StackFolder:
         for path in stale:
             path.unlink()
         return tuple(sorted([*changed, *(path.name for path in stale)]))
+
+
+def _toml(text: str, label: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StackError(f"{label} is not TOML: {error}") from error
 
 
 def find_stack(argument: str, *, here: Path) -> StackFolder:

@@ -21,6 +21,16 @@ class Phase(Protocol):
     def line(self, text: str) -> None:
         """Tell that one step of the phase ended, in words."""
 
+    def steps(self, part: str, done: int, total: int | None) -> None:
+        """Tell how far a part of the phase has come that has steps of its own: a build, and its compilers.
+
+        Args:
+            total: None where it is not known.
+        """
+
+    def ended(self, part: str) -> None:
+        """Tell that a part is over, which may have told of steps."""
+
 
 class Progress(Protocol):
     """Shows phases as they run."""
@@ -42,6 +52,12 @@ class Silent:
         """Take no notice."""
 
     def line(self, text: str) -> None:
+        """Take no notice."""
+
+    def steps(self, part: str, done: int, total: int | None) -> None:
+        """Take no notice."""
+
+    def ended(self, part: str) -> None:
         """Take no notice."""
 
     @contextmanager

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lockbuild import wheels
-from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch
-from lockbuild.digest import sha256_of
+from lockbuild import jobs, wheels
+from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, JobPool
+from lockbuild.digest import sha256_of, store_path
 from lockbuild.errors import BuildError
 from lockbuild.fetching import bring, failed
 from lockbuild.finishing import finish_wheel
 from lockbuild.plan import missing
+from lockbuild.scheduling import Work, longest_first, schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from lockbuild.builders import Builder
-    from lockbuild.digest import StorePath
+    from lockbuild.digest import JsonValue, StorePath
     from lockbuild.lock import Lock
     from lockbuild.plan import Plan
     from lockbuild.progress import Phase, Progress
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["Realiser", "failure", "workers"]
+__all__ = ["Realiser", "failure"]
 
 _ROOTFS_TAR = "rootfs.tar"
 _GOOD = ("built", "valid")
@@ -54,6 +53,10 @@ class Realiser:
     progress: Progress
     cores: int
     connections: int = 8
+    memory_per_job: int = jobs.MEMORY_PER_JOB
+    """Bytes that a compiler may come to need."""
+    compiler_cache: bool = False
+    """Whether wheels are built with what compilers gave before."""
 
     # ---- fetching ------------------------------------------------------------------------------
 
@@ -111,7 +114,7 @@ class Realiser:
         outcomes: tuple[BuildOutcome, ...] = ()
         if to_build:
             with self.progress.phase("building", total=len(to_build), unit="builds") as phase:
-                outcomes = self._schedule(to_build, phase, keep_going=keep_going)
+                outcomes = self._build_all(to_build, phase, keep_going=keep_going)
         failed = [outcome for outcome in outcomes if outcome.status not in _GOOD]
         if failed:
             raise failure(failed, edited={b.name for b in to_build if b.kind == "source"})
@@ -133,58 +136,50 @@ class Realiser:
                         f"{wheel.name} lacks what `build[{name}].expects` names", details=faults
                     )
 
-    def _schedule(
+    def _build_all(
         self, to_build: Sequence[Build], phase: Phase, *, keep_going: bool
     ) -> tuple[BuildOutcome, ...]:
-        waiting = {build.path: build for build in to_build}
-        running: dict[Future[BuildOutcome], StorePath] = {}
-        outcomes: dict[StorePath, BuildOutcome] = {}
-        failed: dict[StorePath, str] = {}
-        width = min(self.cores, len(to_build))
-        with workers(width) as pool:
-            while True:
-                absent = {*waiting, *running.values(), *failed}
-                ready = [b for b in waiting.values() if not absent.intersection(b.references)]
-                starting = ready[: width - len(running)] if keep_going or not failed else []
-                share = self.cores // max(1, len(running) + len(starting))
-                for build in starting:
-                    del waiting[build.path]
-                    running[pool.submit(self._realise, build, share, phase)] = build.path
-                if not running:
-                    break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    path = running.pop(future)
-                    outcomes[path] = future.result()
-                    if outcomes[path].status not in _GOOD:
-                        failed[path] = outcomes[path].name
-                    phase.advance(1)
+        history = self.store.history
+        ordered = longest_first(to_build, history.durations(build.name for build in to_build))
+        work = Work(
+            run=lambda build, count: self._realise(build, count, phase),
+            good=lambda outcome: outcome.status in _GOOD,
+            log=lambda build: self.store.log_file(build.path),
+        )
+        outcomes = schedule(ordered, work, phase, width=self.cores, keep_going=keep_going)
+        failed = {path: one.name for path, one in outcomes.items() if one.status not in _GOOD}
         # In buildable order: what a build needs is judged before it. The others were not begun.
-        for path, build in waiting.items():
+        for build in to_build:
             culprit = next((failed[need] for need in build.references if need in failed), None)
-            if culprit:
-                failed[path] = build.name
-                outcomes[path] = BuildOutcome(
+            if culprit and build.path not in outcomes:
+                failed[build.path] = build.name
+                outcomes[build.path] = BuildOutcome(
                     name=build.name, status="dependency-failed", message=f"needs {culprit}"
                 )
         return tuple(outcomes.values())
 
-    def _realise(self, build: Build, cores: int, phase: Phase) -> BuildOutcome:
-        """Build one derivation and put its output into the store."""
+    def _realise(self, build: Build, count: int, phase: Phase) -> BuildOutcome:
+        """Build one derivation, one of *count* that run now, and put its output into the store."""
         with self.store.lock(build.path):
             if self.store.info(build.path):
                 return BuildOutcome(name=build.name, status="valid")
             with self.store.scratch(build.name) as scratch:
                 phase.line(f"{build.name}: started")
-                outcome = self.run(build, scratch, self.store.log_file(build.path), cores)
+                outcome = self.run(build, scratch, self.store.log_file(build.path), count, cached=True)
                 if outcome.status == "built" and outcome.output:
                     self.store.add_folder(build.path, outcome.output, references=build.references)
+                    self.store.history.took(build.name, outcome.duration_s)
                     phase.line(f"{build.name}: built in {outcome.duration_s:.0f} s")
                 else:
                     phase.line(f"{build.name}: {outcome.status}")
                 return replace(outcome, output=None)
 
-    def run(self, build: Build, scratch: Path, log: Path, cores: int) -> BuildOutcome:
+    def run(self, build: Build, scratch: Path, log: Path, count: int, *, cached: bool) -> BuildOutcome:
         """Run the builder and judge what it gave; the output is in *scratch*.
+
+        Args:
+            count: How many builds run now.
+            cached: Whether the compiler cache may be used, where it is wanted.
 
         Raises:
             StoreError: An input is not what it was when it came into the store.
@@ -192,6 +187,7 @@ class Realiser:
         for _, path in build.inputs:
             self.store.check(path)
         rootfs = self.store.unpacked(build.toolchain, _ROOTFS_TAR) if build.toolchain else None
+        pool = JobPool(folder=self.store.jobs, jobs=self.cores, memory=self.memory_per_job)
         task = BuildTask(
             name=build.name,
             kind=build.kind,
@@ -202,29 +198,32 @@ class Realiser:
             inputs=tuple((name, self.store.locate(path)) for name, path in build.inputs),
             scratch=scratch,
             log=log,
-            cores=cores,
+            cores=jobs.share(pool, count),
+            pool=pool,
+            compiler_cache=self._cache(build) if cached and self.compiler_cache else None,
         )
         outcome = self._builder(build).build(task)
         if outcome.status == "built" and build.kind == "wheel":
             return finish_wheel(self.stack, self.lock, self.plan, build, outcome)
         return outcome
 
+    def _cache(self, build: Build) -> Path | None:
+        """Return the folder in which results of the compilers of *build* are kept.
+
+        Only builds of the same package with the same toolchain and variables share one: what a build
+        leaves there reaches no other package, and what ccache does not look at, nvcc's own variables, is the same.
+        """
+        name = next((name for name, path in self.plan.builds if path == build.path), None)
+        if name is None or build.kind != "wheel":
+            return None
+        env: dict[str, JsonValue] = {**dict(build.env)}
+        identity: list[JsonValue] = ["compiler-cache", 1, name, build.toolchain, env]
+        return self.store.compiler_cache(store_path(identity, name))
+
     def _builder(self, build: Build) -> Builder:
         if build.kind == "rootfs":
             return self.root_builder()
         return self.prefix_builder() if build.kind == "prefix" else self.builder()
-
-
-@contextmanager
-def workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of threads. An interrupt does not wait for them: what they run ends with the process."""
-    pool = ThreadPoolExecutor(max_workers=count)
-    try:
-        yield pool
-    except BaseException as error:
-        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 def failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> BuildError:

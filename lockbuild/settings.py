@@ -21,8 +21,9 @@ __all__ = ["BUILDERS", "Settings", "config_path", "load_settings"]
 
 BUILDERS = ("sandbox", "container")
 _TABLES = ("indexes", "archives", "snapshots", "channels", "registries")
-_NUMBERS = ("cores", "connections", "stall-timeout", "tries")
-_KEYS = ("store", "builder", *_NUMBERS, *_TABLES)
+_NUMBERS = ("cores", "memory-per-job", "connections", "stall-timeout", "tries")
+_SWITCHES = ("compiler-cache",)
+_KEYS = ("store", "builder", *_NUMBERS, *_SWITCHES, *_TABLES)
 _COUNT = "a whole number above 0"
 
 
@@ -34,6 +35,11 @@ class Settings:
     builder: str = "sandbox"
     """A name of `BUILDERS`."""
     cores: int = 1
+    """Compilers side by side, for all builds together."""
+    memory_per_job: int = 3000
+    """Megabytes that a compiler may come to need: no more of them are started than fit into the free memory."""
+    compiler_cache: bool = False
+    """Whether builds keep what their compilers gave, for the next time."""
     connections: int = 8
     """Downloads side by side."""
     stall_timeout: int = 30
@@ -89,6 +95,10 @@ def load_settings(
         or _whole("LOCKBUILD_CORES")
         or document.get("cores")
         or len(os.sched_getaffinity(0)),
+        memory_per_job=_whole("LOCKBUILD_MEMORY_PER_JOB") or document.get("memory-per-job") or 3000,
+        compiler_cache=_switch(
+            "LOCKBUILD_COMPILER_CACHE", default=document.get("compiler-cache", False)
+        ),
         connections=_whole("LOCKBUILD_CONNECTIONS") or document.get("connections") or 8,
         stall_timeout=_whole("LOCKBUILD_STALL_TIMEOUT") or document.get("stall-timeout") or 30,
         tries=_whole("LOCKBUILD_TRIES") or document.get("tries") or 5,
@@ -131,6 +141,9 @@ def _faults(document: Mapping[str, Any]) -> Iterator[str]:
         elif key in _NUMBERS:
             if not _is_count(value):
                 yield f"`{key}`: found {value!r}, expected {_COUNT}"
+        elif key in _SWITCHES:
+            if not isinstance(value, bool):
+                yield f"`{key}`: found {value!r}, expected true or false"
         elif not isinstance(value, str):
             yield f"`{key}`: found {value!r}, expected a string"
 
@@ -161,6 +174,20 @@ def _whole(variable: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"{variable}: found `{text}`, expected {_COUNT}")
     return int(text)
+
+
+def _switch(variable: str, *, default: bool) -> bool:
+    """Return what an environment variable says, or *default* where it is not set.
+
+    Raises:
+        UsageError: It holds something else than `true` or `false`, or `1` or `0`.
+    """
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    if text not in ("true", "false", "1", "0"):
+        raise UsageError(f"{variable}: found `{text}`, expected `true` or `false`")
+    return text in ("true", "1")
 
 
 def _addresses(

@@ -121,6 +121,8 @@ class RecordingProgress:
         self.phases: list[tuple[str, int | None, str]] = []
         """Name, total and unit of each phase."""
         self.lines: list[str] = []
+        self.parts: list[tuple[str, int, int | None]] = []
+        """Name, steps done and steps of all, as they were told."""
         self.done = 0
         """Sum of all that phases advanced by."""
 
@@ -131,6 +133,13 @@ class RecordingProgress:
     def line(self, text: str) -> None:
         """Remember the line."""
         self.lines.append(text)
+
+    def steps(self, part: str, done: int, total: int | None) -> None:
+        """Remember how far the part has come."""
+        self.parts.append((part, done, total))
+
+    def ended(self, part: str) -> None:
+        """Take no notice."""
 
     @contextmanager
     def phase(self, name: str, *, total: int | None, unit: str) -> Iterator[RecordingProgress]:

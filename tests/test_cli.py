@@ -370,7 +370,9 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World, run: R
 def test_one_package_is_built_without_touching_the_wheelhouse(world: World, run: Run) -> None:
     ended = run("build", "small", "gamma")
     assert ended.code == 0
-    assert "built; the wheelhouse is as it was" in ended.err
+    assert re.search(
+        r"\d built in \d+ s; their own times add up to \d+ s; the wheelhouse is as it was", ended.err
+    )
     assert not world.folder.wheels.exists()
 
 
@@ -433,9 +435,23 @@ def test_json_of_a_dry_run(world: World, run: Run) -> None:
 
 
 def test_json_of_check(run: Run) -> None:
-    assert run("check", "small", "gamma", "--json").json == [
-        {"name": "gamma-2.0", "identical": True, "differences": []}
+    first, second = (run("check", "small", "gamma", "--json").json for _ in range(2))
+    assert [(one["name"], one["identical"], one["differences"]) for one in first] == [
+        ("gamma-2.0", True, [])
     ]
+    assert second == [{**first[0], "kept": True}]
+
+
+def test_a_verdict_that_was_kept_says_so(run: Run) -> None:
+    assert run("check", "small", "gamma").out == "gamma-2.0: identical\n"
+    assert run("check", "small", "gamma").out.startswith("gamma-2.0: identical (checked before, 20")
+    assert run("check", "small", "gamma", "--again").out == "gamma-2.0: identical\n"
+
+
+def test_a_toolchain_without_ccache_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "compiler cache" not in run("build", "small", "gamma").err
+    monkeypatch.setenv("LOCKBUILD_COMPILER_CACHE", "true")
+    assert "no compiler cache: `ccache` is not among" in run("build", "small", "gamma").err
 
 
 def test_description_is_markdown_on_standard_output(world: World, run: Run) -> None:

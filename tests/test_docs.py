@@ -85,7 +85,8 @@ def _rows_of_schema() -> dict[str, tuple[str, str]]:
 
 def _table_in(value: dict[str, Any]) -> str | None:
     items = value.get("items", {})
-    parts = (value, items, *value.get("anyOf", ()), *items.get("oneOf", ()))
+    several = (*value.get("anyOf", ()), *items.get("oneOf", ()), *items.get("anyOf", ()))
+    parts = (value, items, *several)
     reference = next((part["$ref"] for part in parts if "$ref" in part), None)
     return reference.rpartition("/")[2] if reference else None
 
@@ -95,7 +96,8 @@ def _kind(value: dict[str, Any]) -> str:
         return "table"
     parts = value.get("anyOf") or value.get("oneOf")
     if parts:
-        return " or ".join(_kind(part) for part in parts if part != {"type": "null"})
+        kinds = (_kind(part) for part in parts if part != {"type": "null"})
+        return " or ".join(dict.fromkeys(kinds))
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:

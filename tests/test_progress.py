@@ -18,5 +18,7 @@ def test_silent_phase_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         phase.advance(10)
         phase.advance(-10)
         phase.line("a step")
+        phase.steps("a build", 1, 2)
+        phase.ended("a build")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from lockbuild.checking import check
-from lockbuild.derivation import Build
+from lockbuild import jobs
+from lockbuild.derivation import Build, JobPool
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError, StoreError
 from lockbuild.lock import BuiltPin, LockedFile
@@ -218,18 +218,48 @@ def test_no_more_builds_run_at_once_than_there_are_cores(world: World) -> None:
     assert most == 1
 
 
-def test_builds_side_by_side_share_the_cores(world: World) -> None:
-    builder = build(world, "runtime", "toolchain", cores=8)
+def test_builds_share_one_pool_of_jobs(world: World) -> None:
+    pool = JobPool(folder=world.store.jobs, jobs=8, memory=jobs.MEMORY_PER_JOB)
+    assert {task.pool for task in build(world, cores=8).tasks} == {pool}
+
+
+def test_an_engine_without_a_pool_gets_a_share_of_the_jobs(world: World) -> None:
+    builder = ScriptedBuilder()
+    realiser = replace(world.realiser(builder, cores=8), memory_per_job=1)
+    realiser.build([world.built("runtime"), world.built("toolchain")])
     assert [task.cores for task in builder.tasks] == [4, 4]
 
 
-def test_a_build_alone_has_all_cores(world: World) -> None:
-    builder = build(world, "gamma", cores=8)
-    assert {task.name: task.cores for task in builder.tasks}["gamma-2.0"] == 8
+def test_every_build_has_at_least_one_job(world: World) -> None:
+    builder = ScriptedBuilder()
+    realiser = replace(world.realiser(builder, cores=8), memory_per_job=1 << 60)
+    realiser.build([world.built("runtime"), world.built("toolchain")])
+    assert [task.cores for task in builder.tasks] == [1, 1]
 
 
-def test_every_build_has_at_least_one_core(world: World) -> None:
-    assert {task.cores for task in build(world, cores=1).tasks} == {1}
+def test_a_build_that_took_longer_begins_first(world: World) -> None:
+    world.store.history.took("bookworm-runtime", 5)
+    world.store.history.took("bookworm-toolchain", 50)
+    assert build(world, "runtime", "toolchain", cores=1).names[0] == "bookworm-toolchain"
+
+
+def test_how_long_a_build_took_is_remembered(world: World) -> None:
+    build(world, "gamma")
+    names = ("bookworm-runtime", "bookworm-toolchain", "gamma-2.0")
+    assert set(world.store.history.durations(names)) == {"bookworm-toolchain", "gamma-2.0"}
+
+
+def test_only_wheels_have_a_compiler_cache(world: World) -> None:
+    builder = ScriptedBuilder()
+    realiser = replace(world.realiser(builder), compiler_cache=True)
+    realiser.build(realiser.plan.targets)
+    cached = {task.name: task.compiler_cache for task in builder.tasks if task.compiler_cache}
+    assert set(cached) == {"gamma-2.0", "delta-0.1"}
+    assert len(set(cached.values())) == 2
+
+
+def test_there_is_no_compiler_cache_unless_it_is_wanted(world: World) -> None:
+    assert {task.compiler_cache for task in build(world).tasks} == {None}
 
 
 def test_a_builder_sees_inputs_by_the_names_of_the_derivation(world: World) -> None:
@@ -487,79 +517,6 @@ def test_a_pin_of_another_derivation_binds_nobody(world: World) -> None:
     pin = world.lock.pins[0]
     world.relock(replace(world.lock, pins=(replace(pin, derivation=world.built("delta")),)))
     assert "gamma-2.0" in build(world, "gamma").names
-
-
-# ---- checking --------------------------------------------------------------------------------------
-
-
-def differing() -> Recipe:
-    """Return a recipe whose wheel has other bytes each time."""
-    count = iter(range(9))
-
-    def give(task: BuildTask, out: Path) -> None:
-        giving(("gamma", "2.0", NATIVE, wheel_files("gamma", b"build %d" % next(count))))(task, out)
-
-    return give
-
-
-def test_check_finds_equal_builds_identical(world: World) -> None:
-    verdicts = check(world.realiser())
-    assert {verdict.name: verdict.identical for verdict in verdicts} == {
-        "bookworm-runtime": True,
-        "bookworm-toolchain": True,
-        "gamma-2.0": True,
-        "delta-0.1": True,
-    }
-
-
-def test_check_names_the_member_that_differs(world: World) -> None:
-    (verdict,) = check(world.realiser(ScriptedBuilder({"gamma-2.0": differing()})), ["gamma"])
-    assert not verdict.identical
-    assert any("gamma/_ext.so" in line for line in verdict.differences)
-
-
-def test_check_leaves_the_store_as_it_was(world: World) -> None:
-    realiser = world.realise(ScriptedBuilder({"gamma-2.0": differing()}))
-    before = world.store.info(world.built("gamma"))
-    check(realiser, ["gamma"])
-    assert world.store.info(world.built("gamma")) == before
-
-
-def test_check_compares_what_a_pin_would_reject(world: World) -> None:
-    pinned(world)
-    builder = ScriptedBuilder()
-    realiser = world.realise(builder)
-    builder.recipes = {"gamma-2.0": differing()}
-    (verdict,) = check(realiser, ["gamma"])
-    assert not verdict.identical
-
-
-def test_check_builds_first_what_is_not_there(world: World) -> None:
-    builder = ScriptedBuilder()
-    check(world.realiser(builder), ["gamma"])
-    assert builder.names.count("gamma-2.0") == 2
-
-
-def test_check_brings_back_inputs_that_a_valid_output_hid(world: World) -> None:
-    world.realise()
-    world.store.remove(world.fetched("gamma-2.0.tar.gz"))
-    (verdict,) = check(world.realiser(), ["gamma"])
-    assert verdict.identical
-
-
-def test_check_raises_when_a_build_fails_the_second_time(world: World) -> None:
-    builder = ScriptedBuilder()
-    realiser = world.realise(builder)
-    builder.recipes = {"gamma-2.0": failing("exited with 3")}
-    with pytest.raises(BuildError) as caught:
-        check(realiser, ["gamma"])
-    assert "exited with 3" in caught.value.details[0]
-
-
-def test_check_of_an_unknown_name_says_which_there_are(world: World) -> None:
-    with pytest.raises(BuildError, match="`gomma`") as caught:
-        check(world.realiser(), ["gomma"])
-    assert caught.value.hint == "there are: runtime, toolchain, delta, gamma"
 
 
 def test_a_stack_without_builds_is_realised(tmp_path: Path) -> None:

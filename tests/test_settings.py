@@ -91,6 +91,7 @@ def test_defaults() -> None:
         ("store", "LOCKBUILD_STORE", "/file", "/environment", "/argument"),
         ("builder", "LOCKBUILD_BUILDER", "container", "sandbox", "container"),
         ("cores", "LOCKBUILD_CORES", 2, 3, 4),
+        ("memory-per-job", "LOCKBUILD_MEMORY_PER_JOB", 2, 3, None),
         ("connections", "LOCKBUILD_CONNECTIONS", 2, 3, None),
         ("stall-timeout", "LOCKBUILD_STALL_TIMEOUT", 2, 3, None),
         ("tries", "LOCKBUILD_TRIES", 2, 3, None),
@@ -113,6 +114,42 @@ def test_argument_beats_environment_beats_file(
     if of_argument is not None:
         settings = load_settings(**{key: of_argument})  # type: ignore[arg-type]
         assert str(getattr(settings, key)) == str(of_argument)
+
+
+@pytest.mark.parametrize(
+    ("text", "variable", "wanted"),
+    [
+        ("", "", False),
+        ("compiler-cache = true\n", "", True),
+        ("", "true", True),
+        ("", "1", True),
+        ("compiler-cache = true\n", "false", False),
+        ("compiler-cache = true\n", "0", False),
+    ],
+)
+def test_a_compiler_cache_is_wanted_or_not(
+    text: str,
+    variable: str,
+    *,
+    wanted: bool,
+    configure: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(text)
+    monkeypatch.setenv("LOCKBUILD_COMPILER_CACHE", variable)
+    assert load_settings().compiler_cache is wanted
+
+
+def test_a_switch_is_on_or_off(
+    configure: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCKBUILD_COMPILER_CACHE", "yes")
+    with pytest.raises(UsageError, match="LOCKBUILD_COMPILER_CACHE: found `yes`, expected `true` or"):
+        load_settings()
+    configure("compiler-cache = 'yes'\n")
+    with pytest.raises(UsageError) as caught:
+        load_settings()
+    assert caught.value.details == ("`compiler-cache`: found 'yes', expected true or false",)
 
 
 def test_empty_variable_is_none(
@@ -172,8 +209,8 @@ def test_all_faults_of_a_file_are_named_at_once(configure: Callable[[str], Path]
     assert caught.value.message == f"{path}: 7 faults"
     assert caught.value.details == (
         (
-            "`stoer`: unknown key; known keys: store, builder, cores, connections, stall-timeout, tries, "
-            "indexes, archives, snapshots, channels, registries"
+            "`stoer`: unknown key; known keys: store, builder, cores, memory-per-job, connections, "
+            "stall-timeout, tries, compiler-cache, indexes, archives, snapshots, channels, registries"
         ),
         "`store`: found 3, expected a string",
         "`cores`: found 0, expected a whole number above 0",

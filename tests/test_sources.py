@@ -151,6 +151,12 @@ class Recorder:
     def line(self, text: str) -> None:
         self.lines.append(text)
 
+    def steps(self, part: str, done: int, total: int | None) -> None:
+        pytest.fail(f"fetching has no steps: {part}: {done} of {total}")
+
+    def ended(self, part: str) -> None:
+        pytest.fail(f"fetching has no parts: {part}")
+
     @contextmanager
     def phase(self, name: str, *, total: int | None, unit: str) -> Iterator[Recorder]:
         assert (name, unit) == ("fetching", "bytes")

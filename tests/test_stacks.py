@@ -16,7 +16,7 @@ from lockbuild.folders import STACK_FILE, StackFolder
 from lockbuild.resolvers import apt
 from lockbuild.resolvers._configured import default_index
 from lockbuild.stack import from_document
-from lockbuild.stack.schema import parse_stack_text
+from lockbuild.stack.schema import check_document
 from lockbuild.wheelhouse import MANIFEST, parse_manifest
 from tests.hadolint import complaints
 
@@ -28,7 +28,8 @@ each_stack = pytest.mark.parametrize("folder", STACKS, ids=lambda folder: folder
 
 @each_stack
 def test_stack_file_has_no_fault_and_is_called_as_its_folder(folder: StackFolder) -> None:
-    document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
+    document = folder.read_document()
+    check_document(document, file=folder.stack_file)
     assert document["name"] == folder.path.name
 
 

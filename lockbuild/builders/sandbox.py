@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from lockbuild.builders import (
     SOURCE,
     UID,
     Scratch,
+    ccache,
     judge,
     launch_arguments,
     prepare,
@@ -33,6 +34,7 @@ from lockbuild.builders import (
     timed_out,
     watch,
 )
+from lockbuild.builders.turns import Turns
 from lockbuild.errors import BuildError
 from lockbuild.process import need_tool, run
 
@@ -105,6 +107,7 @@ class SandboxBuilder:
         """
         bwrap = need_tool("bwrap", purpose="building in a sandbox")
         scratch = prepare(task)
+        task = ccache.with_cache(task)
         arguments = tuple(_mounts(task, scratch))
         started = time.monotonic()
         with _start(bwrap, arguments, task) as sandbox:
@@ -148,6 +151,7 @@ def _mounts(task: BuildTask, scratch: Scratch) -> Iterator[str]:
         yield from ("--ro-bind", str(path), place)
     for place, path in scratch.writable:
         yield from ("--bind", str(path), place)
+    yield from ccache.mounts(task)
     yield from ("--remount-ro", "/", "--chdir", SOURCE)
 
 
@@ -215,13 +219,30 @@ class _Sandbox:
 
 
 def _start(bwrap: Path, arguments: tuple[str, ...], task: BuildTask) -> _Sandbox:
+    """Start the sandbox: among those that share jobs, or, where the kernel does not let us, with a fixed part."""
+    if task.pool is not None:
+        shared = replace(task, cores=task.pool.jobs)
+        sandbox = _launch(bwrap, arguments, shared, watch.Watcher(Turns(task.pool)), watch.RUNNING)
+        if sandbox is not None:
+            return sandbox
+    sandbox = _launch(bwrap, arguments, task, watch.Watcher(), watch.SENDING)
+    if sandbox is None:
+        msg = "a sandbox that shares no jobs starts unwatched, too"
+        raise RuntimeError(msg)
+    return sandbox
+
+
+def _launch(
+    bwrap: Path, arguments: tuple[str, ...], task: BuildTask, watcher: watch.Watcher, calls: str
+) -> _Sandbox | None:
+    """Return the running sandbox; none where it needs a listener and cannot have one."""
     ready, tell_ready = os.pipe()
     go, tell_go = os.pipe()
     info, tell_info = os.pipe()
     try:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-I", "-S", watch.__file__, str(tell_ready), str(go)),
+                *(sys.executable, "-I", "-S", watch.__file__, str(tell_ready), str(go), calls),
                 *(str(bwrap), "--info-fd", str(tell_info), *arguments, "--"),
                 *launch_arguments(task),
             ],
@@ -235,9 +256,11 @@ def _start(bwrap: Path, arguments: tuple[str, ...], task: BuildTask) -> _Sandbox
     finally:
         for descriptor in (tell_ready, go, tell_info):
             os.close(descriptor)
-    sandbox = _Sandbox(process, watch.Watcher(), info)
+    sandbox = _Sandbox(process, watcher, info)
     try:
-        sandbox.watcher.start(process.pid, ready)
+        if not watcher.start(process.pid, ready) and calls == watch.RUNNING:
+            sandbox.__exit__()
+            return None
         os.write(tell_go, b"1")
         sandbox.learn_child()
     except BaseException:

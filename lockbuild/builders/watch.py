@@ -9,8 +9,11 @@ descend from lockbuild's own. A call costs a tenth of a millisecond; a build mak
 A connection to a name server is answered with "connected", so that the resolver goes on to send its
 question; the question holds the name, and is refused.
 
+Where builds share jobs, it also sees each program that is about to run, and holds compilers back until it is
+their turn (`lockbuild.builders.turns`).
+
 The module is also the program that puts on the filter and then becomes the sandbox, since a filter
-stays on the process that puts it on: `python -I -S watch.py READY GO COMMAND…`.
+stays on the process that puts it on: `python -I -S watch.py READY GO CALLS COMMAND…`.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ import sys
 import threading
 from contextlib import suppress
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lockbuild.builders.turns import Turns
+
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
@@ -40,11 +47,13 @@ _RET_ALLOW = 0x7FFF0000
 _RET_USER_NOTIF = 0x7FC00000
 _PIDFD_GETFD = 438
 
-# Machine -> audit number, seccomp, then the calls to watch: connect, sendto, sendmsg, sendmmsg.
+# Machine -> audit number, seccomp, then the calls to watch: connect, sendto, sendmsg, sendmmsg, execve.
 _CALLS = {
-    "x86_64": (0xC000003E, 317, (42, 44, 46, 307)),
-    "aarch64": (0xC00000B7, 277, (203, 206, 211, 269)),
+    "x86_64": (0xC000003E, 317, (42, 44, 46, 307, 59)),
+    "aarch64": (0xC00000B7, 277, (203, 206, 211, 269, 221)),
 }
+SENDING, RUNNING = "4", "5"
+"""How many of them: those that send; those and the one that runs programs, which then needs a listener."""
 
 _DNS = 53
 _MOST = 8
@@ -57,29 +66,36 @@ class _Filter(ctypes.Structure):
 
 
 class Watcher:
-    """Listens to one sandbox, in a thread, from `start` to `attempts`."""
+    """Listens to one sandbox, in a thread, from `start` to `attempts`.
 
-    def __init__(self) -> None:
+    Args:
+        turns: Says when compilers may run; none where that is not watched.
+    """
+
+    def __init__(self, turns: Turns | None = None) -> None:
+        self._turns = turns
         self._listener = -1
         self._thread: threading.Thread | None = None
         self._attempts: dict[str, None] = {}
         self._asking: dict[tuple[int, int], str] = {}
-        self._calls = _CALLS.get(platform.machine(), (0, 0, (-1, -1, -1, -1)))[2]
+        self._calls = _CALLS.get(platform.machine(), (0, 0, (-1, -1, -1, -1, -1)))[2]
         self._end, self._told = os.pipe()
 
-    def start(self, process: int, ready: int) -> None:
-        """Take the listener of *process*, which writes its number to *ready*, and begin to listen.
+    def start(self, process: int, ready: int) -> bool:
+        """Take the listener of *process*, which writes its number to *ready*, begin to listen, and return true.
 
         Without one (an old kernel, another filter's listener already there) nothing is ever seen.
         """
         number = os.read(ready, 16)
-        if number:
-            try:
-                self._listener = _take(process, int(number))
-            except OSError:
-                return
-            self._thread = threading.Thread(target=self._listen, daemon=True)
-            self._thread.start()
+        if not number:
+            return False
+        try:
+            self._listener = _take(process, int(number))
+        except OSError:
+            return False
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        return True
 
     def attempts(self) -> tuple[str, ...]:
         """Stop listening and return what was seen, in words, in the order it came."""
@@ -89,6 +105,8 @@ class Watcher:
         for descriptor in (self._end, self._listener):
             if descriptor >= 0:
                 os.close(descriptor)
+        if self._turns is not None:
+            self._turns.close()
         for who in self._asking.values():
             self._note(who, "asked a name server")
         seen = tuple(self._attempts)
@@ -99,12 +117,18 @@ class Watcher:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._end, select.POLLIN)
+        turns = self._turns
+        if turns is not None:
+            poll.register(turns, select.POLLIN)
         while True:
-            for descriptor, event in poll.poll():
+            for descriptor, event in poll.poll(turns.patience_ms if turns else None):
                 # The listener hangs up when the last watched process has gone.
                 if descriptor == self._end or not event & select.POLLIN:
                     return
-                self._answer_next()
+                if descriptor == self._listener:
+                    self._answer_next()
+            for question in turns.granted() if turns else ():
+                self._send(question, None)
 
     def _answer_next(self) -> None:
         buffer = bytearray(_NOTIF.size)
@@ -113,10 +137,18 @@ class Watcher:
         except OSError:
             return  # the caller was killed meanwhile
         ident, pid, _, call, _, _, *arguments = _NOTIF.unpack(buffer)
+        if call == self._calls[4]:
+            program = _read(pid, arguments[0], 512).partition(b"\0")[0] if self._turns else b""
+            if self._turns is None or self._turns.ask(ident, pid, os.fsdecode(program)):
+                self._send(ident, None)
+            return
         answer: int | None = None
         # Where its memory cannot be read or makes no sense, the kernel will say so to the caller.
         with suppress(OSError, ValueError, struct.error, IndexError, OverflowError):
             answer = self._judge(pid, call, arguments)
+        self._send(ident, answer)
+
+    def _send(self, ident: int, answer: int | None) -> None:
         flags = _FLAG_CONTINUE if answer is None else 0
         response = _RESPONSE.pack(ident, 0, -(answer or 0), flags)
         with suppress(OSError):
@@ -124,7 +156,7 @@ class Watcher:
 
     def _judge(self, pid: int, call: int, arguments: list[int]) -> int | None:
         """Return none to let the call go on, 0 to pretend that it succeeded, or the error it gets."""
-        connect, sendto, _, sendmmsg = self._calls
+        connect, sendto, _, sendmmsg, _ = self._calls
         descriptor = arguments[0] & 0xFFFFFFFF
         if call == connect:
             return self._judge_connect(pid, descriptor, _read(pid, arguments[1], arguments[2]))
@@ -247,13 +279,13 @@ def _program(audit: int, calls: tuple[int, ...]) -> bytes:
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
-def _put_on() -> int:
+def _put_on(count: int) -> int:
     """Put the filter on this process and return the listener; -1 where the kernel cannot."""
     if platform.machine() not in _CALLS:
         return -1
     audit, seccomp, calls = _CALLS[platform.machine()]
     library = ctypes.CDLL(None, use_errno=True)
-    code = _program(audit, calls)
+    code = _program(audit, calls[:count])
     # Without this, who is not root may not put on a filter.
     if library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         return -1
@@ -268,8 +300,8 @@ def _put_on() -> int:
 
 
 def _main() -> None:
-    ready, go, *command = sys.argv[1:]
-    listener = _put_on()
+    ready, go, count, *command = sys.argv[1:]
+    listener = _put_on(int(count))
     if listener >= 0:
         os.write(int(ready), str(listener).encode())
     os.close(int(ready))

@@ -165,12 +165,14 @@ def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
 
     from lockbuild.doctor import Diagnosis, examine, of_lock  # noqa: PLC0415
     from lockbuild.stack import from_document  # noqa: PLC0415
-    from lockbuild.stack.schema import parse_stack_text  # noqa: PLC0415
+    from lockbuild.stack.schema import check_document  # noqa: PLC0415
 
     vendor, images, found = "debian", False, list[Diagnosis]()
     if stack:
         folder = find_stack(stack, here=Path.cwd())
-        base = from_document(parse_stack_text(folder.read_stack_text(), file=folder.stack_file)).base
+        document = folder.read_document()
+        check_document(document, file=folder.stack_file)
+        base = from_document(document).base
         vendor, images = base.archive.vendor if base.archive else vendor, bool(base.images)
         # One that is missing or damaged is for the commands that need it.
         with suppress(LockError):

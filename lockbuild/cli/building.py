@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,14 @@ from lockbuild.cli.session import (
 from lockbuild.errors import BuildError, FetchError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lockbuild.cli.console import Console
+    from lockbuild.derivation import BuildOutcome
     from lockbuild.digest import StorePath
     from lockbuild.folders import StackFolder
     from lockbuild.realise import Realiser
+    from lockbuild.store.history import Verdict
 
 
 @click.command()
@@ -91,7 +96,11 @@ def build(  # noqa: PLR0913 - the options, as keywords
     refuse_impossible(realiser)
     if not keep_going:
         refuse_blocked(realiser, wanted, what="not everything can be built")
+    if not _has_ccache(realiser):
+        console.note("no compiler cache: `ccache` is not among the packages of the toolchain")
+    started = time.monotonic()
     outcomes = realiser.build(targets, keep_going=keep_going)
+    wall_s = time.monotonic() - started
     refuse_blocked(realiser, wanted, what="the rest is built, but not everything can be")
     changed: tuple[str, ...] = ()
     if not packages:
@@ -103,16 +112,33 @@ def build(  # noqa: PLR0913 - the options, as keywords
                     {"name": o.name, "status": o.status, "seconds": round(o.duration_s, 1)}
                     for o in outcomes
                 ],
+                "seconds": round(wall_s, 1),
                 "wheelhouse": str(folder.wheels),
                 "changed": list(changed),
             }
         )
     elif outcomes or changed:
         left = "as it was" if packages else folder.wheels
-        console.note(f"{folder.label}: {len(outcomes)} built; the wheelhouse is {left}")
+        console.note(f"{folder.label}: {_summary(outcomes, wall_s)}; the wheelhouse is {left}")
     else:
         console.note(f"{folder.label}: nothing to do")
     _say_unpinned(realiser, folder, console)
+
+
+def _has_ccache(realiser: Realiser) -> bool:
+    """Tell whether the toolchain has what a compiler cache needs, where one is wanted; an image may bring it."""
+    lock = realiser.lock
+    debs = (deb for deb in lock.debs if "toolchain" in deb.roots)
+    wanted = realiser.compiler_cache and not lock.image("toolchain")
+    return not wanted or any(deb.package == "ccache" for deb in debs)
+
+
+def _summary(outcomes: Sequence[BuildOutcome], wall_s: float) -> str:
+    """Return what was built, how long that took, and what the builds' own times add up to."""
+    own_s = sum(outcome.duration_s for outcome in outcomes)
+    if len(outcomes) < 2:  # noqa: PLR2004 - one has nothing to be added to
+        return f"{len(outcomes)} built in {wall_s:.0f} s" if outcomes else "0 built"
+    return f"{len(outcomes)} built in {wall_s:.0f} s; their own times add up to {own_s:.0f} s"
 
 
 def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
@@ -192,33 +218,46 @@ def _buildable(realiser: Realiser) -> tuple[str, ...]:
 @click.command()
 @stack_argument
 @click.argument("packages", metavar="[PACKAGE]...", nargs=-1)
+@click.option("--again", is_flag=True, help="Also check what was found identical before.")
+@keep_going_option
 @json_option
 @click.pass_context
-def check(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, ...], as_json: bool) -> None:
+def check(  # noqa: PLR0913 - the options, as keywords
+    ctx: click.Context,
+    folder: StackFolder,
+    *,
+    packages: tuple[str, ...],
+    again: bool,
+    keep_going: bool,
+    as_json: bool,
+) -> None:
     """Build STACK's packages and root file systems again and compare every byte.
 
-    With PACKAGE, only those (`runtime` and `toolchain` are the root file systems).
+    With PACKAGE, only those (`runtime` and `toolchain` are the root file systems). The store keeps each verdict: what was
+    found identical is not built again, and a check that was stopped goes on where it was.
     """
     from lockbuild import checking  # noqa: PLC0415 - not needed for --help
 
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
     refuse_blocked(realiser, packages or _buildable(realiser), what="not everything can be checked")
-    verdicts = checking.check(realiser, packages)
+    tell = _say_nothing if as_json else _say_checked
+    verdicts = checking.check(realiser, packages, again=again, keep_going=keep_going, tell=tell)
     if as_json:
-        print_json(
-            [
-                {"name": v.name, "identical": v.identical, "differences": list(v.differences)}
-                for v in verdicts
-            ]
-        )
-    else:
-        for verdict in verdicts:
-            click.echo(f"{verdict.name}: {'identical' if verdict.identical else 'different'}")
-            for line in verdict.differences:
-                click.echo(f"  {line}")
+        print_json([asdict(verdict) for verdict in verdicts])
     apart = [verdict.name for verdict in verdicts if not verdict.identical]
     if apart:
         raise BuildError(
             f"not reproducible: {', '.join(apart)}", hint="the lines above say which members differ"
         )
+
+
+def _say_nothing(_: Verdict) -> None:
+    pass
+
+
+def _say_checked(verdict: Verdict) -> None:
+    before = f" (checked before, {verdict.when})" if verdict.kept else ""
+    click.echo(f"{verdict.name}: {'identical' if verdict.identical else 'different'}{before}")
+    for line in verdict.differences:
+        click.echo(f"  {line}")

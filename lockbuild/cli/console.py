@@ -23,6 +23,7 @@ class _Lines:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._lock = threading.Lock()
+        self._tenths: dict[str, int] = {}
 
     def advance(self, amount: int) -> None:
         """Take no notice: a log shows steps, not shares."""
@@ -33,14 +34,26 @@ class _Lines:
             with self._lock:
                 click.echo(f"  {text}", err=True)
 
+    def steps(self, part: str, done: int, total: int | None) -> None:
+        """Print how far *part* has come, at most ten times on its way."""
+        tenth = done * 10 // total if total else done // 10
+        if tenth != self._tenths.get(part, 0):
+            self._tenths[part] = tenth
+            self.line(f"{part}: {_steps(done, total)}")
+
+    def ended(self, part: str) -> None:
+        """Forget how far *part* had come."""
+        self._tenths.pop(part, None)
+
 
 class _Bar:
-    """A phase on a terminal: one bar."""
+    """A phase on a terminal: one bar, and below it one for each part that has steps of its own."""
 
     def __init__(self, bar: Any, task: Any, *, verbose: bool) -> None:  # noqa: ANN401 - rich's types
         self._bar = bar
         self._task = task
         self._verbose = verbose
+        self._parts: dict[str, Any] = {}
 
     def advance(self, amount: int) -> None:
         """Move the bar."""
@@ -52,6 +65,17 @@ class _Bar:
             self._bar.console.print(f"  {text}", highlight=False, markup=False)
         else:
             self._bar.update(self._task, step=text)
+
+    def steps(self, part: str, done: int, total: int | None) -> None:
+        """Show how far *part* has come."""
+        if part not in self._parts:
+            self._parts[part] = self._bar.add_task(f"  {part}", total=total, unit="steps", step="")
+        self._bar.update(self._parts[part], completed=done, total=total)
+
+    def ended(self, part: str) -> None:
+        """Take the bar of *part* away."""
+        if part in self._parts:
+            self._bar.remove_task(self._parts.pop(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +133,10 @@ def _bar(unit: str) -> Any:  # noqa: ANN401 - rich is imported only where a bar 
         TextColumn("{task.fields[step]}", markup=False),
         console=RichConsole(stderr=True),
     )
+
+
+def _steps(done: int, total: int | None) -> str:
+    return f"{done} steps" if total is None else f"{done} of {total} steps"
 
 
 def _amount(total: int | None, unit: str) -> str:

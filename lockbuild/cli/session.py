@@ -239,5 +239,7 @@ def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> 
         prefix_builder=prefix_builder,
         progress=console,
         cores=settings.cores,
+        memory_per_job=settings.memory_per_job * 10**6,
+        compiler_cache=settings.compiler_cache,
         connections=settings.connections,
     )

@@ -24,7 +24,7 @@ from lockbuild.locking.verifying import Unverified, verify_pins
 from lockbuild.locking.wheels import WheelPinner
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document, inputs_of
-from lockbuild.stack.schema import parse_stack_text
+from lockbuild.stack.schema import check_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,8 @@ def resolve(
             file is touched.
         FetchError: What somebody gave is not what was asked for. No file is touched.
     """
-    document = parse_stack_text(folder.read_stack_text(), file=folder.stack_file)
+    document = folder.read_document()
+    check_document(document, file=folder.stack_file)
     stack = from_document(document)
     # What the stack file alone rules out needs nobody to be asked.
     _judge(folder, stack, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -18,6 +18,7 @@ from lockbuild.stack.conda_tables import CondaPackageName, CondaTable
 from lockbuild.stack.faults import described
 from lockbuild.stack.places import check_places
 from lockbuild.stack.python_tables import PythonTable
+from lockbuild.stack.shared import INCLUDE, SHARED
 from lockbuild.stack.source_tables import BuildTable, NamedSourceTable, listed
 from lockbuild.stack.table import Table
 from lockbuild.stack.toolchain_tables import ToolchainTable
@@ -46,7 +47,10 @@ from lockbuild.stack.words import (
     unique_paths,
 )
 
-__all__ = ["StackDocument", "json_schema", "parse_stack_text"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["StackDocument", "check_document", "json_schema", "parse_stack_text"]
 
 
 # ---- tables ---------------------------------------------------------------------------------------
@@ -243,6 +247,18 @@ class StackDocument(Table):
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a stack file, for editors."""
     schema = StackDocument.model_json_schema(by_alias=True)
+    whole = schema["$defs"]["BuildTable"]
+    # Whatever a shared build says, the stack may say again; both together are checked as one.
+    include = {"type": "string", "description": f"Name of a shared build: `../{SHARED}/NAME.toml`."}
+    schema["$defs"]["IncludedBuild"] = {
+        **whole,
+        "description": "A shared build, and what takes the place of its own keys.",
+        "title": "IncludedBuild",
+        "properties": {INCLUDE: include, **whole["properties"]},
+        "required": [INCLUDE],
+    }
+    builds = schema["properties"]["build"]
+    builds["items"] = {"anyOf": [builds["items"], {"$ref": "#/$defs/IncludedBuild"}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
@@ -263,6 +279,19 @@ def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StackError(f"{file} is not TOML: {error}") from error
+    check_document(document, file=file)
+    return document
+
+
+def check_document(document: Mapping[str, Any], *, file: str) -> None:
+    """Accept a stack's *document*, whose shared builds are written out, or say all that is wrong with it.
+
+    Args:
+        file: How the stack file is called in messages.
+
+    Raises:
+        StackError: With one line per fault: key path, found, expected, nearest name.
+    """
     try:
         StackDocument.model_validate(document)
     except ValidationError as error:
@@ -273,4 +302,3 @@ def parse_stack_text(text: str, *, file: str) -> dict[str, Any]:
             details=faults,
             hint="`lockbuild schema` prints every key that a stack may have",
         ) from error
-    return document

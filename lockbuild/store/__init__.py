@@ -7,7 +7,9 @@
     notes/PATH/NAME         what was found out about an object and would take long to find out again
     unpacked/PATH/MEMBER    a tar inside an object, unpacked once, with MEMBER.json written last
     roots/NAME              store paths that garbage collection keeps
-    scratch/ locks/         of processes that run now
+    durations/ verdicts/    how long builds took; what checking them found
+    ccache/                 results of compilers, where a user wants them kept
+    scratch/ locks/ jobs/   of processes that run now
     downloads/ logs/        unfinished downloads; the output of builds
 
 An object is valid exactly when its record exists: data reaches the disk before its record does, so a
@@ -40,6 +42,7 @@ from lockbuild.store.garbage import (
     read_roots,
     write_root,
 )
+from lockbuild.store.history import History
 from lockbuild.store.locks import fresh_folder, locked, sweep, try_locked
 from lockbuild.store.trees import (
     Entry,
@@ -119,6 +122,20 @@ class Store:
     def log_file(self, path: StorePath) -> Path:
         """Return where the output of the build that makes *path* goes."""
         return self.root / "logs" / f"{path}.log"
+
+    @property
+    def history(self) -> History:
+        """What is remembered of builds."""
+        return History(self.root)
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of the jobs that builds share; see `lockbuild.jobs`."""
+        return self.root / "jobs"
+
+    def compiler_cache(self, key: StorePath) -> Path:
+        """Return the folder for a compiler cache. No object is in it, and it can be removed at any time."""
+        return self.root / "ccache" / key
 
     @property
     def downloads(self) -> Path:
@@ -380,6 +397,7 @@ class Store:
                 for info in dead:
                     self.remove(info.path)
                     self.log_file(info.path).unlink(missing_ok=True)
+                    self.history.forget(info.path)
                 self.forget_invalid()
         return Collected(paths=tuple(info.path for info in dead), size=sum(info.size for info in dead))
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lockbuild.cells.tables import nvcc_release, suite_of
 from lockbuild.upstream.builds import Origin, builds, moving
 from lockbuild.upstream.choosing import choose, is_nested
 from lockbuild.upstream.findings import (
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from lockbuild.upstream.builds import Build, Moving
-    from lockbuild.upstream.choosing import Machine
+    from lockbuild.upstream.choosing import Chosen, Machine
     from lockbuild.upstream.findings import Finding
+    from lockbuild.upstream.knowledge import Base
     from lockbuild.upstream.packages import Debs, Wanted
     from lockbuild.upstream.weights import Weights
 
@@ -84,12 +86,13 @@ def draft(upstream: Upstream, *, name: str, standard: Collection[str]) -> str:
     frozen = moving(findings, names=(upstream.name, name))
     imported = undeclared(findings, standard=standard, local=upstream.modules, built=names)
     data = weights(findings, name=upstream.name, git=upstream.git, commit=upstream.commit)
-    debs = debian_packages(findings, packages, machine, compiles=bool(built), cuda=cuda)
+    debs = debian_packages(findings, packages, machine, compiles=bool(built))
     pinned = [build for build in built if build.origin.pinned]
     body = [
         *_head(upstream, name, machine),
         *_target(machine, findings, compiles=cuda),
         *_base(machine, cuda=cuda),
+        *(_toolchain(machine.base) if cuda else ()),
         *_debian(debs),
         *_python(packages, pinned, imported, machine, findings),
         *_builds(built, frozen),
@@ -153,10 +156,22 @@ def _target(machine: Machine, findings: Sequence[Finding], *, compiles: bool) ->
     yield f"glibc = {quoted(machine.base.glibc)}  # of {machine.base.suite}"
     if machine.cuda:
         yield from _notes(machine.cuda.notes)
-        yield f"cuda = {quoted(machine.cuda.value)}{_at(machine.cuda.place)}"
+        yield _cuda(machine.cuda, machine.base, compiles=compiles)
     if compiles:
         yield from _architectures(machine, findings)
     yield ""
+
+
+def _cuda(cuda: Chosen, base: Base, *, compiles: bool) -> str:
+    """Return the CUDA of the target: that of the base's nvcc where that is compiled with."""
+    if not compiles or cuda.value == base.nvcc or _major(cuda.value) != _major(base.nvcc):
+        return f"cuda = {quoted(cuda.value)}{_at(cuda.place)}"
+    place = f" ({cuda.place})" if cuda.place else ""
+    return f"cuda = {quoted(base.nvcc)}  # {said(f'nvcc of {base.suite}; upstream has {cuda.value}{place}')}"
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]
 
 
 def _architectures(machine: Machine, findings: Sequence[Finding]) -> Iterator[str]:
@@ -189,6 +204,15 @@ def _base(machine: Machine, *, cuda: bool) -> Iterator[str]:
         yield f"# CPython {machine.archive.version} of python-build-standalone: {machine.base.suite} has {machine.base.python}."
         url, sha256 = quoted(machine.archive.url), quoted(machine.archive.sha256)
         yield f"standalone = {{ url = [{url}], sha256 = {sha256} }}"
+    yield ""
+
+
+def _toolchain(base: Base) -> Iterator[str]:
+    nvcc, suite = nvcc_release(base.nvcc), suite_of(base.suite)
+    yield "[toolchain]"
+    yield f'nvcc = {{ apt = "nvidia-cuda-toolkit" }}  # nvcc {base.nvcc}'
+    if nvcc and suite and suite.gcc > nvcc.gcc:
+        yield f'compiler = "g++-{nvcc.gcc}"  # the newest that nvcc {base.nvcc} takes'
     yield ""
 
 

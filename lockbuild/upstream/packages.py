@@ -302,13 +302,11 @@ def debian_packages(
     machine: Machine,
     *,
     compiles: bool,
-    cuda: bool,
 ) -> Debs:
     """Return the Debian packages to ask for.
 
     Args:
         compiles: Whether there is anything to compile, and so a toolchain.
-        cuda: Whether that is CUDA.
     """
     toolchain: dict[str, str] = {}
     runtime: dict[str, str] = {}
@@ -317,10 +315,6 @@ def debian_packages(
         toolchain |= {"g++": "to compile with", "ninja-build": "torch's extensions compile with it"}
         if machine.archive is None:
             toolchain["python3-dev"] = "headers of the base's Python"
-    if cuda:
-        toolchain["nvidia-cuda-toolkit"] = f"nvcc {machine.base.nvcc}"
-        if machine.base.nvcc == "11.8":
-            toolchain["g++-11"] = "the newest compiler that nvcc 11.8 takes"
     for found in sorted((f for f in findings if isinstance(f, AptPackage)), key=lambda f: f.place):
         name = APT_RENAMED.get(found.name, found.name)
         if not name or name in NOT_IN_IMAGES or name.startswith("python") or is_nested(found.place.file):

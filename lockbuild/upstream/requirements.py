@@ -49,7 +49,7 @@ _CUDA_CONDA = frozenset(
     }
 )
 _PINS_CONDA = re.compile(
-    r"(?:(?P<channel>[\w.-]+)::)?(?P<name>[A-Za-z0-9_][\w.-]*)\s*(?P<version>[^\[]*?)\s*(?:\[.*)?",
+    r"(?:(?P<channel>[\w.-]+)::)?(?P<name>[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9])?)\s*(?P<version>[^\[]*?)\s*(?:\[.*)?",
     re.ASCII,
 )
 _LONGEST = 500

@@ -281,7 +281,8 @@ class Project:
 
     def forget_wheels(self) -> None:
         """Take the built wheels and their environments out of the store."""
-        self.forget(lambda name: name.startswith(BUILDS) and not name.endswith((".tar", ".tar.gz")))
+        made = (*BUILDS, "environment-")
+        self.forget(lambda name: name.startswith(made) and not name.endswith((".tar", ".tar.gz")))
 
     def locate(self, wanted: Callable[[str], bool]) -> Path:
         """Return where the one object lies whose name is *wanted*."""
