@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def check(
 ) -> tuple[Verdict, ...]:
     """Build root file systems, prefix and wheels again, and compare them with those in the store.
 
-    An object that was found identical before is not built again, as long as it is the same object. Each verdict is
+    A wheel is compiled again, gets label and provenance again, and is compared as people get it. An object that was found identical before is not built again, as long as it is the same object. Each verdict is
     kept at once, so that a check which is stopped goes on from there.
 
     Args:
@@ -94,9 +95,12 @@ def _compare_all(
     if not builds:
         return []
     # A build's environment is an input of it; its fetches may have been hidden by valid outputs.
-    realiser.build([path for build in builds for path in build.references], keep_going=keep_going)
+    compiled = {build.path: _compiled(realiser, build) for build in builds}
+    parts = (*builds, *compiled.values())
+    realiser.build([path for build in parts for path in build.references], keep_going=keep_going)
     store = realiser.store
-    durations = store.history.durations(build.name for build in builds)
+    durations = store.history.durations(build.name for build in compiled.values())
+    durations |= {b.name: durations[c.name] for b in builds if (c := compiled[b.path]).name in durations}
     failed: list[BuildOutcome] = []
 
     def compare(build: Build, count: int) -> Verdict | BuildOutcome:
@@ -119,16 +123,39 @@ def _compare_all(
     return failed
 
 
+def _compiled(realiser: Realiser, build: Build) -> Build:
+    """Return what compiles the wheel that *build* stamps; *build* itself, if that is not what it does."""
+    path = dict(build.inputs)["wheel"] if build.kind == "stamped" else build.path
+    compiled = realiser.plan.derivations[path]
+    return compiled if isinstance(compiled, Build) else build
+
+
+def _again(realiser: Realiser, build: Build, scratch: Path, count: int) -> BuildOutcome:
+    """Build *build* in *scratch*, and before it what compiles the wheel that it stamps."""
+    compiled, first, again = _compiled(realiser, build), scratch / "first", scratch / "again"
+    first.mkdir()
+    outcome = realiser.run(compiled, first, _log(realiser, build), count, cached=False)
+    if compiled is build or outcome.output is None or outcome.status != "built":
+        return outcome
+    again.mkdir()
+    log = realiser.store.log_file(build.path).with_suffix(".check.log")
+    stamped = realiser.run(
+        build, again, log, count, cached=False, instead={compiled.path: outcome.output}
+    )
+    return replace(stamped, duration_s=outcome.duration_s + stamped.duration_s)
+
+
 def _compare(realiser: Realiser, build: Build, count: int, phase: Phase) -> Verdict | BuildOutcome:
     store = realiser.store
+    name = build.name.removesuffix("-stamped")
     with store.scratch(f"check-{build.name}") as scratch:
-        outcome = realiser.run(build, scratch, _log(realiser, build), count, cached=False)
+        outcome = _again(realiser, build, scratch, count)
         if outcome.output is None or outcome.status not in ("built", "output-rejected"):
-            phase.line(f"{build.name}: {outcome.status}")
+            phase.line(f"{name}: {outcome.status}")
             return outcome
         differences = _differences(store.locate(build.path), outcome.output)
     verdict = Verdict(
-        name=build.name,
+        name=name,
         path=build.path,
         sha256=store.check(build.path).sha256,
         identical=not differences,
@@ -138,12 +165,12 @@ def _compare(realiser: Realiser, build: Build, count: int, phase: Phase) -> Verd
         where=f"{realiser.builder().name}, {platform.system()} {platform.release()} {platform.machine()}",
     )
     store.history.keep(verdict)
-    phase.line(f"{build.name}: {'identical' if verdict.identical else 'different'}")
+    phase.line(f"{name}: {'identical' if verdict.identical else 'different'}")
     return verdict
 
 
 def _log(realiser: Realiser, build: Build) -> Path:
-    return realiser.store.log_file(build.path).with_suffix(".check.log")
+    return realiser.store.log_file(_compiled(realiser, build).path).with_suffix(".check.log")
 
 
 def _differences(first: Path, again: Path) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ __all__ = [
     "ArchiveMembers",
     "BesideFile",
     "Build",
+    "BuildKind",
     "BuildOutcome",
     "BuildStatus",
     "BuildTask",
@@ -198,9 +199,17 @@ class Fetch:
     where: Where
 
     @property
+    def identity(self) -> list[JsonValue]:
+        """What decides the store path."""
+        return ["fetch", 1, self.filename, self.sha256]
+
+    @property
     def path(self) -> StorePath:
         """The store path: file name and sha256 decide it."""
-        return store_path(["fetch", 1, self.filename, self.sha256], self.filename)
+        return store_path(self.identity, self.filename)
+
+
+BuildKind = Literal["environment", "prefix", "rootfs", "source", "stamped", "wheel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,14 +217,14 @@ class Build:
     """A computation without network whose result follows from what is listed here."""
 
     name: str
-    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
-    """`rootfs` makes a toolchain from .debs, `prefix` unpacks conda packages; the others run a command in
-    a toolchain."""
+    kind: BuildKind
+    """`rootfs` makes a toolchain from .debs, `prefix` unpacks conda packages, `stamped` writes version and
+    provenance into a wheel; the others run a command in a toolchain."""
     system: str
     toolchain: StorePath | None
-    """Root file system in which the command runs; none for a `rootfs` and a `prefix`."""
+    """Root file system in which the command runs; none for a `rootfs`, a `prefix` and a `stamped` wheel."""
     command: tuple[str, ...]
-    """The argument vector; for a `rootfs` and a `prefix`, what it is made of and how."""
+    """The argument vector; for those without a toolchain, what they are made of and how."""
     env: tuple[tuple[str, str], ...]
     """Environment variables, sorted by name."""
     inputs: tuple[tuple[str, StorePath], ...]
@@ -227,9 +236,9 @@ class Build:
             raise ValueError(msg)
 
     @property
-    def path(self) -> StorePath:
-        """The store path: the digest of all fields and of the sandbox's version."""
-        identity: list[JsonValue] = [
+    def identity(self) -> list[JsonValue]:
+        """What decides the store path: all fields and the sandbox's version."""
+        return [
             "build",
             1,
             SANDBOX_VERSION,
@@ -241,7 +250,11 @@ class Build:
             [[name, value] for name, value in self.env],
             [[name, path] for name, path in self.inputs],
         ]
-        return store_path(identity, self.name)
+
+    @property
+    def path(self) -> StorePath:
+        """The store path: the digest of the identity."""
+        return store_path(self.identity, self.name)
 
     @property
     def references(self) -> tuple[StorePath, ...]:
@@ -352,7 +365,7 @@ class BuildTask:
     """All that a builder may know. Paths are those of the machine; it never sees a store."""
 
     name: str
-    kind: Literal["environment", "prefix", "rootfs", "source", "wheel"]
+    kind: BuildKind
     rootfs: Path | None
     """Unpacked toolchain, never written to; none when a root file system is what is built."""
     rootfs_name: str | None

@@ -118,10 +118,17 @@ def _from(package: LockedPackage, lock: Lock) -> str:
 
 def _builds(stack: Stack, lock: Lock) -> Iterator[tuple[str, str, str, str, bool]]:
     """Yield name, version, source, packages compiled against, and whether its bytes are pinned, of each build."""
+    versions = {package.name: package.version for package in lock.runtime}
     for spec in stack.builds:
         origin = _origin(spec.name, spec.source, lock)
         needs = ", ".join(map(_code, spec.needs)) or "-"
-        yield spec.name, spec.version, origin, needs, lock.pin(spec.name) is not None
+        yield (
+            spec.name,
+            versions.get(spec.name, spec.version),
+            origin,
+            needs,
+            lock.pin(spec.name) is not None,
+        )
 
 
 def _sources(stack: Stack, lock: Lock) -> Iterator[tuple[str, str, str, str, str]]:

@@ -13,9 +13,10 @@ from lockbuild.fetching import bring, failed
 from lockbuild.finishing import finish_wheel
 from lockbuild.plan import missing
 from lockbuild.scheduling import Work, longest_first, schedule
+from lockbuild.stamping import Stamper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from lockbuild.builders import Builder
@@ -174,18 +175,30 @@ class Realiser:
                     phase.line(f"{build.name}: {outcome.status}")
                 return replace(outcome, output=None)
 
-    def run(self, build: Build, scratch: Path, log: Path, count: int, *, cached: bool) -> BuildOutcome:
+    def run(  # noqa: PLR0913 - as keywords
+        self,
+        build: Build,
+        scratch: Path,
+        log: Path,
+        count: int,
+        *,
+        cached: bool,
+        instead: Mapping[StorePath, Path] | None = None,
+    ) -> BuildOutcome:
         """Run the builder and judge what it gave; the output is in *scratch*.
 
         Args:
             count: How many builds run now.
             cached: Whether the compiler cache may be used, where it is wanted.
+            instead: Input -> what stands in its place, for one that is not to be the store's.
 
         Raises:
             StoreError: An input is not what it was when it came into the store.
         """
+        instead = instead or {}
         for _, path in build.inputs:
-            self.store.check(path)
+            if path not in instead:
+                self.store.check(path)
         rootfs = self.store.unpacked(build.toolchain, _ROOTFS_TAR) if build.toolchain else None
         pool = JobPool(folder=self.store.jobs, jobs=self.cores, memory=self.memory_per_job)
         task = BuildTask(
@@ -195,7 +208,9 @@ class Realiser:
             rootfs_name=build.toolchain.digest if build.toolchain else None,
             command=build.command,
             env=build.env,
-            inputs=tuple((name, self.store.locate(path)) for name, path in build.inputs),
+            inputs=tuple(
+                (name, instead.get(path) or self.store.locate(path)) for name, path in build.inputs
+            ),
             scratch=scratch,
             log=log,
             cores=jobs.share(pool, count),
@@ -203,7 +218,7 @@ class Realiser:
             compiler_cache=self._cache(build) if cached and self.compiler_cache else None,
         )
         outcome = self._builder(build).build(task)
-        if outcome.status == "built" and build.kind == "wheel":
+        if outcome.status == "built" and build.kind in ("stamped", "wheel"):
             return finish_wheel(self.stack, self.lock, self.plan, build, outcome)
         return outcome
 
@@ -213,8 +228,8 @@ class Realiser:
         Only builds of the same package with the same toolchain and variables share one: what a build
         leaves there reaches no other package, and what ccache does not look at, nvcc's own variables, is the same.
         """
-        name = next((name for name, path in self.plan.builds if path == build.path), None)
-        if name is None or build.kind != "wheel":
+        name = next((name for name, path in self.plan.compiles if path == build.path), None)
+        if name is None:
             return None
         env: dict[str, JsonValue] = {**dict(build.env)}
         identity: list[JsonValue] = ["compiler-cache", 1, name, build.toolchain, env]
@@ -223,6 +238,8 @@ class Realiser:
     def _builder(self, build: Build) -> Builder:
         if build.kind == "rootfs":
             return self.root_builder()
+        if build.kind == "stamped":
+            return Stamper()
         return self.prefix_builder() if build.kind == "prefix" else self.builder()
 
 

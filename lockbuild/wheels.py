@@ -20,6 +20,7 @@ import stat
 import time
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.parser import BytesParser
 from fnmatch import fnmatchcase
@@ -37,7 +38,7 @@ from packaging.version import InvalidVersion, Version
 from lockbuild.errors import BuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
@@ -50,6 +51,7 @@ __all__ = [
     "missing_members",
     "normalise_wheel",
     "requires_of",
+    "stamp_wheel",
     "wheel_matches",
 ]
 
@@ -68,6 +70,7 @@ _NOT_CONTENT = frozenset(
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 _HASHES = ("sha256", "sha384", "sha512")
 _DIST_INFO = re.compile(r"[^/]+\.dist-info")
+_VERSION = re.compile(rb"(?im)^Version:[^\r\n]*")
 _INSTALLED = re.compile(r"[^/]+\.data/(?:purelib|platlib)/")
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 
@@ -169,37 +172,110 @@ def normalise_wheel(source: Path, destination: Path, *, epoch: int) -> None:
     Raises:
         BuildError: It is no wheel, or one that would write outside its folder; nothing is written.
     """
-    partial = destination.with_name(f".{destination.name}.partial")
+    with _archive(source) as archive:
+        folder = _dist_info(archive.namelist())
+        _rewrite(archive, destination, epoch, {folder: folder}, {})
+
+
+def stamp_wheel(
+    source: Path, folder: Path, *, version: str, files: Mapping[str, bytes], epoch: int
+) -> Path:
+    """Write the wheel *source* into *folder* under another *version*, with further *files*, and return it.
+
+    Nothing that is compiled or installed changes: file name, .dist-info and .data folder, METADATA and RECORD do.
+
+    Args:
+        files: Path below the .dist-info folder -> content; it takes the place of what is there.
+        epoch: As for `normalise_wheel`.
+
+    Raises:
+        BuildError: As `normalise_wheel`.
+    """
+    with _archive(source) as archive:
+        old = _dist_info(archive.namelist())
+        stem, _, before = old.removesuffix(".dist-info").partition("-")
+        names = {f"{stem}-{before}{end}": f"{stem}-{version}{end}" for end in (".dist-info", ".data")}
+        metadata = _VERSION.sub(f"Version: {version}".encode(), archive.read(f"{old}/METADATA"), count=1)
+        written = {f"{names[old]}/{name}": data for name, data in files.items()}
+        parts = source.name.split("-")
+        destination = folder / "-".join((parts[0], version, *parts[2:]))
+        _rewrite(archive, destination, epoch, names, {f"{names[old]}/METADATA": metadata, **written})
+    return destination
+
+
+@contextmanager
+def _archive(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """Give a wheel that is about to be written anew."""
     try:
-        with zipfile.ZipFile(source) as archive:
+        with zipfile.ZipFile(wheel) as archive:
             faults = tuple(_hostile(archive))
             if faults:
-                raise BuildError(f"`{source.name}` is not a wheel to be used", details=faults)
-            _rewrite(archive, partial, epoch)
+                raise BuildError(f"`{wheel.name}` is not a wheel to be used", details=faults)
+            yield archive
+    except (*_BROKEN, KeyError, ValueError) as error:
+        raise BuildError(f"`{wheel.name}` cannot be normalised: {error}") from error
+
+
+def _rewrite(
+    archive: zipfile.ZipFile,
+    destination: Path,
+    epoch: int,
+    names: Mapping[str, str],
+    written: Mapping[str, bytes],
+) -> None:
+    """Write the content of *archive* to *destination*, whole or not at all.
+
+    Args:
+        names: Top-level folder -> what it is called from now on.
+        written: Name -> content of what is written in place of what is there, or beside it.
+    """
+    partial = destination.with_name(f".{destination.name}.partial")
+    try:
+        _write(archive, partial, epoch, names, written)
         partial.replace(destination)
-    except (*_BROKEN, ValueError) as error:
-        raise BuildError(f"`{source.name}` cannot be normalised: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _rewrite(archive: zipfile.ZipFile, destination: Path, epoch: int) -> None:
-    folder = _dist_info(archive.namelist())
+def _write(
+    archive: zipfile.ZipFile,
+    destination: Path,
+    epoch: int,
+    names: Mapping[str, str],
+    written: Mapping[str, bytes],
+) -> None:
+    old_folder = _dist_info(archive.namelist())
+    folder = names[old_folder]
     record = f"{folder}/RECORD"
-    kept = [info for info in archive.infolist() if _is_content(info, folder)]
-    kept.sort(key=lambda info: (info.filename.startswith(f"{folder}/"), info.filename))
+    members: dict[str, zipfile.ZipInfo | bytes] = {
+        _renamed(info.filename, names): info
+        for info in archive.infolist()
+        if _is_content(info, old_folder)
+    }
+    members.update(written)
     date = time.gmtime(min(max(epoch, _EARLIEST), _LATEST))[:6]
     rows: list[tuple[str, str, str]] = []
     with zipfile.ZipFile(destination, "w", zipfile.ZIP_STORED) as new:
-        for old in kept:
-            info = _member(old.filename, date, executable=bool(old.external_attr >> 16 & 0o111))
-            info.file_size = old.file_size
-            with archive.open(old) as stream, new.open(info, "w") as out:
+        for name in sorted(members, key=lambda name: (name.startswith(f"{folder}/"), name)):
+            content = members[name]
+            mode = 0 if isinstance(content, bytes) else content.external_attr >> 16
+            info = _member(name, date, executable=bool(mode & 0o111))
+            info.file_size = len(content) if isinstance(content, bytes) else content.file_size
+            with _opened(archive, content) as stream, new.open(info, "w") as out:
                 digest = _copy(stream, out)  # type: ignore[arg-type]
-            rows.append((old.filename, f"sha256={digest}", str(old.file_size)))
+            rows.append((name, f"sha256={digest}", str(info.file_size)))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([*rows, (record, "", "")])
         new.writestr(_member(record, date, executable=False), text.getvalue().encode())
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    top, slash, rest = name.partition("/")
+    return f"{names.get(top, top)}{slash}{rest}"
+
+
+def _opened(archive: zipfile.ZipFile, content: zipfile.ZipInfo | bytes) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else archive.open(content)  # type: ignore[return-value]
 
 
 def _is_content(info: zipfile.ZipInfo, folder: str) -> bool:

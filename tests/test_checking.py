@@ -172,6 +172,7 @@ def test_what_was_found_different_is_checked_again(world: World, builder: Script
 def test_another_object_of_the_same_path_is_checked(world: World, builder: ScriptedBuilder) -> None:
     check(world.realiser(builder), ["gamma"])
     world.store.remove(world.built("gamma"))
+    world.store.remove(world.compiled("gamma"))
     builder.recipes = {"gamma-2.0": giving(("gamma", "2.0", NATIVE, wheel_files("gamma", b"others")))}
     world.realise(builder)
     builder.tasks.clear()

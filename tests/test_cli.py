@@ -343,7 +343,7 @@ def test_data_goes_to_standard_output_and_all_else_to_standard_error(run: Run) -
 
 def test_a_log_has_a_line_per_step(run: Run) -> None:
     lines = run("build", "small").err.splitlines()
-    assert "building: 5 builds" in lines
+    assert "building: 7 builds" in lines
     assert "  gamma-2.0: started" in lines
 
 
@@ -363,7 +363,8 @@ def test_a_second_run_has_nothing_to_do(run: Run) -> None:
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World, run: Run) -> None:
     lines = run("build", "small", "--dry-run").out.splitlines()
     assert "fetch alpha-1.2-py3-none-any.whl" in lines
-    assert lines[-1] == "build delta-0.1"
+    assert "build delta-0.1" in lines
+    assert lines[-1] == "stamp gamma-2.0"
     assert world.store.paths() == ()
 
 
@@ -430,7 +431,7 @@ def test_json_of_build(world: World, run: Run) -> None:
 
 def test_json_of_a_dry_run(world: World, run: Run) -> None:
     found = run("build", "small", "--dry-run", "--json").json
-    assert found["build"][-1] == world.built("delta")
+    assert found["build"][-1] == world.built("gamma")
     assert world.fetched("gamma-2.0.tar.gz") in found["fetch"]
 
 
@@ -440,6 +441,18 @@ def test_json_of_check(run: Run) -> None:
         ("gamma-2.0", True, [])
     ]
     assert second == [{**first[0], "kept": True}]
+
+
+def test_json_of_a_check_that_fails_has_the_other_verdicts(run: Run, builder: ScriptedBuilder) -> None:
+    assert run("build", "small").code == 0
+    builder.recipes = {"gamma-2.0": failing()}
+    ended = run("check", "small", "--keep-going", "--json")
+    assert ended.code == 6
+    assert {one["name"] for one in json.loads(ended.out)} == {
+        "bookworm-runtime",
+        "bookworm-toolchain",
+        "delta-0.1",
+    }
 
 
 def test_a_verdict_that_was_kept_says_so(run: Run) -> None:

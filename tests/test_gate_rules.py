@@ -177,8 +177,12 @@ def test_declared__in_another_version(made: Callable[..., Contents]) -> None:
     assert only(made(version="2.1"), "declared") == ": found version 2.1, expected 2.0"
 
 
-def test_a_label_of_its_own_is_no_other_version(made: Callable[..., Contents]) -> None:
-    assert faults(made(version="2.0+pt20cu118")) == {}
+@pytest.mark.parametrize("version", ["2.0", "2.0+pt113cu113"])
+def test_declared__with_the_label_of_another_cell(made: Callable[..., Contents], version: str) -> None:
+    line = only(made(version=version), "declared", expected=replace(EXPECTED, version="2.0+pt20cu118"))
+    assert line == (
+        f": found version {version}, which is compiled for another cell, expected 2.0+pt20cu118"
+    )
 
 
 def test_modules__without_the_extension(made: Callable[..., Contents]) -> None:
@@ -470,6 +474,15 @@ def test_paths_that_tell_nothing_of_the_builder_pass(
     files = {
         "gamma/_ext.so": extension(tmp_path, f'const char *text = "{text}";'),
         "gamma/text.py": f"A = '{text}'  # upstream's users write /home/alice/data\n".encode(),
+    }
+    assert faults(made(files), expected=HOST_CODE) == {}
+
+
+def test_the_record_of_how_a_wheel_was_made_may_name_the_sandbox(made: Callable[..., Contents]) -> None:
+    files = {
+        "gamma/_ext.so": b"",
+        "gamma-2.0.dist-info/sboms/lockbuild.cdx.json": b'{"notes": "/build/source/x"}',
+        "gamma-2.0.dist-info/lockbuild/0a.patch": b"+++ /build/source/x",
     }
     assert faults(made(files), expected=HOST_CODE) == {}
 

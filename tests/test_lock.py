@@ -45,7 +45,7 @@ def written(lock: Lock) -> dict[str, str]:
 
 def pinned_lock() -> Lock:
     """Return the small lock with gamma built and pinned, delta not yet."""
-    return replace(small_lock(), pins=(pin("gamma", "2.0"),))
+    return replace(small_lock(), pins=(pin("gamma", "2.0"),), compiled=(pin("gamma", "2.0"),))
 
 
 # ---- bytes -------------------------------------------------------------------------------------------
@@ -251,6 +251,7 @@ def locks(draw: st.DrawFn) -> Lock:
         sources=tuple(draw(sources(name)) for name in built),
         debs=tuple(draw(st.lists(debs, max_size=2))),
         pins=tuple(draw(pins(name)) for name in built if draw(st.booleans())),
+        compiled=tuple(draw(pins(name)) for name in built if draw(st.booleans())),
     )
 
 

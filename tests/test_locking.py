@@ -165,6 +165,53 @@ def test_the_answer_is_what_the_files_say(world: World) -> None:
     assert ask(world).lock == world.lock
 
 
+# ---- labels ----------------------------------------------------------------------------------------
+
+
+def test_a_label_is_in_the_version_that_is_locked_and_in_no_environment(world: World) -> None:
+    edit(world, lambda document: document["build"][0].update(label="ours.1"))
+    resolved = ask(world)
+    assert versions(resolved.lock)["gamma"] == "2.0+ours.1"
+    native = {found.name: found.version for found in resolved.lock.build_environment("native")}
+    assert native["gamma"] == "2.0"
+    assert "gamma: 2.0 -> 2.0+ours.1" in resolved.moved
+    pinned = (world.folder.path / "requirements.txt").read_text()
+    assert "gamma==2.0+ours.1 " in pinned
+
+
+def test_a_label_compiles_nothing(world: World) -> None:
+    before = world.plan
+    edit(world, lambda document: document["build"][0].update(label="ours.1"))
+    ask(world)
+    assert world.plan.compiles == before.compiles
+    assert dict(world.plan.builds)["delta"] == dict(before.builds)["delta"]
+    assert dict(world.plan.builds)["gamma"] != dict(before.builds)["gamma"]
+
+
+def test_what_needs_torch_is_labelled_with_the_torch_that_was_resolved(world: World) -> None:
+    make_wheel(world.files, "torch", "2.0.1")
+
+    def torch(document: dict[str, Any]) -> None:
+        document["python"]["requires"].append("torch<2.1")
+        document["build"][0]["needs"] = ["alpha", "torch"]
+
+    edit(world, torch)
+    first = ask(world, cross_check=True).lock
+    assert versions(first)["gamma"] == "2.0+pt20cu121"
+    assert versions(first)["delta"] == "0.1"
+    edit(world, lambda document: document["python"]["requires"].append("epsilon"))
+    again = ask(world)
+    assert again.moved == ("epsilon: absent -> 99.0",)
+    (world.files / "torch-2.0.1-py3-none-any.whl").unlink()
+
+
+def test_a_label_is_taken_back(world: World) -> None:
+    edit(world, lambda document: document["build"][0].update(label="ours"))
+    ask(world)
+    edit(world, lambda document: document["build"][0].update(label=""))
+    assert "gamma: 2.0+ours -> 2.0" in ask(world).moved
+
+
 # ---- what moves ------------------------------------------------------------------------------------
 
 

@@ -164,7 +164,7 @@ def test_the_image_decides_the_roots_and_its_registry_does_not(registry: Registr
         content = document(f"{registry.host}/{name}")
         plans.append(make_plan(from_document(content), locked(content, *pinned(content))))
     assert plans[0].roots == plans[1].roots
-    (build,) = (plans[0].derivations[path] for name, path in plans[0].builds if name == "gamma")
+    (build,) = (plans[0].derivations[path] for name, path in plans[0].compiles if name == "gamma")
     env = dict(build.env)  # type: ignore[union-attr]
     assert env["LD_LIBRARY_PATH"] == "/cuda/lib"
     assert env["PATH"].endswith("/bin:/cuda/bin:/bin")

@@ -90,7 +90,7 @@ class Sources:
 
     def built(self, lock: Lock) -> StorePath:
         """Return the path of the build `gamma`."""
-        return dict(make_plan(from_document(self.document), lock).builds)["gamma"]
+        return dict(make_plan(from_document(self.document), lock).compiles)["gamma"]
 
     def forget_repositories(self) -> None:
         """Remove every repository, and all that the store keeps of them."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from lockbuild import jobs
+from lockbuild import jobs, wheels
+from lockbuild.checking import check
 from lockbuild.derivation import Build, JobPool
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError, StoreError
@@ -174,7 +175,7 @@ def test_what_a_former_plan_needed_is_collected(world: World) -> None:
 
 def environment_of(world: World, name: str) -> str:
     """Return what the build environment of the package *name* is called."""
-    build = world.plan.derivations[world.built(name)]
+    build = world.plan.derivations[world.compiled(name)]
     assert isinstance(build, Build)
     return world.plan.name_of(dict(build.inputs)["environment"])
 
@@ -291,8 +292,8 @@ def test_progress_counts_every_build(world: World) -> None:
     realiser.fetch()
     progress.done = 0
     realiser.build(realiser.plan.targets)
-    assert progress.phases[-1] == ("building", 6, "builds")
-    assert progress.done == 6
+    assert progress.phases[-1] == ("building", 8, "builds")
+    assert progress.done == 8
     assert "gamma-2.0: started" in progress.lines
 
 
@@ -357,12 +358,12 @@ def test_a_failure_tells_its_message_last_lines_and_log(world: World) -> None:
     assert said.startswith("1 build failed")
     assert "gamma-2.0: failed: exited with 7" in said
     assert "| it broke" in said
-    assert f"log: {world.store.log_file(world.built('gamma'))}" in said
+    assert f"log: {world.store.log_file(world.compiled('gamma'))}" in said
 
 
 def test_the_log_of_a_failed_build_stays(world: World) -> None:
     failure(world, "gamma", gamma=failing())
-    assert world.store.log_file(world.built("gamma")).read_text() == "building gamma-2.0\n"
+    assert world.store.log_file(world.compiled("gamma")).read_text() == "building gamma-2.0\n"
 
 
 def test_what_needs_a_failed_build_is_told_apart(world: World) -> None:
@@ -495,6 +496,7 @@ def pinned(world: World, sha256: str | None = None) -> None:
     file = LockedFile(filename=name, sha256=sha256_of(b"others") if sha256 else digest, size=size)
     world.relock(replace(world.lock, pins=(BuiltPin(name="gamma", derivation=info.path, wheel=file),)))
     world.store.remove(info.path)
+    world.store.remove(world.compiled("gamma"))
 
 
 def test_a_build_that_gives_the_pinned_bytes_is_taken(world: World) -> None:
@@ -527,3 +529,50 @@ def test_a_stack_without_builds_is_realised(tmp_path: Path) -> None:
         packages = tuple(package for package in lock.runtime if package.wheel)
         world.relock(replace(lock, runtime=packages, sources=(), build=lock.build[:1]))
         assert sorted(build(world).names) == ["bookworm-runtime", "bookworm-toolchain"]
+
+
+# ---- stamping --------------------------------------------------------------------------------------
+
+
+def labelled_world(world: World, version: str = "2.0+ours") -> World:
+    """Give gamma's locked version a label."""
+    runtime = tuple(replace(p, version=version) if p.name == "gamma" else p for p in world.lock.runtime)
+    world.relock(replace(world.lock, runtime=runtime))
+    return world
+
+
+def test_what_people_get_has_label_and_record_and_others_are_built_with_neither(world: World) -> None:
+    build(labelled_world(world))
+    (stamped,) = world.store.locate(world.built("gamma")).glob("*.whl")
+    (compiled,) = world.store.locate(world.compiled("gamma")).glob("*.whl")
+    assert stamped.name == f"gamma-2.0+ours-{NATIVE}.whl"
+    assert compiled.name == f"gamma-2.0-{NATIVE}.whl"
+    facts = wheels.inspect_wheel(stamped)
+    assert facts.version == "2.0+ours"
+    assert "gamma-2.0+ours.dist-info/sboms/lockbuild.cdx.json" in facts.members
+
+
+def test_another_label_compiles_nothing(world: World) -> None:
+    build(world)
+    assert build(labelled_world(world)).names == []
+    assert world.store.valid([world.built("gamma")])
+
+
+def test_check_compiles_and_stamps_again(world: World) -> None:
+    build(labelled_world(world))
+    builder = ScriptedBuilder()
+    (verdict,) = check(world.realiser(builder), ["gamma"])
+    assert (verdict.name, verdict.identical) == ("gamma-2.0+ours", True)
+    assert builder.names == ["gamma-2.0"]
+
+
+def test_compiled_bytes_are_pinned_whatever_the_label(world: World) -> None:
+    build(world, "gamma")
+    info = world.store.info(world.compiled("gamma"))
+    assert info is not None
+    file = LockedFile(filename=info.outputs[0][0], sha256=sha256_of(b"others"), size=1)
+    pin = BuiltPin(name="gamma", derivation=info.path, wheel=file)
+    world.relock(replace(labelled_world(world).lock, compiled=(pin,)))
+    world.store.remove(info.path)
+    assert "gamma-2.0: output-rejected: pinned sha256" in failure(world, "gamma")
+    assert not world.store.valid([world.compiled("gamma"), world.built("gamma")])

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -300,18 +301,20 @@ def test_compilers_joined_by_a_pipe_do_not_wait_for_one_another_for_ever(
     assert (outcome.output / "read").read_text() == "1000000\n"
 
 
-def test_a_build_that_is_killed_gives_its_jobs_back(
+def test_a_compiler_that_is_killed_gives_its_job_back_while_its_build_goes_on(
     yard: Callable[[int], Yard], sandbox: SandboxBuilder
 ) -> None:
     one = yard(1)
     one.program("gcc", "#!/bin/sh\nsleep 600\n")
     with ThreadPoolExecutor(1) as threads:
-        killed = threads.submit(sandbox.build, one.task("a", "gcc; true"))
+        wait = "until [ -e /build/inputs/bin/go ]; do sleep 0.1; done"
+        killed = threads.submit(sandbox.build, one.task("a", f"gcc || {wait}"))
         while not (holders := jobs.holders(one.pool)):
             assert not killed.done()
         os.kill(holders[0], signal.SIGKILL)
         one.build(sandbox, one.compiling("b", 1))
-        killed.result()
+        one.program("go", "")
+        assert killed.result().status == "output-rejected", "it leaves nothing"
     assert jobs.holders(one.pool) == ()
 
 
@@ -404,6 +407,30 @@ def test_pytorch_is_told_of_nvcc_by_way_of_the_cache(
         (tmp_path / name).touch()
     task = replace(cached(yard(1), "a", "env"), rootfs=tmp_path, env=(("CUDA_HOME", "/opt/cuda"),))
     assert dict(ccache.with_cache(task).env)["PYTORCH_NVCC"] == "/usr/bin/ccache /opt/cuda/bin/nvcc"
+
+
+def test_debians_nvcc_goes_by_way_of_the_cache(
+    yard: Callable[[int], Yard], sandbox: SandboxBuilder
+) -> None:
+    # Not below /tmp, of which a build has its own. A compiler that ccache takes for nvcc, without CUDA.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        home = Path(place)
+        for folder, text in {
+            "bin": f'#!/bin/sh\n\nexec {home}/lib/nvcc "$@"\n',
+            "lib": '#!/bin/sh\nexec /usr/bin/gcc -x c "$@"\n',
+        }.items():
+            (home / folder).mkdir()
+            (home / folder / "nvcc").write_text(text)
+            (home / folder / "nvcc").chmod(0o755)
+        home.chmod(0o755)
+        two = yard(2)
+        script = COMPILE.replace("gcc -c a.c", f"cp a.c a.cu; {home}/bin/nvcc -c a.cu")
+        for name, hits in (("first", "hits\t0"), ("second", "hits\t1")):
+            two.program("g++", COMPILER)
+            task = cached(two, name, script)
+            task = replace(task, env=(*task.env, ("CUDA_HOME", str(home))))
+            (outcome,) = two.build(sandbox, task)
+            assert hits in outcome.tail
 
 
 def test_no_nvcc_stands_before_the_toolchains_own_on_the_search_path(

@@ -31,7 +31,7 @@ IMAGES = {"toolchain": "example.org/cuda:1", "runtime": "example.org/cuda:2"}
 def env_of(name: str, lock: Lock | None = None, **changes: Any) -> dict[str, str]:
     """Return the variables of a build of the small stack, with some top-level keys replaced."""
     plan = make_plan(small_stack(**changes), lock or small_lock())
-    build = plan.derivations[dict(plan.builds)[name]]
+    build = plan.derivations[dict(plan.compiles)[name]]
     assert isinstance(build, Build)
     return dict(build.env)
 

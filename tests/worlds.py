@@ -98,6 +98,10 @@ class World:
         """Return the store path of the build or root file system called *name*."""
         return dict((*self.plan.builds, *self.plan.roots))[name]
 
+    def compiled(self, name: str) -> StorePath:
+        """Return the store path of what compiles the wheel of the build called *name*."""
+        return dict(self.plan.compiles)[name]
+
     def fetched(self, filename: str) -> StorePath:
         """Return the store path of the fetch of *filename*."""
         (path,) = (fetch.path for fetch in self.plan.fetches() if fetch.filename == filename)

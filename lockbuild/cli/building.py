@@ -196,7 +196,8 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
     for fetch in absent.to_fetch:
         click.echo(f"fetch {fetch.filename}")
     for build in absent.to_build:
-        click.echo(f"build {build.name}")
+        what = "stamp" if build.kind == "stamped" else "build"
+        click.echo(f"{what} {build.name.removesuffix('-stamped')}")
     for name, parts in realiser.plan.blocked:
         click.echo(f"wait {name}: {', '.join(part.label for part in parts)}")
 
@@ -241,19 +242,23 @@ def check(  # noqa: PLR0913 - the options, as keywords
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
     refuse_blocked(realiser, packages or _buildable(realiser), what="not everything can be checked")
-    tell = _say_nothing if as_json else _say_checked
-    verdicts = checking.check(realiser, packages, again=again, keep_going=keep_going, tell=tell)
-    if as_json:
-        print_json([asdict(verdict) for verdict in verdicts])
+    verdicts: list[Verdict] = []
+
+    def tell(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        if not as_json:
+            _say_checked(verdict)
+
+    try:
+        checking.check(realiser, packages, again=again, keep_going=keep_going, tell=tell)
+    finally:
+        if as_json:
+            print_json([asdict(verdict) for verdict in verdicts])
     apart = [verdict.name for verdict in verdicts if not verdict.identical]
     if apart:
         raise BuildError(
             f"not reproducible: {', '.join(apart)}", hint="the lines above say which members differ"
         )
-
-
-def _say_nothing(_: Verdict) -> None:
-    pass
 
 
 def _say_checked(verdict: Verdict) -> None:

@@ -177,9 +177,10 @@ def _expected(realiser: Realiser, name: str) -> Expected | None:
     spec = next((spec for spec in realiser.stack.builds if spec.name == name), None)
     if spec is None:
         return None
+    locked = (package.version for package in realiser.lock.runtime if package.name == name)
     return Expected(
         name=spec.name,
-        version=spec.version,
+        version=next(locked, spec.version),
         patterns=spec.expects,
         device_code=dict(spec.env).get("FORCE_CUDA", "0") not in {"", "0"},
     )

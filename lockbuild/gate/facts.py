@@ -62,6 +62,7 @@ class Expected:
 
     name: str
     version: str
+    """With the label that it has for this stack: `0.0.0+pt20cu118`."""
     patterns: tuple[str, ...] = ()
     """`build.expects`."""
     device_code: bool = False

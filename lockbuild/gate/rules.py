@@ -12,6 +12,7 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from lockbuild.findings import Check, Finding, Report
+from lockbuild.provenance import FOLDER, RECORD
 from lockbuild.wheels import missing_members
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ _EXTENSION = re.compile(r"\.(?:cpython-(\d+)[a-z]*-([a-z0-9_-]+)|(abi3))\.so")
 # nvcc, GCC and pip name what they make for a while; what a program itself writes to /tmp is its own affair.
 _TEMPORARY = re.compile(r"/tmp/(?:tmpxft_|pip-|build-env-|cc[A-Za-z0-9]{6}\b|tmp[a-z0-9_]{8}\b)")  # noqa: S108
 _SANDBOX = re.compile(r"/build/(?:source|inputs|out|home)(?:/|$)")
+# What lockbuild itself writes of how a wheel was made: the same on every machine.
+_PROVENANCE = re.compile(rf"\.dist-info/(?:{re.escape(RECORD)}$|{re.escape(FOLDER)}/)")
 _HOME = re.compile(r"/(?:root|home/[A-Za-z0-9._-]+)/.")
 
 _Found = tuple[str, str]
@@ -181,8 +184,9 @@ def _declared(contents: Contents, expected: Expected | None, runtime: Runtime) -
         yield "", f"found a wheel of `{contents.name}`, expected one that stack `{runtime.stack}` builds"
         return
     found, wanted = Version(contents.version), Version(expected.version)
-    if found != wanted and Version(found.public) != wanted:
-        yield "", f"found version {contents.version}, expected {expected.version}"
+    if found != wanted:
+        why = ", which is compiled for another cell" if found.public == wanted.public else ""
+        yield "", f"found version {contents.version}{why}, expected {expected.version}"
 
 
 def _modules(contents: Contents, expected: Expected | None, _runtime: Runtime) -> Iterator[_Found]:
@@ -374,6 +378,8 @@ def _build_path(contents: Contents, _expected: Expected | None, _runtime: Runtim
                 yield member, f"found rpath `{folder}`, expected `$ORIGIN` and what is below it"
     seen: dict[tuple[str, str], list[str]] = {}
     for member, section, text in contents.paths:
+        if _PROVENANCE.search(member):
+            continue
         patterns = (_SANDBOX, _TEMPORARY, _HOME) if section else (_SANDBOX, _TEMPORARY)
         if any(pattern.match(text) for pattern in patterns):
             seen.setdefault((member, section), []).append(text)

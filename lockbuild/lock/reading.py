@@ -80,6 +80,7 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
         sources=_each(main, "source", _parse_source),
         debs=_each(main, "deb", _parse_deb),
         pins=_each(main, "built", _parse_pin),
+        compiled=_each(main, "compiled", _parse_pin),
         assets=_each(main, "asset", parse_asset),
         images=_each(main, "image", parse_image),
         conda=_each(main, "conda", parse_conda),

@@ -155,6 +155,9 @@ class Lock:
     sources: tuple[LockedSource, ...]
     debs: tuple[LockedDeb, ...]
     pins: tuple[BuiltPin, ...] = ()
+    """Of the wheels that people get, with label and provenance."""
+    compiled: tuple[BuiltPin, ...] = ()
+    """Of the same wheels as they were compiled: these pins outlive another label."""
     assets: tuple[LockedAsset, ...] = ()
     """Those that the image has, sorted by name."""
     images: tuple[LockedImage, ...] = ()
@@ -196,6 +199,11 @@ class Lock:
     def pin(self, name: str) -> BuiltPin | None:
         """Return the pin of the build called *name*, if it has one."""
         return next((pin for pin in self.pins if pin.name == name), None)
+
+    def pin_of(self, derivation: StorePath) -> BuiltPin | None:
+        """Return the pin of what *derivation* gives, compiled or stamped, if it has one."""
+        found = (pin for pin in (*self.pins, *self.compiled) if pin.derivation == derivation)
+        return next(found, None)
 
     def image(self, root: str) -> LockedImage | None:
         """Return the image that the root file system called *root* stands on, if it stands on one."""

@@ -57,6 +57,7 @@ def lock_texts(
         "asset": [asset_table(asset) for asset in lock.assets],
         "image": [image_table(image) for image in lock.images],
         "built": [_pin_table(pin) for pin in lock.pins],
+        "compiled": [_pin_table(pin) for pin in lock.compiled],
         "conda": [conda_table(package) for package in lock.conda],
         "deb": [_deb_table(deb) for deb in lock.debs],
     }
@@ -72,6 +73,7 @@ def lock_texts(
         "asset",
         "image",
         "built",
+        "compiled",
         "conda",
         "deb",
     )
@@ -102,7 +104,8 @@ def _pylock_package(package: LockedPackage, lock: Lock, wheels: str | None) -> d
     table: dict[str, Any] = {"name": package.name, "version": package.version}
     if package.dependencies:
         table["dependencies"] = [{"name": name} for name in package.dependencies]
-    pin = None if package.index else lock.pin(package.name)
+    # A build environment has what was compiled, before it gets its label: no pinned wheel.
+    pin = None if package.index or wheels is None else lock.pin(package.name)
     file = package.wheel or (pin.wheel if pin else None)
     if file:
         # A build environment's wheels stay in the store; the name alone then says where they belong.

@@ -27,12 +27,14 @@ from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import check_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from lockbuild.digest import StorePath
     from lockbuild.findings import Finding
     from lockbuild.folders import StackFolder
     from lockbuild.imagelock import LockedImage
     from lockbuild.lock import LockedDeb, OpenPart
+    from lockbuild.plan import Plan
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import Stack
@@ -109,7 +111,7 @@ def resolve(
     unverified = (
         verify_pins(stack, lock, mirrors=mirrors, progress=progress) if options.verify_pins else ()
     )
-    lock = replace(lock, pins=_pins(stack, lock, before, store, options.repin))
+    lock = _with_pins(lock, before, make_plan(stack, lock), store, options.repin)
     texts = lock_texts(
         lock, name=stack.name, target=stack.target, wheels=folder.wheels_from_here, further=further
     )
@@ -267,22 +269,29 @@ def _bases(  # noqa: PLR0913 - as above
     return images, debs.pin()
 
 
-def _pins(
-    stack: Stack, lock: Lock, former: Lock | None, store: Store, repin: frozenset[str]
-) -> tuple[BuiltPin, ...]:
-    """Return the pin of each build: the former one while its derivation is the same, else what the store has."""
-    pins = []
-    for name, path in make_plan(stack, lock).builds:
-        pin = former.pin(name) if former and name not in repin else None
-        if pin is None or pin.derivation != path:
-            info = store.info(path)
-            wheel = next((o for o in info.outputs if o[0].endswith(".whl")), None) if info else None
-            if wheel is None:
-                continue
-            file = LockedFile(filename=wheel[0], sha256=wheel[1], size=wheel[2])
-            pin = BuiltPin(name=name, derivation=path, wheel=file)
-        pins.append(pin)
-    return tuple(pins)
+def _with_pins(lock: Lock, former: Lock | None, plan: Plan, store: Store, repin: frozenset[str]) -> Lock:
+    """Return the lock with pins of what is built, compiled and stamped.
+
+    A former pin stays while its derivation is the same; else what the store has is pinned.
+    """
+
+    def pins(builds: Iterable[tuple[str, StorePath]]) -> tuple[BuiltPin, ...]:
+        found = (
+            (former.pin_of(path) if former and name not in repin else None) or _pin(name, path, store)
+            for name, path in builds
+        )
+        return tuple(pin for pin in found if pin)
+
+    return replace(lock, pins=pins(plan.builds), compiled=pins(plan.compiles))
+
+
+def _pin(name: str, path: StorePath, store: Store) -> BuiltPin | None:
+    info = store.info(path)
+    wheel = next((o for o in info.outputs if o[0].endswith(".whl")), None) if info else None
+    if wheel is None:
+        return None
+    file = LockedFile(filename=wheel[0], sha256=wheel[1], size=wheel[2])
+    return BuiltPin(name=name, derivation=path, wheel=file)
 
 
 def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from lockbuild.digest import parse_sha256
 from lockbuild.errors import ResolveError
+from lockbuild.labels import labelled, unlabelled
 from lockbuild.lock import LockedFile, LockedPackage
 from lockbuild.locking.former import Former, nearest
 from lockbuild.plan import INSTALLER, nvcc_wheels
@@ -51,7 +52,13 @@ class PythonPinner:
     def pin(
         self,
     ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
-        """Return the runtime lock and the build locks."""
+        """Return the runtime lock, in which what is built has its label, and the build locks."""
+        runtime, build = self._pinned()
+        return labelled(runtime, self.stack), build
+
+    def _pinned(
+        self,
+    ) -> tuple[tuple[LockedPackage, ...], tuple[tuple[str, tuple[LockedPackage, ...]], ...]]:
         kept = self.former.kept(*_INPUTS)
         options = self.former.options
         # Sources that are not built are no packages.
@@ -123,6 +130,7 @@ class PythonPinner:
         if self.former.options.upgrade:
             return ()
         free = self.former.options.upgrade_packages
+        former = unlabelled(former, self.stack)
         return tuple((package.name, package.version) for package in former if package.name not in free)
 
     def _ask(self, name: str, question: PythonQuestion) -> tuple[LockedPackage, ...]:

@@ -54,11 +54,14 @@ class Plan:
     wheels: tuple[tuple[str, StorePath], ...]
     """Normalised name of each package of the runtime lock that is fetched -> its wheel."""
     builds: tuple[tuple[str, StorePath], ...]
-    """Normalised name of each package that is built -> its build."""
+    """Normalised name of each package that is built -> its wheel as people get it, with label and provenance."""
     roots: tuple[tuple[str, StorePath], ...]
     """Name of each root file system -> its build."""
     installer: StorePath
     """The wheel of `INSTALLER`."""
+    compiles: tuple[tuple[str, StorePath], ...] = ()
+    """Normalised name of each package that is built -> what compiles it: the input of its build, and of the
+    environments of others."""
     assets: tuple[tuple[str, StorePath], ...] = ()
     """Name of each asset of the image -> its file, or the folder of its members; the stack's order. Those
     that are open in the lock are left out."""
@@ -162,11 +165,9 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
             planner.add(image_fetch(image, stack.target))
     roots = tuple((root, planner.root(root)) for root in ROOTS if root not in idle_roots)
     wheels = tuple((p.name, planner.wheel(p, p.wheel).path) for p in lock.runtime if p.wheel)
-    builds = tuple(
-        (spec.name, planner.build(spec))
-        for spec in sorted(stack.builds, key=lambda b: b.name)
-        if spec.name not in idle_builds
-    )
+    specs = [s for s in sorted(stack.builds, key=lambda b: b.name) if s.name not in idle_builds]
+    compiles = tuple((spec.name, planner.build(spec)) for spec in specs)
+    builds = tuple((spec.name, planner.stamped(spec, dict(compiles)[spec.name])) for spec in specs)
     for spec in stack.builds:
         if spec.name in idle_builds:
             planner.fetches(spec)
@@ -185,6 +186,7 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         derivations=planner.derivations,
         wheels=wheels,
         builds=builds,
+        compiles=compiles,
         roots=roots,
         installer=planner.installer("").path,
         assets=assets,

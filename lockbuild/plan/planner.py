@@ -50,6 +50,7 @@ from lockbuild.plan.commands import (
     search_path,
     wheel_command,
 )
+from lockbuild.provenance import Provenance, closure_of, stamped_build
 
 if TYPE_CHECKING:
     from lockbuild.assetlock import LockedAsset
@@ -431,6 +432,18 @@ class Planner:
                 ),
             )
         )
+
+    def stamped(self, spec: BuildSpec, compiled: StorePath) -> StorePath:
+        """Plan what puts version label and provenance into the wheel of *spec*."""
+        # The label is in the lock: it follows from what was resolved, and what people pin has it.
+        version = next((p.version for p in self._lock.runtime if p.name == spec.name), spec.version)
+        provenance = Provenance(
+            name=spec.name,
+            version=version,
+            build=compiled,
+            derivations=closure_of(compiled, self.derivations),
+        )
+        return self.add(stamped_build(provenance, epoch=EPOCH))
 
 
 def _environment_name(inputs: list[tuple[str, StorePath]]) -> str:

@@ -156,6 +156,10 @@ def listed(keys: Iterable[str]) -> str:
     return " and ".join(f"`{key}`" for key in sorted(keys))
 
 
+_LABEL = r"(?:[a-z0-9]+(?:\.[a-z0-9]+)*)?"
+"""A local version label as PEP 440 normalises it, or nothing."""
+
+
 class BuildTable(Table):
     """A package compiled in the sandbox."""
 
@@ -171,6 +175,18 @@ class BuildTable(Table):
     ] = ""
     env: dict[Variable, Value] = {}
     expects: list[Pattern] = []
+    label: (
+        Annotated[
+            str, AfterValidator(matching(_LABEL, "lower-case letters and digits, with dots between"))
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _one_label(self) -> BuildTable:
+        if self.label and Version(self.version).local:
+            raise fault(f"no `label`, as the version `{self.version}` has one of its own")
+        return self
 
     @model_validator(mode="after")
     def _own_sdist(self) -> BuildTable:

@@ -226,6 +226,8 @@ class BuildSpec:
     env: tuple[tuple[str, str], ...] = ()
     expects: tuple[str, ...] = ()
     """Patterns of files that the wheel must hold: `mmcv/_ext*.so`."""
+    label: str | None = None
+    """Local version label of the wheel, empty for none; nothing said: what it was compiled against."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

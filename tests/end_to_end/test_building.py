@@ -72,7 +72,7 @@ def test_other_bytes_than_the_pinned_ones_are_refused(project: Project) -> None:
     _changed(project, _CHANCE)
     project.run("build", "small", "native-sum")
     project.run("resolve", "small")
-    project.forget(lambda name: name == "native-sum-1.0")
+    project.forget(lambda name: name.startswith("native-sum-1.0"))
     said = project.run("build", "small", exit_code=6).stderr
     assert "pinned sha256 " in said
     assert "built  sha256 " in said
@@ -117,7 +117,7 @@ def _two_that_fail_in_turn(project: Project) -> None:
     """Let the extension fail; the other build is not there yet either, and only one core is to be had."""
     project.edit_native("native_sum.c", "#error this is wrong\n")
     project.run("resolve", "small")
-    project.forget(lambda name: name == "greeting-2.1")
+    project.forget(lambda name: name.startswith("greeting-2.1") and not name.endswith(".gz"))
 
 
 def test_a_failure_stops_what_has_not_begun(project: Project) -> None:

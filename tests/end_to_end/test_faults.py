@@ -471,6 +471,7 @@ def _mended(project: Project) -> None:
     assert set(re.findall(r"^  (\S+): built", said, re.MULTILINE)) == {
         "native-sum-source",
         "native-sum-1.0",
+        "native-sum-1.0-stamped",
     }
     assert project.damages() == ""
 

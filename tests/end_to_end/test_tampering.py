@@ -76,10 +76,10 @@ def test_repairing_forgets_what_is_damaged_and_the_next_run_brings_it_again(
     project: Project, mirror: Mirror
 ) -> None:
     flip(project.locate(lambda name: name.startswith("base-files_")))
-    flip(project.locate(lambda name: name == "greeting-2.1") / "greeting-2.1-py3-none-any.whl")
+    flip(project.locate(lambda name: name == "greeting-2.1-stamped") / "greeting-2.1-py3-none-any.whl")
     project.run("store", "repair")
     said = project.with_env(**mirror.env).run("build", "small")
-    assert "greeting-2.1: built" in said.stderr
+    assert "greeting-2.1-stamped: built" in said.stderr
     project.with_env(**mirror.env).run("fetch", "small")
     assert project.damages() == ""
 
