@@ -20,7 +20,7 @@ from lockbuild.binaries import (
 )
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError
-from tests.elves import compiled, fat_binary
+from tests.libraries import compiled, fat_binary
 from tests.needs import need
 
 if TYPE_CHECKING:

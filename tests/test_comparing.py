@@ -6,7 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from lockbuild.comparing import difference_of_wheels
-from tests.elves import compiled
+from tests.libraries import compiled
 from tests.needs import need
 from tests.test_wheels import CONTENT, NAME, make_wheel, record_of
 

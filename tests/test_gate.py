@@ -14,8 +14,8 @@ from lockbuild.gate.auditing import audit_wheelhouse
 from lockbuild.packing import make_manifest, write_wheelhouse
 from lockbuild.plan import make_plan
 from tests import values
-from tests.elves import compiled
 from tests.fakes import ScriptedBuilder, failing, giving, wheel_files
+from tests.libraries import compiled
 from tests.needs import need
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world

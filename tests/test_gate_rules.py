@@ -13,7 +13,7 @@ from lockbuild.gate.facts import Contents, Expected, Imported, Runtime, Torch
 from lockbuild.gate.reading import read_wheel
 from lockbuild.gate.rules import CHECKS, judge, uses_old_strings
 from lockbuild.target import Target
-from tests.elves import compiled, fat_binary
+from tests.libraries import compiled, fat_binary
 from tests.needs import need
 from tests.wheels import make_wheel
 
