@@ -4,14 +4,14 @@
 #   make demo PYTHON=python3.12      the Python that .venv is made with
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs lint format bench clean prepare
+.PHONY: help demo test test-full docs lint format bench clean prepare
 
 ARGS ?=
 PYTHON ?=
 export PYTHON
 
 help: ## say what there is to do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 prepare: ## make .venv and install what is missing
 	@scripts/prepare
@@ -21,6 +21,9 @@ demo: prepare ## from a clean machine to a proven offline image, on stacks/cpu
 
 test: prepare ## run all tests, with the real tools
 	@.venv/bin/python -m pytest -ra --numprocesses=auto --maxprocesses=4 --no-loadscope-reorder $(ARGS)
+
+test-full: prepare ## build, judge, image and check the stacks that compile CUDA: hours, in your own store
+	@.venv/bin/python -m pytest -m slow tests/full $(ARGS)
 
 docs: prepare ## write docs/stacks/*.md, the page of each stack
 	@mkdir -p docs/stacks

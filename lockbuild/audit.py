@@ -127,6 +127,13 @@ CHECKS = (
         mend="write the commit into the stack, in place of `ref`",
     ),
     Check(
+        id="interpreter-host",
+        level="warning",
+        what="Python can be fetched by everybody",
+        why="what one machine has is nowhere else, and no other machine's Python is the same bytes",
+        mend="take `interpreter.apt`, `standalone` or `conda`; or pass the store on with the lock",
+    ),
+    Check(
         id="store-bytes",
         level="error",
         what="every store object that the image is made of has the bytes of its record",
@@ -317,6 +324,14 @@ def _moving_ref(subject: Subject) -> Iterator[_Found]:
             yield source.name, f"`{source.ref}` stood for {source.commit} when it was resolved"
 
 
+def _interpreter_host(subject: Subject) -> Iterator[_Found]:
+    if interpreter := subject.lock.interpreter:
+        yield (
+            interpreter.file.filename,
+            "comes from the machine that resolved; nobody else can fetch it",
+        )
+
+
 def _store_bytes(subject: Subject) -> Iterator[_Found]:
     fetched = [d.path for d in subject.plan.derivations.values() if isinstance(d, Fetch)]
     valid = subject.store.valid([*subject.plan.targets, *fetched])
@@ -443,6 +458,7 @@ _RULES: Mapping[str, Callable[[Subject], Iterator[_Found]]] = {
     "open": _open,
     "on-first-fetch": _on_first_fetch,
     "moving-ref": _moving_ref,
+    "interpreter-host": _interpreter_host,
     "store-bytes": _store_bytes,
     "base-pinned": _base_pinned,
     "conda-scripts": _conda_scripts,

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from lockbuild.digest import StorePath
     from lockbuild.progress import Phase
-    from lockbuild.realise import Realiser
+    from lockbuild.realise import PlanRealiser, Realiser
 
-__all__ = ["Verdict", "check"]
+__all__ = ["Verdict", "build_again", "check"]
 
 
 def check(
@@ -123,14 +123,14 @@ def _compare_all(
     return failed
 
 
-def _compiled(realiser: Realiser, build: Build) -> Build:
+def _compiled(realiser: PlanRealiser, build: Build) -> Build:
     """Return what compiles the wheel that *build* stamps; *build* itself, if that is not what it does."""
     path = dict(build.inputs)["wheel"] if build.kind == "stamped" else build.path
     compiled = realiser.plan.derivations[path]
     return compiled if isinstance(compiled, Build) else build
 
 
-def _again(realiser: Realiser, build: Build, scratch: Path, count: int) -> BuildOutcome:
+def build_again(realiser: PlanRealiser, build: Build, scratch: Path, count: int) -> BuildOutcome:
     """Build *build* in *scratch*, and before it what compiles the wheel that it stamps."""
     compiled, first, again = _compiled(realiser, build), scratch / "first", scratch / "again"
     first.mkdir()
@@ -149,7 +149,7 @@ def _compare(realiser: Realiser, build: Build, count: int, phase: Phase) -> Verd
     store = realiser.store
     name = build.name.removesuffix("-stamped")
     with store.scratch(f"check-{build.name}") as scratch:
-        outcome = _again(realiser, build, scratch, count)
+        outcome = build_again(realiser, build, scratch, count)
         if outcome.output is None or outcome.status not in ("built", "output-rejected"):
             phase.line(f"{name}: {outcome.status}")
             return outcome
@@ -169,7 +169,7 @@ def _compare(realiser: Realiser, build: Build, count: int, phase: Phase) -> Verd
     return verdict
 
 
-def _log(realiser: Realiser, build: Build) -> Path:
+def _log(realiser: PlanRealiser, build: Build) -> Path:
     return realiser.store.log_file(_compiled(realiser, build).path).with_suffix(".check.log")
 
 

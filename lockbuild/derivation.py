@@ -38,6 +38,7 @@ __all__ = [
     "Fetch",
     "FolderArchive",
     "GitTree",
+    "HostInterpreter",
     "IndexFile",
     "JobPool",
     "PathInfo",
@@ -172,6 +173,14 @@ class RegistryImage:
     """As images say it: `amd64`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInterpreter:
+    """An archive that lockbuild makes of a Python of the machine that it runs on; see `lockbuild.hostpython`."""
+
+    command: str
+    """What starts it there: `python3.12`."""
+
+
 Where = (
     Addresses
     | ArchiveMembers
@@ -179,6 +188,7 @@ Where = (
     | ChannelFile
     | FolderArchive
     | GitTree
+    | HostInterpreter
     | IndexFile
     | PoolFile
     | RegistryImage

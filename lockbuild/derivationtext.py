@@ -23,6 +23,7 @@ from lockbuild.derivation import (
     Fetch,
     FolderArchive,
     GitTree,
+    HostInterpreter,
     IndexFile,
     PoolFile,
     RegistryImage,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["WHERE", "derivation_text", "parse_derivation"]
 
 _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!~:%@=-]{0,254}")
+_PYTHON = re.compile(r"python[0-9A-Za-z._+-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+|[\w.-]+@[\w.-]+:[!-~]+", re.ASCII)
 _UNTRUSTED = ("prefix", "rootfs")
@@ -51,6 +53,13 @@ def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
 def _file(value: Any) -> str:  # noqa: ANN401
     if not _FILENAME.fullmatch(_text(value)):
         raise ValueError(f"expected a file name, found {_short(value)}")
+    return str(value)
+
+
+def _python(value: Any) -> str:  # noqa: ANN401
+    """Return a command that will be started to see which Python it is: a Python's name, and no other program's."""
+    if not _PYTHON.fullmatch(_text(value)):
+        raise ValueError(f"expected a command such as `python3.12`, found {_short(value)}")
     return str(value)
 
 
@@ -113,6 +122,7 @@ WHERE: Mapping[str, tuple[type[Where], Mapping[str, Callable[[Any], Any]]]] = {
             "exclude": _each(_text),
         },
     ),
+    "host": (HostInterpreter, {"command": _python}),
     "index": (IndexFile, {"index": _file, "project": _file, "url": _url}),
     "pool": (PoolFile, {"vendor": _file, "path": _inside, "snapshot": _file}),
     "registry": (RegistryImage, {"reference": _text, "architecture": _file}),

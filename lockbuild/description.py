@@ -65,7 +65,7 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "changes": list(_changes(stack)),
         "debs": list(_debs(stack, lock)),
         "flags": _flags(stack),
-        "interpreter": _interpreter(stack),
+        "interpreter": _interpreter(stack, lock),
         "lock": lock,
         "mounts": stack.mounts,
         "members": [
@@ -97,9 +97,13 @@ def _base(stack: Stack, lock: Lock) -> str:
     return f"{base.vendor.capitalize()} {base.suite} ({', '.join(base.components)}), made of locked .debs{at}"
 
 
-def _interpreter(stack: Stack) -> str:
+def _interpreter(stack: Stack, lock: Lock) -> str:
     if standalone := stack.interpreter.standalone:
         return f"{_code(standalone.filename)}, sha256 {_code(standalone.sha256)}"
+    if stack.interpreter.host:
+        known = lock.interpreter.file if lock.interpreter else None
+        which = f": {_code(known.filename)}, sha256 {_code(known.sha256)}" if known else ", open"
+        return f"{_code(stack.interpreter.host)} of the machine that resolves{which}"
     if stack.interpreter.image:
         return f"the base image's {_code(stack.interpreter.image)}"
     if stack.interpreter.conda:

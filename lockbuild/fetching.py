@@ -19,6 +19,7 @@ from lockbuild.derivation import (
     Fetch,
     FolderArchive,
     GitTree,
+    HostInterpreter,
     IndexFile,
     PoolFile,
     RegistryImage,
@@ -77,6 +78,7 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
     kinds = (Addresses, ChannelFile, IndexFile, PoolFile)
     files = [fetch for fetch in fetches if isinstance(fetch.where, kinds)]
     parts = [fetch for fetch in fetches if isinstance(fetch.where, ArchiveMembers)]
+    own = [fetch for fetch in fetches if isinstance(fetch.where, HostInterpreter)]
     images = [fetch for fetch in fetches if isinstance(fetch.where, RegistryImage)]
     trees_ = [fetch for fetch in fetches if isinstance(fetch.where, GitTree)]
     return [
@@ -84,6 +86,7 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
         *_take_apart(parts, store, mirrors, progress, connections),
         *_check_out(trees_, store, progress),
         *_pull(images, store, mirrors, progress),
+        *(failure for fetch in own if (failure := _pack(fetch, store))),
     ]
 
 
@@ -139,6 +142,8 @@ def _reasons(failure: Failure) -> list[tuple[str, str]]:
     if isinstance(where, (GitTree, IndexFile)) and where.url:
         urls = (where.url,)
     reason = "; ".join((error.message, *(line.strip() for line in error.details)))
+    if isinstance(where, HostInterpreter):
+        return [("this machine", reason)]
     return [(_host(urls[0]) if urls else "-", reason)]
 
 
@@ -388,3 +393,30 @@ def _pull_one(fetch: Fetch, store: Store, mirrors: Mirrors, phase: Phase) -> Non
             phase=phase,
         )
         store.add_folder(fetch.path, layout)
+
+
+def _pack(fetch: Fetch, store: Store) -> Failure | None:
+    """Make the archive of this machine's Python again, if it is the one that was locked."""
+    from lockbuild import hostpython  # noqa: PLC0415 - few stacks have such a one
+
+    if not isinstance(fetch.where, HostInterpreter):
+        raise TypeError(fetch)
+    try:
+        with store.scratch("python") as scratch, store.lock(fetch.path):
+            if store.info(fetch.path) is None:
+                copy = scratch / fetch.filename
+                python = hostpython.ask_python(fetch.where.command)
+                packed = hostpython.pack_python(python, copy)
+                if (python.filename, packed.sha256) != (fetch.filename, fetch.sha256):
+                    raise FetchError(
+                        f"`{fetch.where.command}` is not the interpreter that was locked",
+                        details=(
+                            f"locked {fetch.filename} sha256 {fetch.sha256}",
+                            f"found  {python.filename} sha256 {packed.sha256}",
+                        ),
+                        hint="another machine's Python is another interpreter: `lockbuild resolve` takes this one",
+                    )
+                store.add_file(fetch.path, copy, sha256=fetch.sha256, trusted_hash=True)
+    except FetchError as error:
+        return Failure(fetch=fetch, error=error)
+    return None

@@ -437,6 +437,9 @@ def _check(provenance: Provenance) -> None:
         raise ValueError("it has a stamped wheel among what it is made of")
     for lacking in _lacking(provenance):
         raise ValueError(f"it needs `{lacking}`, and does not say how that is made")
+    for build in provenance.derivations.values():
+        if isinstance(build, Build) and build.kind == "rootfs":
+            _check_debs(build, provenance)
     known = closure_of(provenance.build, provenance.derivations)
     if known.keys() != provenance.derivations.keys():
         stray = min(provenance.derivations.keys() - known.keys())
@@ -444,6 +447,14 @@ def _check(provenance: Provenance) -> None:
     total = sum(fetch.size or 0 for fetch in provenance.fetches())
     if total > _MOST_FETCHED:
         raise ValueError(f"{total} bytes would be fetched, at most {_MOST_FETCHED} are accepted")
+
+
+def _check_debs(build: Build, provenance: Provenance) -> None:
+    """Refuse Debian packages from anywhere but an archive that this machine knows: their scripts run."""
+    for place, path in build.inputs:
+        one = provenance.derivations[path]
+        if place.endswith(".deb") and not (isinstance(one, Fetch) and isinstance(one.where, PoolFile)):
+            raise ValueError(f"it has a Debian package that comes from no archive: `{place}`")
 
 
 def _lacking(provenance: Provenance) -> Iterator[StorePath]:

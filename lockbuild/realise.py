@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, JobPool
 from lockbuild.digest import sha256_of, store_path
 from lockbuild.errors import BuildError
 from lockbuild.fetching import bring, failed
-from lockbuild.finishing import finish_wheel
+from lockbuild.finishing import Promise, finish_wheel, promise_of
 from lockbuild.plan import missing
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.stamping import Stamper
@@ -28,20 +29,19 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["Realiser", "failure"]
+__all__ = ["PlanRealiser", "Realiser", "failure"]
 
 _ROOTFS_TAR = "rootfs.tar"
 _GOOD = ("built", "valid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Realiser:
-    """One stack's plan, and what is needed to carry it out."""
+class PlanRealiser(ABC):
+    """A plan, and what is needed to carry it out, whoever made it."""
 
-    stack: Stack
-    lock: Lock
     plan: Plan
     stack_folder: Path
+    """What lies beside the stack file."""
     store: Store
     mirrors: Callable[[frozenset[str]], Mirrors]
     """Gives the mirrors of the indexes and archives that are named; finding out takes time."""
@@ -58,6 +58,15 @@ class Realiser:
     """Bytes that a compiler may come to need."""
     compiler_cache: bool = False
     """Whether wheels are built with what compilers gave before."""
+
+    @property
+    @abstractmethod
+    def root(self) -> str | None:
+        """Name under which the store keeps what the plan needs; none to keep nothing."""
+
+    @abstractmethod
+    def promise(self, build: Build) -> Promise:
+        """Return what the wheel of *build* must be."""
 
     # ---- fetching ------------------------------------------------------------------------------
 
@@ -90,10 +99,9 @@ class Realiser:
         return wanted
 
     def _keep(self) -> None:
-        """Keep what the plan needs from garbage collection, for this checkout of the stack."""
-        place = sha256_of(str(self.stack_folder).encode())[:12]
-        name, paths = f"{self.stack.name}-{place}", tuple(sorted(self.plan.derivations))
-        if self.store.roots().get(name) != paths:
+        """Keep what the plan needs from garbage collection."""
+        name, paths = self.root, tuple(sorted(self.plan.derivations))
+        if name and self.store.roots().get(name) != paths:
             self.store.set_root(name, paths)
 
     # ---- building ------------------------------------------------------------------------------
@@ -130,7 +138,10 @@ class Realiser:
         """
         wanted = frozenset(targets)
         for name, path in self.plan.builds:
-            expects = self.stack.build(name).expects if path in wanted else ()
+            build = self.plan.derivations[path]
+            if not isinstance(build, Build) or path not in wanted:
+                continue
+            expects = self.promise(build).expects
             for wheel in self.store.locate(path).glob("*.whl") if expects else ():
                 if faults := wheels.missing_members(wheels.inspect_wheel(wheel).members, expects):
                     raise BuildError(
@@ -219,7 +230,7 @@ class Realiser:
         )
         outcome = self._builder(build).build(task)
         if outcome.status == "built" and build.kind in ("stamped", "wheel"):
-            return finish_wheel(self.stack, self.lock, self.plan, build, outcome)
+            return finish_wheel(self.promise(build), build, outcome)
         return outcome
 
     def _cache(self, build: Build) -> Path | None:
@@ -241,6 +252,24 @@ class Realiser:
         if build.kind == "stamped":
             return Stamper()
         return self.prefix_builder() if build.kind == "prefix" else self.builder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Realiser(PlanRealiser):
+    """One stack's plan, and what is needed to carry it out."""
+
+    stack: Stack
+    lock: Lock
+
+    @property
+    def root(self) -> str:
+        """Name of what the store keeps for this checkout of the stack."""
+        place = sha256_of(str(self.stack_folder).encode())[:12]
+        return f"{self.stack.name}-{place}"
+
+    def promise(self, build: Build) -> Promise:
+        """Return what stack and lock say of the wheel of *build*."""
+        return promise_of(self.stack, self.lock, self.plan, build)
 
 
 def failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> BuildError:

@@ -39,6 +39,7 @@ PURE = frozenset(
         "dockerfile",
         "documents",
         "edits",
+        "elf",
         "errors",
         "findings",
         "imagelock",

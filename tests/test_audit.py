@@ -25,7 +25,7 @@ from lockbuild.stack import PinnedWheel
 from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
 from lockbuild.store.trees import Entry
 from tests.test_condalock import package as conda_package
-from tests.values import any_build
+from tests.values import HOST, any_build
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world
 
@@ -328,6 +328,13 @@ def test_moving_ref__a_source_that_names_a_branch(subject: Subject) -> None:
     gamma = replace(subject.lock.sources[0], commit="1" * 40, ref="stable")
     found = only(replace(subject, lock=replace(subject.lock, sources=(gamma,))), "moving-ref")
     assert found == f"{gamma.name}: `stable` stood for {'1' * 40} when it was resolved"
+
+
+def test_interpreter_host__a_python_of_somebody_s_machine(subject: Subject) -> None:
+    found = only(replace(subject, lock=replace(subject.lock, interpreter=HOST)), "interpreter-host")
+    assert found == (
+        "cpython-3.11.9-host.tar: comes from the machine that resolved; nobody else can fetch it"
+    )
 
 
 def test_without_a_wheelhouse_nothing_is_said_of_wheels(subject: Subject) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from io import BytesIO
@@ -13,7 +15,8 @@ import pytest
 from lockbuild.builders.standalone import archive_faults
 from lockbuild.derivation import rootfs_command
 from lockbuild.digest import sha256_of
-from tests.needs import need
+from lockbuild.hostpython import ask_python, pack_python
+from tests.needs import missing, need
 from tests.standalone import make_archive
 from tests.test_builders_rootfs import SUITE, Debs, content, tar_of, task_for
 from tests.test_builders_rootfs import builder as builder  # noqa: PLC0414 - a fixture
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 VERSION = "3.10"
 EPOCH = 1700000000
 PROGRAM = "python/bin/python3"
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def with_python(task: BuildTask, debs: Debs, archive: Path, version: str = VERSION) -> BuildTask:
@@ -293,3 +297,35 @@ def test_archive_that_is_not_handed_over_fails_by_name(
     task = task_for(essential, tmp_path / "scratch")
     outcome = builder.build(replace(with_python(task, essential, archive), inputs=task.inputs))
     assert outcome.message == f"`{archive.name}`: found none, expected the archive of the interpreter"
+
+
+# ---- a machine's Python ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the Python that runs the tests."""
+    if sys.base_prefix == "/usr":
+        missing("the tests run on a distribution's Python")
+    python = ask_python(f"{sys.base_prefix}/bin/python{RUNNING}")
+    path = tmp_path_factory.mktemp("host") / python.filename
+    pack_python(python, path)
+    return path
+
+
+def test_libraries_that_a_machine_s_python_lacks_are_named(
+    builder: RootfsBuilder, essential: Debs, host: Path, tmp_path: Path
+) -> None:
+    lacking = b"raise ImportError('libnowhere.so.1: cannot open shared object file')\n"
+    module = entry(f"python/lib/python{RUNNING}/_bz2.py")
+    module.size = len(lacking)
+    archive = tmp_path / host.name
+    shutil.copyfile(host, archive)
+    with tarfile.open(archive, "a:") as tar:
+        tar.addfile(module, BytesIO(lacking))
+    task = with_python(task_for(essential, tmp_path / "scratch"), essential, archive, RUNNING)
+    outcome = builder.build(task)
+    assert outcome.status == "failed"
+    assert outcome.message.startswith("the interpreter wants libraries that are not here: ")
+    assert "libnowhere.so.1 (_bz2)" in outcome.message
+    assert outcome.message.endswith("; name their packages under `[apt]`")

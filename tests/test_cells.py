@@ -13,7 +13,7 @@ from lockbuild.errors import ResolveError
 from lockbuild.imagelock import LockedImage
 from lockbuild.lock import Lock, LockedFile, OpenPart
 from lockbuild.stack import from_document
-from tests.values import deb, package, sha
+from tests.values import HOST, deb, package, sha
 
 if TYPE_CHECKING:
     from lockbuild.lock import LockedDeb, LockedPackage
@@ -338,6 +338,14 @@ def test_wheels_for_early_c_libraries_fit(tag: str) -> None:
     its_lock = fitting()
     its_lock = replace(its_lock, runtime=(*its_lock.runtime, replace(package("old"), wheel=wheel)))
     assert found(stack(), its_lock) == {}
+
+
+@pytest.mark.parametrize(("libc", "fits"), [("2.35-0ubuntu3", True), ("2.34-0ubuntu3", False)])
+def test_machine_s_python_for_a_later_c_library_is_an_error(libc: str, fits: bool) -> None:
+    its_lock = replace(fitting(libc=libc), interpreter=HOST)
+    message = "`cpython-3.11.9-host.tar` wants glibc 2.35 or later; the image's is 2.34"
+    expected = {} if fits else {"glibc": (message,)}
+    assert found(stack(target={"glibc": "2.31"}), its_lock) == expected
 
 
 # ---- what is not known ---------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from lockbuild.derivation import (
     Fetch,
     FolderArchive,
     GitTree,
+    HostInterpreter,
     IndexFile,
     PoolFile,
     RegistryImage,
@@ -53,6 +54,7 @@ WHERES: tuple[Where, ...] = (
     IndexFile(index="pypi", project="alpha"),
     PoolFile(vendor="debian", path="pool/main/z/zlib/z.deb", snapshot="20250601T000000Z"),
     RegistryImage(reference="docker.io/nvidia/cuda:11.3.1", architecture="amd64"),
+    HostInterpreter(command="python3.12"),
 )
 
 
@@ -139,6 +141,8 @@ def test_input_outside_of_the_inputs_is_refused(place: str) -> None:
         {"kind": "beside"},
         {"kind": "beside", "path": "a", "more": 1},
         {"kind": "shell", "command": "id"},
+        {"kind": "host", "command": "id"},
+        {"kind": "host", "command": "python/../../tmp/evil"},
         {"kind": "addresses", "urls": ["-oProxyCommand=id"]},
         {"kind": "addresses", "urls": "https://example.org"},
         {"kind": "git", "url": "--upload-pack=id", "commit": "0" * 40},

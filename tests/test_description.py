@@ -14,7 +14,7 @@ from lockbuild.digest import Sha256
 from lockbuild.errors import ImageError
 from lockbuild.lock import LockedFile, LockedSource, OpenPart
 from lockbuild.stack import Stack, from_document
-from tests.values import minimal_document, sha, small_lock, small_stack, stack_document
+from tests.values import HOST, minimal_document, sha, small_lock, small_stack, stack_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,3 +198,13 @@ def test_text_that_is_code_with_backticks_stays_code() -> None:
 def test_wrong_template_is_named_with_its_line() -> None:
     with pytest.raises(ImageError, match=r"stack\.md\.j2:.*nothing_of_the_sort"):
         describe(small_stack(), small_lock(), template="\n{{ nothing_of_the_sort }}\n")
+
+
+def test_machine_s_python_is_named_by_its_bytes_and_else_open() -> None:
+    stack = from_document({**document(), "interpreter": {"host": "python3.11"}})
+    known = describe(stack, replace(lock(), interpreter=HOST), template=TEMPLATE_TEXT)
+    assert (
+        f"`python3.11` of the machine that resolves: `{HOST.file.filename}`, sha256 `{HOST.file.sha256}`"
+        in known
+    )
+    assert "`python3.11` of the machine that resolves, open" in page(stack)

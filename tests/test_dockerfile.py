@@ -30,6 +30,7 @@ from lockbuild.stack import (
 )
 from lockbuild.wheelhouse import Manifest, WheelEntry
 from tests.hadolint import complaints
+from tests.values import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -453,3 +454,10 @@ def test_toolchain_has_the_standalone_python_and_its_compilers() -> None:
 
 def test_label_names_the_standalone_interpreter() -> None:
     assert f'io.lockbuild.interpreter="cpython.tar.gz sha256:{"a" * 64}"' in dockerfile(STANDALONE)
+
+
+def test_label_names_the_machine_s_interpreter() -> None:
+    stack = replace(STANDALONE, interpreter=Interpreter(host="python3.11"))
+    text = dockerfile(stack, replace(LOCK, interpreter=HOST))
+    assert f'io.lockbuild.interpreter="{HOST.file.filename} sha256:{HOST.file.sha256}"' in text
+    assert "made of Debian packages and a machine's Python" in text

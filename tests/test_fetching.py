@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lockbuild.derivation import Addresses, BesideFile, Fetch, FolderArchive, GitTree
+from lockbuild.derivation import Addresses, BesideFile, Fetch, FolderArchive, GitTree, HostInterpreter
 from lockbuild.digest import Sha256, sha256_of
 from lockbuild.errors import LockError
-from lockbuild.fetching import bring
+from lockbuild.fetching import bring, failed
 from lockbuild.folders import archive_folder
+from lockbuild.hostpython import ask_python, pack_python
 from lockbuild.progress import Silent
 from lockbuild.sources import Mirrors
 from lockbuild.sources.git import checkout
 from lockbuild.store import Store
 from lockbuild.store.trees import listing, listing_sha256
 from tests.fakes import RecordingProgress
+from tests.needs import missing
 from tests.repositories import commit, new, own_git
 
 if TYPE_CHECKING:
@@ -190,3 +195,65 @@ def test_folder_is_taken_as_the_archive_that_was_locked(
     folder = Fetch(filename="delta-0.1.tar", sha256=sha256, size=size, where=where)
     assert ask(store, stack_folder, [folder]) == []
     assert store.locate(folder.path).read_bytes() == (tmp_path / "delta.tar").read_bytes()
+
+
+# ---- a machine's Python ------------------------------------------------------------------------------
+
+RUNNING = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture
+def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
+    """The fetch of the Python that runs the tests."""
+    if sys.base_prefix == "/usr":
+        missing("the tests run on a distribution's Python")
+    monkeypatch.setenv("PATH", f"{sys.base_prefix}/bin", prepend=os.pathsep)
+    found = ask_python(RUNNING)
+    packed = pack_python(found, tmp_path / "python.tar")
+    where = HostInterpreter(command=RUNNING)
+    return Fetch(filename=found.filename, sha256=packed.sha256, size=packed.size, where=where)
+
+
+def test_python_of_this_machine_is_packed_again(
+    store: Store, stack_folder: Path, tmp_path: Path, python: Fetch
+) -> None:
+    assert ask(store, stack_folder, [python]) == []
+    assert store.locate(python.path).read_bytes() == (tmp_path / "python.tar").read_bytes()
+
+
+def test_other_python_than_the_locked_one_is_refused_with_both(
+    store: Store, stack_folder: Path, python: Fetch
+) -> None:
+    locked = replace(python, filename="cpython-3.0.1-host.tar", sha256=Sha256("a" * 64))
+    (error,) = ask(store, stack_folder, [locked])
+    assert error.message == f"`{RUNNING}` is not the interpreter that was locked"
+    assert error.details == (
+        f"locked cpython-3.0.1-host.tar sha256 {'a' * 64}",
+        f"found  {python.filename} sha256 {python.sha256}",
+    )
+    assert "`lockbuild resolve` takes this one" in (error.hint or "")
+    assert store.paths() == ()
+
+
+def test_absent_python_is_named_in_the_table(store: Store, stack_folder: Path) -> None:
+    lost = Fetch(
+        filename="cpython-9.9.1-host.tar",
+        sha256=Sha256("a" * 64),
+        size=1,
+        where=HostInterpreter(command="python9.9"),
+    )
+    failures = bring(
+        [lost],
+        stack_folder=stack_folder,
+        store=store,
+        mirrors=no_mirrors,
+        progress=Silent(),
+        connections=1,
+    )
+    error = failed(failures, wanted=1)
+    assert error.details[1].split(maxsplit=3) == [
+        "cpython-9.9.1-host.tar",
+        "this",
+        "machine",
+        "`python9.9` is not on this machine's PATH",
+    ]

@@ -82,6 +82,16 @@ def test_without_debs_an_interpreter_of_its_own_is_fetched() -> None:
     assert "cpython-3.11.tar.gz" in names
 
 
+def test_without_the_machine_s_interpreter_everything_else_is_fetched_and_nothing_built() -> None:
+    stack, lacking = small_stack(interpreter={"host": "python3.11"}), part("interpreter", "python3.11")
+    plan = make_plan(stack, replace(small_lock(), open=(lacking,)))
+    assert (plan.builds, plan.roots) == ((), ())
+    assert dict(plan.blocked) == dict.fromkeys(["delta", "gamma", "runtime", "toolchain"], (lacking,))
+    assert {fetch.filename for fetch in plan.fetches()} == {
+        name for name in EVERYTHING if not name.endswith(".deb")
+    }
+
+
 def test_source_blocks_its_build_and_what_needs_it() -> None:
     plan = make_plan(small_stack(), without_gamma())
     assert dict(plan.blocked) == {"gamma": (GAMMA,), "delta": (GAMMA,)}

@@ -17,6 +17,7 @@ from lockbuild.derivation import (
     Fetch,
     FolderArchive,
     GitTree,
+    HostInterpreter,
     IndexFile,
     PoolFile,
 )
@@ -24,7 +25,7 @@ from lockbuild.documents import json_text
 from lockbuild.errors import LockError, StackError
 from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.plan import Missing, Plan, make_plan, missing
-from tests.values import any_build, deb, package, sha, small_lock, small_stack, stack_document
+from tests.values import HOST, any_build, deb, package, sha, small_lock, small_stack, stack_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -722,3 +723,33 @@ def test_other_interpreter_moves_every_root_and_build() -> None:
     assert not {path for path in after.targets if isinstance(after.derivations[path], Build)} & {
         *before.targets
     }
+
+
+# ---- an interpreter of the machine that resolved --------------------------------------------------------
+
+
+def host_plan() -> Plan:
+    stack = small_stack(interpreter={"host": "python3.11"})
+    return make_plan(stack, replace(small_lock(), interpreter=HOST))
+
+
+def test_machine_s_interpreter_is_made_again_where_it_is_missing() -> None:
+    fetch = fetch_of(host_plan(), HOST.file.filename)
+    assert (fetch.sha256, fetch.size) == (HOST.file.sha256, HOST.file.size)
+    assert fetch.where == HostInterpreter(command="python3.11")
+
+
+def test_machine_s_interpreter_is_a_standalone_one_for_whoever_uses_it() -> None:
+    plan, name = host_plan(), HOST.file.filename
+    for _, path in plan.roots:
+        root = plan.derivations[path]
+        assert isinstance(root, Build)
+        assert dict(root.inputs)[name] == fetch_of(plan, name).path
+        assert f"--interpreter=3.11:/opt/python:{name}" in root.command
+    env = dict(build_of(plan, "gamma-2.0").env)
+    assert (env["CC"], "/opt/python/bin" in env["PATH"].split(":")) == ("gcc", True)
+
+
+def test_lock_without_the_machine_s_interpreter_is_refused() -> None:
+    with pytest.raises(LockError, match="the lock has no interpreter `python3.11`"):
+        small_plan(interpreter={"host": "python3.11"})

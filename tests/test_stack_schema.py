@@ -215,11 +215,11 @@ def test_standalone_interpreter_is_accepted() -> None:
     [
         (
             {},
-            "`interpreter`: found an empty table, expected exactly one of `apt`, `image`, `standalone` and `conda`",
+            "`interpreter`: found an empty table, expected exactly one of `apt`, `image`, `standalone`, `conda` and `host`",
         ),
         (
             {"apt": "python3", "standalone": STANDALONE},
-            "`interpreter`: found a table, expected exactly one of `apt`, `image`, `standalone` and `conda`",
+            "`interpreter`: found a table, expected exactly one of `apt`, `image`, `standalone`, `conda` and `host`",
         ),
         ({"standalone": {**STANDALONE, "sha256": "1"}}, "expected a sha256: 64 hexadecimal digits"),
         ({"standalone": {**STANDALONE, "url": []}}, "expected at least one entry"),
@@ -232,6 +232,8 @@ def test_standalone_interpreter_is_accepted() -> None:
             {"standalone": {"url": STANDALONE["url"]}},
             "`interpreter.standalone.sha256`: missing, expected a string",
         ),
+        ({"host": "sh"}, "a Python on this machine's PATH, such as `python3.12`"),
+        ({"host": "/usr/bin/python3"}, "a Python on this machine's PATH, such as `python3.12`"),
         ({"stand-alone": STANDALONE}, "unknown key; did you mean `standalone`?"),
     ],
 )

@@ -39,6 +39,12 @@ def test_lock_is_current(folder: StackFolder) -> None:
 
 
 @each_stack
+def test_no_lock_has_the_interpreter_of_somebody_s_machine(folder: StackFolder) -> None:
+    _, lock = folder.read_locked()
+    assert lock.interpreter is None, "commit it open: `lockbuild resolve` closes it, where it is wanted"
+
+
+@each_stack
 def test_what_is_committed_is_what_is_rendered(folder: StackFolder) -> None:
     document, lock = folder.read_locked()
     for name, text in rendered_texts(from_document(document), lock).items():

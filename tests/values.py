@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from lockbuild.derivation import Build
 from lockbuild.digest import Sha256, StorePath, sha256_of, store_path
-from lockbuild.lock import BuiltPin, Lock, LockedDeb, LockedFile, LockedPackage, LockedSource
+from lockbuild.lock import (
+    BuiltPin,
+    Lock,
+    LockedDeb,
+    LockedFile,
+    LockedInterpreter,
+    LockedPackage,
+    LockedSource,
+)
 from lockbuild.stack import Stack, from_document
 
 if TYPE_CHECKING:
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILES",
+    "HOST",
     "any_build",
     "deb",
     "minimal_document",
@@ -40,6 +49,14 @@ FILES = {"extension/setup.py": "import setuptools\n", "extension/delta.c": "int 
 def sha(text: str) -> Sha256:
     """Return the sha256 of *text*: an easy way to a hash that differs from others."""
     return sha256_of(text.encode())
+
+
+HOST = LockedInterpreter(
+    file=LockedFile(filename="cpython-3.11.9-host.tar", sha256=sha("host"), size=7),
+    version="3.11.9",
+    glibc="2.35",
+)
+"""The Python of a machine."""
 
 
 def minimal_document() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A Python in a folder of its own in a root file system: what its archive may hold, and how it gets there.
 
 The archive is one of python-build-standalone's `install_only` kind: everything below `python/`, the
-interpreter at `python/bin/python3`; or the prefix of conda packages that lockbuild has made.
+interpreter at `python/bin/python3`; or such a one that lockbuild has made of a machine's Python, not compressed; or
+the prefix of conda packages that lockbuild has made.
 """
 
 from __future__ import annotations
@@ -73,6 +74,27 @@ for folder, folders, names in os.walk(sys.argv[1]):
             file.write(MAGIC_NUMBER + (1).to_bytes(4, "little") + source_hash(source) + code)
 """
 
+# What pip and torch import. What the Python was built without it lacks everywhere.
+_CHECK = r"""
+import importlib, sys
+
+lacking = {}
+for name in ("_bz2", "_ctypes", "_hashlib", "_lzma", "_ssl", "pyexpat", "zlib"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        pass
+    except ImportError as error:
+        lacking.setdefault(str(error).split(":")[0], []).append(name)
+if lacking:
+    words = ", ".join("%s (%s)" % (library, ", ".join(names)) for library, names in sorted(lacking.items()))
+    print("the interpreter wants libraries that are not here: " + words + "; name their packages under `[apt]`")
+    sys.exit(1)
+"""
+_RUN_CHECK = r"""
+powerless "$place/bin/python3" -I -B -c "$check"
+"""
+
 # A program asks /proc where it is, to find the library beside it. A container may forbid a new /proc.
 _WITH_PROC = """
 mkdir -p "$root/proc"
@@ -103,6 +125,11 @@ class Interpreter:
         """Whether it comes with all of a prefix of conda packages."""
         return self.archive.endswith(f"/{PREFIX_TAR}")
 
+    @property
+    def host(self) -> bool:
+        """Whether it is a machine's Python, which was linked with libraries of that machine."""
+        return self.archive.endswith(".tar") and not self.prefix
+
     @classmethod
     def read(cls, option: str) -> Interpreter:
         """Return what `VERSION:PLACE:ARCHIVE` says."""
@@ -113,18 +140,21 @@ class Interpreter:
 def install_command(interpreter: Interpreter, archive: Path) -> str:
     """Return the shell command that installs *archive* into the root at `$root`."""
     depth = interpreter.place.count("/") if interpreter.prefix else 1
-    how = (f"--strip-components={depth}", *(() if interpreter.prefix else ("--gzip",)))
-    words = ("/bin/sh", "-euc", _INSTALL, "sh", interpreter.place, interpreter.version, _COMPILE, *how)
+    packed = () if interpreter.prefix or interpreter.host else ("--gzip",)
+    how = (f"--strip-components={depth}", *packed)
+    script = _INSTALL + (f"check={shlex.quote(_CHECK)}\n{_RUN_CHECK}" if interpreter.host else "")
+    words = ("/bin/sh", "-euc", script, "sh", interpreter.place, interpreter.version, _COMPILE, *how)
     return _WITH_PROC.format(command=shlex.join(words), archive=shlex.quote(str(archive)))
 
 
 def archive_faults(archive: Path) -> tuple[str, ...]:
     """Return why *archive* is not unpacked: what reaches out of it, and what is not an interpreter's."""
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with tarfile.open(archive, "r:" if archive.suffix == ".tar" else "r:gz") as tar:
             faults = tuple(_faults(tar))
     except (tarfile.TarError, EOFError, OSError, UnicodeError, zlib.error) as error:
-        return (f"is not a `.tar.gz` archive: {error}",)
+        kind = ".tar" if archive.suffix == ".tar" else ".tar.gz"
+        return (f"is not a `{kind}` archive: {error}",)
     if len(faults) > _SHOWN:
         return (*faults[:_SHOWN], f"and {len(faults) - _SHOWN} more")
     return faults

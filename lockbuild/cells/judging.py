@@ -94,9 +94,9 @@ CHECKS = (
     Check(
         id="glibc",
         level="error",
-        what="the image's C library is `target.glibc`, and every locked wheel fits it",
-        why="a wheel for a later C library does not load",
-        mend="correct `target.glibc`, then `lockbuild resolve`",
+        what="the image's C library is `target.glibc`, and every locked wheel and a host's Python fit it",
+        why="a wheel for a later C library does not load, and a program for one does not start",
+        mend="correct `target.glibc`, or take a base with that C library, then `lockbuild resolve`",
     ),
     Check(
         id="cell-unknown",
@@ -306,6 +306,14 @@ def _glibc(cell: Cell, stack: Stack, lock: Lock | None) -> Iterator[_Found]:
         yield (
             "target.glibc",
             f"`target.glibc` is {target.glibc}; the image's is {cell.libc.text} ({cell.libc.source})",
+        )
+    own = lock.interpreter if lock else None
+    there = cell.libc.parts if cell.libc else wanted
+    if own and own.glibc and tuple(map(int, own.glibc.split("."))) > there:
+        found = cell.libc.text if cell.libc else target.glibc
+        yield (
+            "interpreter.host",
+            f"`{own.file.filename}` wants glibc {own.glibc} or later; the image's is {found}",
         )
     seen = set()
     for package in _wheels(lock):

@@ -25,6 +25,7 @@ _COMMANDS = {
     "build": ("building", "Build a stack's packages and fill its wheelhouse."),
     "gate": ("gating", "Judge built wheels: may they enter the wheelhouse?"),
     "check": ("building", "Build again and compare with what the store has."),
+    "rebuild": ("rebuilding", "Make a built wheel again from the record in it, and compare."),
     "render": ("imaging", "Write the Dockerfile, and its build context if asked for."),
     "describe": ("describing", "Print a stack's page: what is inside, and how it is run."),
     "image": ("imaging", "Build the image, with networking off."),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lockbuild.folders import StackFolder
     from lockbuild.lock import OpenPart
     from lockbuild.realise import Realiser
+    from lockbuild.rebuilding import Claim, Rebuilder
     from lockbuild.settings import Settings
     from lockbuild.sources import Mirrors
     from lockbuild.store import Store
@@ -32,6 +33,7 @@ __all__ = [
     "keep_going_option",
     "open_lines",
     "open_realiser",
+    "open_rebuilder",
     "open_store",
     "print_json",
     "refuse_blocked",
@@ -241,5 +243,32 @@ def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> 
         cores=settings.cores,
         memory_per_job=settings.memory_per_job * 10**6,
         compiler_cache=settings.compiler_cache,
+        connections=settings.connections,
+    )
+
+
+def open_rebuilder(ctx: click.Context, claim: Claim, beside: Path | None, console: Console) -> Rebuilder:
+    """Return what makes the wheel of *claim* again.
+
+    Args:
+        beside: The folder of the stack that it was built for, where that is known.
+    """
+    from lockbuild.rebuilding import Rebuilder  # noqa: PLC0415 - not needed for --help
+
+    settings = settings_of(ctx)
+    return Rebuilder(
+        claim=claim,
+        plan=claim.plan(),
+        stack_folder=beside or claim.file.absolute().parent,
+        store=open_store(settings),
+        mirrors=lambda names: mirrors_of(settings, names),
+        builder=cache(lambda: builder_of(settings)),
+        root_builder=root_builder,
+        prefix_builder=prefix_builder,
+        progress=console,
+        cores=settings.cores,
+        memory_per_job=settings.memory_per_job * 10**6,
+        # What a cache gives would be nobody's second opinion.
+        compiler_cache=False,
         connections=settings.connections,
     )

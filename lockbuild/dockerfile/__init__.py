@@ -391,6 +391,9 @@ def _labels(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
         labels["io.lockbuild.sources"] = "; ".join(places)
     if standalone := stack.interpreter.standalone:
         labels["io.lockbuild.interpreter"] = f"{standalone.filename} sha256:{standalone.sha256}"
+    if lock.interpreter:
+        own = lock.interpreter.file
+        labels["io.lockbuild.interpreter"] = f"{own.filename} sha256:{own.sha256}"
     if stack.target.cuda:
         labels["io.lockbuild.cuda"] = stack.target.cuda
     return sorted((name, value.strip()) for name, value in labels.items() if value)

@@ -20,6 +20,7 @@ from lockbuild.lock.values import (
     Lock,
     LockedDeb,
     LockedFile,
+    LockedInterpreter,
     LockedPackage,
     LockedSource,
     OpenPart,
@@ -84,6 +85,7 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
         assets=_each(main, "asset", parse_asset),
         images=_each(main, "image", parse_image),
         conda=_each(main, "conda", parse_conda),
+        interpreter=_parse_interpreter(main["interpreter"]) if "interpreter" in main else None,
         open=_each(main, "open", _parse_open),
         digest=Sha256(main["digest"]),
     )
@@ -175,6 +177,10 @@ def _parse_source(table: Mapping[str, Any]) -> LockedSource:
         submodules=tuple((s["path"], s["url"], s["commit"]) for s in table.get("submodules", ())),
         patches=tuple((patch["path"], _parse_file(patch)) for patch in table.get("patches", ())),
     )
+
+
+def _parse_interpreter(table: Mapping[str, Any]) -> LockedInterpreter:
+    return LockedInterpreter(file=_parse_file(table), version=table["version"], glibc=table["glibc"])
 
 
 def _parse_pin(table: Mapping[str, Any]) -> BuiltPin:

@@ -25,6 +25,7 @@ __all__ = [
     "Lock",
     "LockedDeb",
     "LockedFile",
+    "LockedInterpreter",
     "LockedPackage",
     "LockedSource",
     "OpenPart",
@@ -117,6 +118,17 @@ class LockedDeb:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockedInterpreter:
+    """The Python of the machine that resolved, as an archive."""
+
+    file: LockedFile
+    version: str
+    """`3.12.1`."""
+    glibc: str
+    """The oldest C library that it runs with; empty where it is linked with none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltPin:
     """The bytes that a build gave when it was pinned."""
 
@@ -130,10 +142,11 @@ class OpenPart:
     """A part of a stack that nobody knows yet: it could not be had, and never was before."""
 
     kind: str
-    """`apt` (all Debian packages of a suite), `asset`, `base` (an image), `conda` (all conda packages), `source`
-    or `wheel`."""
+    """`apt` (all Debian packages of a suite), `asset`, `base` (an image), `conda` (all conda packages), `interpreter`,
+    `source` or `wheel`."""
     name: str
-    """The suite; the channels; the asset; the root file system; the build or source; the normalised project."""
+    """The suite; the channels; the asset; the root file system; the build or source; the normalised project; the
+    interpreter's command."""
     reason: str
     """Why it could not be had, on one line."""
 
@@ -164,6 +177,8 @@ class Lock:
     """What root file systems stand on, sorted by root; none where .debs are all there is."""
     conda: tuple[LockedConda, ...] = ()
     """Sorted by name."""
+    interpreter: LockedInterpreter | None = None
+    """None where Python is not the resolving machine's, and while it is open."""
     open: tuple[OpenPart, ...] = ()
     """What is open beside assets, which say so themselves; sorted."""
     digest: Sha256 = _NOT_WRITTEN

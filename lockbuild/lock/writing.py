@@ -21,7 +21,15 @@ from lockbuild.lock.values import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lockbuild.lock.values import BuiltPin, Lock, LockedDeb, LockedFile, LockedPackage, LockedSource
+    from lockbuild.lock.values import (
+        BuiltPin,
+        Lock,
+        LockedDeb,
+        LockedFile,
+        LockedInterpreter,
+        LockedPackage,
+        LockedSource,
+    )
     from lockbuild.target import Target
 
 __all__ = ["lock_texts"]
@@ -61,6 +69,8 @@ def lock_texts(
         "conda": [conda_table(package) for package in lock.conda],
         "deb": [_deb_table(deb) for deb in lock.debs],
     }
+    if lock.interpreter:
+        content["interpreter"] = _interpreter_table(lock.interpreter)
     content["digest"] = content_digest(content)
     order = (
         "lock-version",
@@ -68,6 +78,7 @@ def lock_texts(
         "digest",
         "files",
         "inputs",
+        "interpreter",
         "open",
         "source",
         "asset",
@@ -77,7 +88,7 @@ def lock_texts(
         "conda",
         "deb",
     )
-    texts[LOCK_FILE] = toml_text({key: content[key] for key in order if content[key] != []})
+    texts[LOCK_FILE] = toml_text({key: content[key] for key in order if content.get(key, []) != []})
     return texts
 
 
@@ -164,6 +175,11 @@ def _source_table(source: LockedSource) -> dict[str, Any]:
             {"path": path, **_file_table(file, name="filename")} for path, file in source.patches
         ]
     return table
+
+
+def _interpreter_table(interpreter: LockedInterpreter) -> dict[str, Any]:
+    table = _file_table(interpreter.file, name="filename")
+    return {"version": interpreter.version, "glibc": interpreter.glibc, **table}
 
 
 def _pin_table(pin: BuiltPin) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lockbuild.locking.debs import DebPinner
 from lockbuild.locking.former import Former, ResolveOptions, nearest
 from lockbuild.locking.gaps import Gaps
 from lockbuild.locking.images import ImagePinner
+from lockbuild.locking.interpreter import InterpreterPinner
 from lockbuild.locking.python import ENGINES, PythonPinner
 from lockbuild.locking.sources import SourcePinner
 from lockbuild.locking.verifying import Unverified, verify_pins
@@ -185,6 +186,10 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     gaps: Gaps,
 ) -> tuple[Lock, dict[str, str], tuple[str, ...]]:
     """Return the lock without the pins of what is built, files beside it, and the engines that were asked."""
+    # Asks this machine alone: what is wrong here is said before anybody else is asked.
+    interpreter = InterpreterPinner(
+        stack=stack, former=former, store=store, progress=progress, gaps=gaps
+    ).pin()
     python = PythonPinner(
         stack=stack,
         stack_file=folder.stack_file,
@@ -239,6 +244,7 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         assets=assets.pin(),
         images=images,
         conda=conda.pin(),
+        interpreter=interpreter,
     )
     lock = replace(lock, open=tuple(sorted(gaps.open)))
     return lock, conda.texts(lock.conda), python.engines
@@ -311,6 +317,9 @@ def _moved(former: Lock | None, lock: Lock) -> tuple[str, ...]:
             if source.commit
         }
         found |= {f"{asset.name} (asset)": asset.sha256 or "open" for asset in one.assets}
+        if one.interpreter:
+            file = one.interpreter.file
+            found["python (interpreter)"] = f"{one.interpreter.version} {file.sha256[:12]}"
         found |= {f"{image.root} (base image)": image.digest or "open" for image in one.images}
         return found | {f"{deb.package} (Debian)": deb.version for deb in one.debs}
 

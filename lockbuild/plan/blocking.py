@@ -95,7 +95,7 @@ def blocked_prefix(lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
 
 def blocked_roots(stack: Stack, lock: Lock) -> dict[str, tuple[OpenPart, ...]]:
     """Return root file system -> the open parts that it waits for, of those that wait."""
-    python = lock.open_of("conda") if stack.interpreter.conda else {}
+    python = lock.open_of("conda") if stack.interpreter.conda else lock.open_of("interpreter")
     packages = (*lock.open_of("apt").values(), *python.values())
     bases = lock.open_of("base")
     waiting = {root: (*packages, *(bases[root],)) if root in bases else packages for root in ROOTS}

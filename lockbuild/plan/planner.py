@@ -21,6 +21,7 @@ from lockbuild.derivation import (
     Fetch,
     FolderArchive,
     GitTree,
+    HostInterpreter,
     IndexFile,
     PoolFile,
     RegistryImage,
@@ -170,6 +171,11 @@ class Planner:
         )
         return self._fetch(file, Addresses(urls=archive.url))
 
+    def _host(self, command: str) -> Fetch:
+        if self._lock.interpreter is None:
+            raise LockError(f"the lock has no interpreter `{command}`", hint=self._resolve_hint)
+        return self._fetch(self._lock.interpreter.file, HostInterpreter(command=command))
+
     def root(self, root: str) -> StorePath:
         """Plan the root file system called *root*."""
         if root not in self._roots:
@@ -180,9 +186,9 @@ class Planner:
         debs = [deb for deb in self._lock.debs if root in deb.roots]
         inputs = [(deb.filename, self._deb(deb).path) for deb in debs]
         interpreter = None
-        if standalone := self._stack.interpreter.standalone:
-            interpreter = (self._stack.target.python, standalone.filename)
-            inputs.append((standalone.filename, self._standalone(standalone).path))
+        if archive := self.interpreter():
+            interpreter = (self._stack.target.python, archive.filename)
+            inputs.append((archive.filename, archive.path))
         elif self._stack.interpreter.conda:
             interpreter = (self._stack.target.python, f"{PREFIX}/{PREFIX_TAR}")
             inputs.append((PREFIX, self._python_prefix()))
@@ -375,12 +381,16 @@ class Planner:
         if name not in still_open:
             self._patches(name)
 
-    def interpreter(self) -> None:
-        """Plan an interpreter of the stack's own, whoever waits for it."""
-        if self._stack.interpreter.standalone:
-            self._standalone(self._stack.interpreter.standalone)
-        elif self._stack.interpreter.conda:
+    def interpreter(self) -> Fetch | None:
+        """Plan an interpreter of the stack's own, whoever waits for it; return its archive, if it is one."""
+        own = self._stack.interpreter
+        if own.standalone:
+            return self._standalone(own.standalone)
+        if own.host and own.host not in self._lock.open_of("interpreter"):
+            return self._host(own.host)
+        if own.conda:
             self.prefix()
+        return None
 
     def _patches(self, name: str) -> dict[str, StorePath]:
         return {

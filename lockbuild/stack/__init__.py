@@ -131,6 +131,7 @@ def _interpreter(table: Mapping[str, Any]) -> Interpreter:
     return Interpreter(
         apt=table.get("apt"),
         conda=table.get("conda"),
+        host=table.get("host"),
         image=table.get("image"),
         standalone=_make(Standalone, standalone) if standalone is not None else None,
     )

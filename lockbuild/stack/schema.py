@@ -29,6 +29,7 @@ from lockbuild.stack.words import (
     DebianPackage,
     Digest,
     Held,
+    HostCommand,
     ImageCommand,
     ImageReference,
     Module,
@@ -122,12 +123,13 @@ class InterpreterTable(Table):
     image: ImageCommand | None = None
     standalone: StandaloneTable | None = None
     conda: CondaPackageName | None = None
+    host: HostCommand | None = None
 
     @model_validator(mode="after")
     def _one(self) -> InterpreterTable:
-        kinds = (self.apt, self.image, self.standalone, self.conda)
+        kinds = (self.apt, self.image, self.standalone, self.conda, self.host)
         if sum(kind is not None for kind in kinds) != 1:
-            raise fault("exactly one of `apt`, `image`, `standalone` and `conda`")
+            raise fault("exactly one of `apt`, `image`, `standalone`, `conda` and `host`")
         return self
 
 

@@ -103,11 +103,13 @@ class Interpreter:
     standalone: Standalone | None = None
     conda: str | None = None
     """The conda package that brings it."""
+    host: str | None = None
+    """Command of the machine that resolves: `python3.12`."""
 
     @property
     def folder(self) -> str | None:
         """Where it is in a root file system; none for one that is spread over the system's own folders."""
-        if self.standalone:
+        if self.standalone or self.host:
             return INTERPRETER_FOLDER
         return CONDA_FOLDER if self.conda else None
 

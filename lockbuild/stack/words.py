@@ -26,6 +26,7 @@ __all__ = [
     "DebianPackage",
     "Digest",
     "Held",
+    "HostCommand",
     "ImageCommand",
     "ImageReference",
     "InSource",
@@ -189,6 +190,12 @@ UpdatesSuite = Annotated[
     ),
 ]
 ImageReference = Annotated[str, AfterValidator(_image)]
+HostCommand = Annotated[
+    str,
+    AfterValidator(
+        matching(r"python[A-Za-z0-9._+-]*", "a Python on this machine's PATH, such as `python3.12`")
+    ),
+]
 ImageCommand = Annotated[
     str,
     AfterValidator(
