@@ -174,7 +174,7 @@ class PlanRealiser(ABC):
                 continue
             expects = self.promise(build).expects
             for wheel in self.store.locate(path).glob("*.whl") if expects else ():
-                if faults := wheels.missing_members(wheel, expects):
+                if faults := wheels.missing_members(wheels.inspect_wheel(wheel).members, expects):
                     raise BuildError(
                         f"{wheel.name} lacks what `build[{name}].expects` names", details=faults
                     )

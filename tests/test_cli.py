@@ -40,6 +40,7 @@ VERBS = [
     "resolve",
     "fetch",
     "build",
+    "gate",
     "check",
     "why-rebuild",
     "rebuild",
@@ -304,7 +305,9 @@ def test_audit_errors_end_with_9(world: World, run: Run) -> None:
     ended = run("audit", "small")
     assert ended.code == 9
     assert "wheel-extra: old-1.0-py3-none-any.whl: not in the manifest" in ended.out
-    assert ended.err.endswith("error: the audit of stacks/small found 1 error\n")
+    assert "gate-wheel: old-1.0-py3-none-any.whl: not a readable zip archive" in ended.out
+    assert "gate-declared: old-1.0-py3-none-any.whl: found a wheel of `old`" in ended.out
+    assert ended.err.endswith("error: the audit of stacks/small found 3 errors\n")
 
 
 def test_an_audit_with_warnings_alone_ends_with_0(run: Run) -> None:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "resolve": ("resolving", "Resolve a stack into its lock files."),
     "fetch": ("building", "Bring everything a stack needs into the store."),
     "build": ("building", "Build a stack's packages and fill its wheelhouse."),
+    "gate": ("gating", "Judge built wheels: may they enter the wheelhouse?"),
     "check": ("building", "Build again and compare with what the store has."),
     "why-rebuild": ("explaining", "Say why a stack's packages are built again, in full."),
     "rebuild": ("rebuilding", "Make a built wheel again from the record in it, and compare."),

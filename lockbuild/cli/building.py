@@ -142,9 +142,11 @@ def _summary(outcomes: Sequence[BuildOutcome], wall_s: float) -> str:
 
 
 def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
-    """Write the wheelhouse of a stack whose wheels are all in the store."""
+    """Write the wheelhouse of a stack whose wheels are all in the store, once the built ones have passed the gate."""
+    from lockbuild.cli.gating import pass_gate  # noqa: PLC0415 - not needed for --help
     from lockbuild.packing import make_manifest, write_wheelhouse  # noqa: PLC0415 - not needed for --help
 
+    pass_gate(realiser)
     manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
     return write_wheelhouse(folder.wheels, manifest, realiser.store)
 

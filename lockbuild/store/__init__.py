@@ -4,6 +4,7 @@
     objects/PATH            the objects: read-only files and folders
     records/PATH.json       one for each valid object; written last, by a rename
     listings/PATH           canonical listing of a folder object: names what differs in a damaged one
+    notes/PATH/NAME         what was found out about an object and would take long to find out again
     unpacked/PATH/MEMBER    a tar inside an object, unpacked once, with MEMBER.json written last
     roots/NAME              store paths that garbage collection keeps
     durations/ verdicts/    how long builds took; what checking them found
@@ -71,7 +72,10 @@ __all__ = [
     "remove_tree",
 ]
 
-_FOLDERS = ("objects", "records", "listings", "scratch", "downloads", "locks", "logs", "roots")
+_FOLDERS = (
+    *("objects", "records", "listings", "notes", "scratch"),
+    *("downloads", "locks", "logs", "roots"),
+)
 
 
 class Store:
@@ -273,7 +277,7 @@ class Store:
         with in_words(self.root), locked(self._changing(path)):
             self._record(path).unlink(missing_ok=True)
             flush_one(self.root / "records")
-            for place in ("unpacked", "listings", "objects"):
+            for place in ("unpacked", "listings", "notes", "objects"):
                 remove_tree(self.root / place / path)
 
     def forget_invalid(self) -> tuple[str, ...]:
@@ -334,6 +338,26 @@ class Store:
                         unpack_checked(self.locate(path) / member, place / member, expected)
                         write_whole(record, text.encode())
         return place / member
+
+    def note(self, path: StorePath, name: str) -> str | None:
+        """Return the text noted under *name* about the object *path*; none where there is none."""
+        with in_words(self.root):
+            try:
+                return (self.root / "notes" / path / name).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                return None
+
+    def write_note(self, path: StorePath, name: str, text: str) -> None:
+        """Note *text* about the valid object *path*; it goes when the object goes.
+
+        Nothing may lean on a note: a store that cannot be written to takes none.
+        """
+        if self._writable:
+            with in_words(self.root), locked(self._changing(path)):
+                if self._record(path).exists():
+                    place = self.root / "notes" / path
+                    place.mkdir(exist_ok=True)
+                    write_whole(place / name, text.encode())
 
     # ---- garbage -----------------------------------------------------------------------------------
 
