@@ -8,6 +8,7 @@
     unpacked/PATH/MEMBER    a tar inside an object, unpacked once, with MEMBER.json written last
     roots/NAME              store paths that garbage collection keeps
     durations/ verdicts/    how long builds took; what checking them found
+    derivations/ realised/  what gave objects, as text; what was realised last for each stack
     ccache/                 results of compilers, where a user wants them kept
     scratch/ locks/ jobs/   of processes that run now
     downloads/ logs/        unfinished downloads; the output of builds
@@ -398,6 +399,7 @@ class Store:
                     self.remove(info.path)
                     self.log_file(info.path).unlink(missing_ok=True)
                     self.history.forget(info.path)
+                self.history.forget_derivations(self.paths())
                 self.forget_invalid()
         return Collected(paths=tuple(info.path for info in dead), size=sum(info.size for info in dead))
 
