@@ -42,6 +42,7 @@ VERBS = [
     "build",
     "gate",
     "check",
+    "rebuild",
     "render",
     "describe",
     "image",
