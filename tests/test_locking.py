@@ -189,20 +189,20 @@ def test_a_label_compiles_nothing(world: World) -> None:
 
 
 def test_what_needs_torch_is_labelled_with_the_torch_that_was_resolved(world: World) -> None:
-    make_wheel(world.files, "torch", "2.0.1")
+    make_wheel(world.files, "torch", "2.1.2")
 
     def torch(document: dict[str, Any]) -> None:
-        document["python"]["requires"].append("torch<2.1")
+        document["python"]["requires"].append("torch<2.2")
         document["build"][0]["needs"] = ["alpha", "torch"]
 
     edit(world, torch)
     first = ask(world, cross_check=True).lock
-    assert versions(first)["gamma"] == "2.0+pt20cu121"
+    assert versions(first)["gamma"] == "2.0+pt21cu121"
     assert versions(first)["delta"] == "0.1"
     edit(world, lambda document: document["python"]["requires"].append("epsilon"))
     again = ask(world)
     assert again.moved == ("epsilon: absent -> 99.0",)
-    (world.files / "torch-2.0.1-py3-none-any.whl").unlink()
+    (world.files / "torch-2.1.2-py3-none-any.whl").unlink()
 
 
 def test_a_label_is_taken_back(world: World) -> None:
