@@ -16,7 +16,7 @@ from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.errors import LockbuildError
-from lockbuild.findings import Check, Finding
+from lockbuild.findings import Check, Finding, Report
 from lockbuild.packing import strays, verify_wheelhouse
 
 if TYPE_CHECKING:
@@ -67,22 +67,6 @@ class Subject:
     """What the image must have of sources; none where the store has not got all of it."""
     no_image: str = ""
     """Why there is no image to look at."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What an audit found."""
-
-    findings: tuple[Finding, ...]
-    passed: tuple[str, ...]
-    """Ids of the checks that ran and found nothing."""
-    skipped: tuple[tuple[str, str], ...]
-    """Ids of the checks that could not run, and why."""
-
-    @property
-    def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(finding.level == "error" for finding in self.findings)
 
 
 CHECKS = (

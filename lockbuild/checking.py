@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lockbuild import wheels
+from lockbuild.comparing import difference_of_wheels
 from lockbuild.derivation import Build, BuildOutcome
 from lockbuild.errors import BuildError
 from lockbuild.realise import failure
@@ -182,6 +182,6 @@ def _differences(first: Path, again: Path) -> tuple[str, ...]:
             f"  {inner}"
             for name in sorted(path.name for path in first.glob("*.whl"))
             if name in line and (again / name).exists()
-            for inner in wheels.difference_of_wheels(first / name, again / name)
+            for inner in difference_of_wheels(first / name, again / name)
         ]
     return tuple(lines)

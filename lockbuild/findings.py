@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "Finding", "Level"]
+__all__ = ["Check", "Finding", "Level", "Report"]
 
 Level = Literal["error", "warning"]
 
@@ -32,3 +32,19 @@ class Finding:
     message: str
     """What was found and what was expected."""
     mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What some checks found."""
+
+    findings: tuple[Finding, ...]
+    passed: tuple[str, ...]
+    """Ids of the checks that ran and found nothing."""
+    skipped: tuple[tuple[str, str], ...]
+    """Ids of the checks that could not run, and why."""
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.level == "error" for finding in self.findings)

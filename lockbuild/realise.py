@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from lockbuild import jobs, wheels
 from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, JobPool
+from lockbuild.derivationtext import derivation_text
 from lockbuild.digest import sha256_of, store_path
 from lockbuild.errors import BuildError
 from lockbuild.fetching import bring, failed
 from lockbuild.finishing import Promise, finish_wheel, promise_of
 from lockbuild.plan import missing
+from lockbuild.plan.reasons import keys_of, reasons_for
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.stamping import Stamper
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from lockbuild.digest import JsonValue, StorePath
     from lockbuild.lock import Lock
     from lockbuild.plan import Plan
+    from lockbuild.plan.reasons import Reason
     from lockbuild.progress import Phase, Progress
     from lockbuild.sources import Mirrors
     from lockbuild.stack import Stack
@@ -33,6 +36,8 @@ __all__ = ["PlanRealiser", "Realiser", "failure"]
 
 _ROOTFS_TAR = "rootfs.tar"
 _GOOD = ("built", "valid")
+_OF_SOURCES = ("source", "wheel")
+"""Kinds of builds of whose inputs people ask which commit they were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,14 +126,40 @@ class PlanRealiser(ABC):
         self.fetch(targets)
         to_build = missing(self.plan, targets, valid=self.store.valid(self.plan.derivations)).to_build
         outcomes: tuple[BuildOutcome, ...] = ()
+        self._remember()
         if to_build:
             with self.progress.phase("building", total=len(to_build), unit="builds") as phase:
-                outcomes = self._build_all(to_build, phase, keep_going=keep_going)
+                try:
+                    outcomes = self._build_all(to_build, phase, keep_going=keep_going)
+                finally:
+                    self._remember()
         failed = [outcome for outcome in outcomes if outcome.status not in _GOOD]
         if failed:
             raise failure(failed, edited={b.name for b in to_build if b.kind == "source"})
         self._check_expected(targets)
         return outcomes
+
+    def _remember(self) -> None:
+        """Keep what was realised, as text, so that the next change can be told from it."""
+        history, keys = self.store.history, keys_of(self.plan) if self.root else {}
+        valid = self.store.valid(keys.values())
+        for path in valid:
+            derivation = self.plan.derivations[path]
+            inputs = [used for _, used in derivation.inputs] if isinstance(derivation, Build) else []
+            few = inputs if isinstance(derivation, Build) and derivation.kind in _OF_SOURCES else []
+            for one in (path, *few):
+                history.keep_derivation(one, derivation_text(self.plan.derivations[one]))
+        if self.root:
+            history.keep_realised(self.root, {key: path for key, path in keys.items() if path in valid})
+
+    def why(self, build: Build) -> tuple[Reason, ...]:
+        """Return why *build*, which the store does not have, is to be built."""
+        history = self.store.history
+        realised = history.realised(self.root) if self.root else {}
+        mine = [key for key, path in keys_of(self.plan).items() if path == build.path]
+        former = next((realised[key] for key in mine if key in realised), None)
+        text = history.derivation(former) if former else None
+        return reasons_for(build, text, self.plan, history.derivation)
 
     def _check_expected(self, targets: Iterable[StorePath]) -> None:
         """Look again for the files that wheels must hold: `expects` may be younger than a wheel.
@@ -143,7 +174,7 @@ class PlanRealiser(ABC):
                 continue
             expects = self.promise(build).expects
             for wheel in self.store.locate(path).glob("*.whl") if expects else ():
-                if faults := wheels.missing_members(wheel, expects):
+                if faults := wheels.missing_members(wheels.inspect_wheel(wheel).members, expects):
                     raise BuildError(
                         f"{wheel.name} lacks what `build[{name}].expects` names", details=faults
                     )

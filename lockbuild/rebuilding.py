@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild import wheels
 from lockbuild.checking import build_again
+from lockbuild.comparing import difference_of_wheels
 from lockbuild.derivation import Build, FolderArchive
 from lockbuild.errors import BuildError, UsageError
 from lockbuild.finishing import Promise
@@ -214,6 +215,6 @@ def _compared(claim: Claim, folder: Path, *, compiled: bool) -> Rebuilt:
         path=claim.stamped.path,
         claimed=trees.hash_file(claim.file),
         sha256=trees.hash_file(made),
-        differences=wheels.difference_of_wheels(claim.file, made),
+        differences=difference_of_wheels(claim.file, made),
         compiled=compiled,
     )

@@ -38,7 +38,7 @@ from packaging.version import InvalidVersion, Version
 from lockbuild.errors import BuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = [
     "WheelFacts",
     "check_wheel",
-    "difference_of_wheels",
     "inspect_wheel",
     "missing_members",
     "normalise_wheel",
@@ -449,15 +448,12 @@ def _member_faults(archive: zipfile.ZipFile, name: str, digest: str, size: str) 
         yield f"`{name}`: RECORD says {size} bytes, it has {archive.getinfo(name).file_size}"
 
 
-def missing_members(path: Path, expects: Sequence[str]) -> tuple[str, ...]:
-    """Return a line for each pattern of *expects* that no file of the wheel at *path* fits."""
-    if not expects:
-        return ()
-    with zipfile.ZipFile(path) as archive:
-        return tuple(_expected_faults(archive.namelist(), expects))
+def missing_members(names: Iterable[str], expects: Sequence[str]) -> tuple[str, ...]:
+    """Return a line for each pattern of *expects* that none of a wheel's members *names* fits."""
+    return tuple(_expected_faults(names, expects))
 
 
-def _expected_faults(names: Sequence[str], expects: Sequence[str]) -> Iterator[str]:
+def _expected_faults(names: Iterable[str], expects: Sequence[str]) -> Iterator[str]:
     installed = [_INSTALLED.sub("", name, count=1) for name in names]
     for pattern in expects:
         if not any(_fits(name, pattern) for name in installed):
@@ -469,72 +465,3 @@ def _expected_faults(names: Sequence[str], expects: Sequence[str]) -> Iterator[s
 def _fits(name: str, pattern: str) -> bool:
     names, patterns = name.split("/"), pattern.split("/")
     return len(names) == len(patterns) and all(map(fnmatchcase, names, patterns))
-
-
-# ---- comparing -------------------------------------------------------------------------------------
-
-
-def difference_of_wheels(before: Path, after: Path) -> tuple[str, ...]:
-    """Return how two wheels differ, one line each; nothing when their bytes are equal.
-
-    Raises:
-        BuildError: One of them cannot be read.
-    """
-    try:
-        with zipfile.ZipFile(before) as old, zipfile.ZipFile(after) as new:
-            lines = (*_members_that_differ(old, new), *_packed_differently(old, new))
-    except _BROKEN as error:
-        raise BuildError(f"`{before.name}` cannot be compared: {error}") from error
-    if lines or _file_sha256(before) == _file_sha256(after):
-        return lines
-    return ("the members are equal, the archives around them are not",)
-
-
-def _members_that_differ(old: zipfile.ZipFile, new: zipfile.ZipFile) -> Iterator[str]:
-    olds, news = set(old.namelist()), set(new.namelist())
-    for name in sorted(olds | news):
-        if name not in news:
-            yield f"missing: {name}"
-        elif name not in olds:
-            yield f"added: {name}"
-        else:
-            offset = _first_difference(old, new, name)
-            if offset is not None:
-                sizes = f"{old.getinfo(name).file_size} and {new.getinfo(name).file_size} bytes"
-                yield f"changed: {name}: {sizes}, first difference at byte {offset}"
-
-
-def _first_difference(old: zipfile.ZipFile, new: zipfile.ZipFile, name: str) -> int | None:
-    offset = 0
-    with old.open(name) as one, new.open(name) as other:
-        while True:
-            left, right = one.read(_CHUNK), other.read(_CHUNK)
-            if left != right:
-                pairs = enumerate(zip(left, right, strict=False))
-                differing = (place for place, (a, b) in pairs if a != b)
-                return offset + next(differing, min(len(left), len(right)))
-            if not left:
-                return None
-            offset += len(left)
-
-
-def _packed_differently(old: zipfile.ZipFile, new: zipfile.ZipFile) -> Iterator[str]:
-    """Yield what differs around the bytes of members that both have."""
-    both = set(old.namelist()) & set(new.namelist())
-    orders = [[name for name in archive.namelist() if name in both] for archive in (old, new)]
-    if orders[0] != orders[1]:
-        yield "the members are in another order"
-    for what in ("date_time", "external_attr", "compress_type", "create_system"):
-        names = [n for n in sorted(both) if _attribute(old, n, what) != _attribute(new, n, what)]
-        if names:
-            one, other = (_attribute(archive, names[0], what) for archive in (old, new))
-            yield f"`{what}` of {len(names)} members differs: {names[0]}: {one} and {other}"
-
-
-def _attribute(archive: zipfile.ZipFile, name: str, what: str) -> object:
-    return getattr(archive.getinfo(name), what)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -35,7 +35,7 @@ class ScriptedBuilder:
     """A `lockbuild.builders.Builder` without a sandbox.
 
     What no recipe is given for is built well: a root file system of one file, an environment that
-    names its inputs, and a wheel as its build's name says.
+    names its inputs, a wheel as its build's name says, and modules that import.
     """
 
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
@@ -98,6 +98,8 @@ def wheel_files(name: str, content: bytes = b"compiled") -> dict[str, bytes]:
 def _well(task: BuildTask, out: Path) -> None:
     if task.kind == "rootfs":
         _write_tar(out / "rootfs.tar", task.name)
+    elif task.name.startswith("gate-"):
+        (out / "imports.json").write_text("[]", encoding="utf-8")
     elif task.kind == "environment":
         (out / "inputs").write_text("\n".join(name for name, _ in task.inputs), encoding="utf-8")
     else:

@@ -40,7 +40,10 @@ VERBS = [
     "resolve",
     "fetch",
     "build",
+    "gate",
     "check",
+    "why-rebuild",
+    "rebuild",
     "render",
     "describe",
     "image",
@@ -141,7 +144,7 @@ def on_terminal(*words: str) -> str:
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
     ended = run("--help")
     assert ended.code == 0
-    assert re.findall(r"^  (\w+)  ", ended.out.partition("Commands:")[2], re.MULTILINE) == VERBS
+    assert re.findall(r"^  ([\w-]+)  ", ended.out.partition("Commands:")[2], re.MULTILINE) == VERBS
     assert "9 audit found errors" in " ".join(ended.out.split())
 
 
@@ -302,7 +305,9 @@ def test_audit_errors_end_with_9(world: World, run: Run) -> None:
     ended = run("audit", "small")
     assert ended.code == 9
     assert "wheel-extra: old-1.0-py3-none-any.whl: not in the manifest" in ended.out
-    assert ended.err.endswith("error: the audit of stacks/small found 1 error\n")
+    assert "gate-wheel: old-1.0-py3-none-any.whl: not a readable zip archive" in ended.out
+    assert "gate-declared: old-1.0-py3-none-any.whl: found a wheel of `old`" in ended.out
+    assert ended.err.endswith("error: the audit of stacks/small found 3 errors\n")
 
 
 def test_an_audit_with_warnings_alone_ends_with_0(run: Run) -> None:
@@ -360,8 +365,8 @@ def test_a_second_run_has_nothing_to_do(run: Run) -> None:
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World, run: Run) -> None:
     lines = run("build", "small", "--dry-run").out.splitlines()
     assert "fetch alpha-1.2-py3-none-any.whl" in lines
-    assert "build delta-0.1" in lines
-    assert lines[-1] == "stamp gamma-2.0"
+    assert "build delta-0.1: never built here" in lines
+    assert lines[-1] == "stamp gamma-2.0: never built here"
     assert world.store.paths() == ()
 
 

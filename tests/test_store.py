@@ -461,6 +461,40 @@ def test_removed_object_can_be_added_again(store: Store, tmp_path: Path) -> None
     assert store.add_folder(path_of("out"), sample_folder(tmp_path / "out")) == info
 
 
+# ---- notes -----------------------------------------------------------------------------------------
+
+
+def test_a_note_is_read_as_it_was_written(store: Store, tmp_path: Path) -> None:
+    info = store.add_folder(path_of("out"), sample_folder(tmp_path / "out"))
+    assert store.note(info.path, "seen") is None
+    store.write_note(info.path, "seen", "first\n")
+    store.write_note(info.path, "seen", "then\n")
+    assert store.note(info.path, "seen") == "then\n"
+    assert store.leftovers() == ()
+    assert store.check(info.path) == info
+
+
+def test_a_note_goes_with_its_object(store: Store, tmp_path: Path) -> None:
+    info = store.add_folder(path_of("out"), sample_folder(tmp_path / "out"))
+    store.write_note(info.path, "seen", "text")
+    store.remove(info.path)
+    assert store.note(info.path, "seen") is None
+    assert store.leftovers() == ()
+
+
+def test_nothing_is_noted_of_what_is_not_valid(store: Store) -> None:
+    store.write_note(path_of("absent"), "seen", "text")
+    assert store.note(path_of("absent"), "seen") is None
+
+
+def test_notes_of_what_is_gone_are_swept(store: Store, tmp_path: Path) -> None:
+    info = store.add_folder(path_of("out"), sample_folder(tmp_path / "out"))
+    store.write_note(info.path, "seen", "text")
+    (store.root / "records" / f"{info.path}.json").unlink()
+    assert f"notes/{info.path}" in store.forget_invalid()
+    assert store.note(info.path, "seen") is None
+
+
 # ---- opening ---------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,6 @@ from lockbuild.target import Target
 from lockbuild.wheels import (
     WheelFacts,
     check_wheel,
-    difference_of_wheels,
     inspect_wheel,
     normalise_wheel,
     wheel_matches,
@@ -374,56 +373,6 @@ def test_members_that_share_bytes_are_found(tmp_path: Path) -> None:
     data[second + 42 : second + 46] = struct.pack("<L", 0)
     wheel.write_bytes(data)
     assert any("share bytes" in line for line in check_wheel(wheel, expects=[]))
-
-
-# ---- comparing -------------------------------------------------------------------------------------
-
-
-def test_equal_wheels_do_not_differ(tmp_path: Path) -> None:
-    one, other = make_wheel(tmp_path / "a" / NAME), make_wheel(tmp_path / "b" / NAME)
-    assert difference_of_wheels(one, other) == ()
-
-
-def test_difference_names_members_and_the_first_byte(tmp_path: Path) -> None:
-    changed = {**CONTENT, "demo/new": b"x", "demo/__init__.py": b"print('DEMO')\n" * 100}
-    del changed["demo/é.txt"]
-    one = make_wheel(tmp_path / "a" / NAME, record=b"")
-    other = make_wheel(tmp_path / "b" / NAME, changed, record=b"")
-    assert difference_of_wheels(one, other) == (
-        "changed: demo/__init__.py: 1386 and 1400 bytes, first difference at byte 7",
-        "added: demo/new",
-        "missing: demo/é.txt",
-    )
-
-
-def test_difference_behind_the_first_chunk_has_its_offset(tmp_path: Path) -> None:
-    one = make_wheel(tmp_path / "a.whl", {"x": bytes(3_000_000) + b"a"}, record=b"")
-    other = make_wheel(tmp_path / "b.whl", {"x": bytes(3_000_000) + b"b"}, record=b"")
-    (line,) = difference_of_wheels(one, other)
-    assert line.endswith("first difference at byte 3000000")
-
-
-def test_shorter_member_differs_at_its_end(tmp_path: Path) -> None:
-    one = make_wheel(tmp_path / "a.whl", {"x": b"abc"}, record=b"")
-    other = make_wheel(tmp_path / "b.whl", {"x": b"ab"}, record=b"")
-    assert difference_of_wheels(one, other) == ("changed: x: 3 and 2 bytes, first difference at byte 2",)
-
-
-def test_difference_of_order_and_dates_alone_is_said(tmp_path: Path) -> None:
-    one, other = make_wheel(tmp_path / "a.whl"), make_wheel(tmp_path / "b.whl", seed=3)
-    lines = "\n".join(difference_of_wheels(one, make_wheel(other, seed=3, record=record_of(CONTENT))))
-    assert "another order" in lines
-    assert "`date_time` of 6 members differs" in lines
-    assert "changed:" not in lines
-
-
-def test_difference_outside_all_members_is_said(tmp_path: Path) -> None:
-    one, other = make_wheel(tmp_path / "a.whl"), make_wheel(tmp_path / "b.whl")
-    with zipfile.ZipFile(other, "a") as archive:
-        archive.comment = b"here"
-    assert difference_of_wheels(one, other) == (
-        "the members are equal, the archives around them are not",
-    )
 
 
 # ---- tags ------------------------------------------------------------------------------------------

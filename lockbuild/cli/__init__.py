@@ -23,7 +23,9 @@ _COMMANDS = {
     "resolve": ("resolving", "Resolve a stack into its lock files."),
     "fetch": ("building", "Bring everything a stack needs into the store."),
     "build": ("building", "Build a stack's packages and fill its wheelhouse."),
+    "gate": ("gating", "Judge built wheels: may they enter the wheelhouse?"),
     "check": ("building", "Build again and compare with what the store has."),
+    "why-rebuild": ("explaining", "Say why a stack's packages are built again, in full."),
     "rebuild": ("rebuilding", "Make a built wheel again from the record in it, and compare."),
     "render": ("imaging", "Write the Dockerfile, and its build context if asked for."),
     "describe": ("describing", "Print a stack's page: what is inside, and how it is run."),
@@ -48,7 +50,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"lockbuild.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -21,7 +21,8 @@ from lockbuild.errors import AuditError, LockbuildError, LockError, ToolMissing
 from lockbuild.folders import find_stack
 
 if TYPE_CHECKING:
-    from lockbuild.audit import ImageContents, Report, Subject
+    from lockbuild.audit import ImageContents, Subject
+    from lockbuild.findings import Report
     from lockbuild.folders import StackFolder
     from lockbuild.placing import SourceTree
     from lockbuild.realise import Realiser
@@ -43,10 +44,19 @@ def audit(ctx: click.Context, folder: StackFolder, *, reference: str | None, as_
     Needs no network; reads an image's files without running it.
     """
     from lockbuild.audit import audit as run_checks  # noqa: PLC0415 - heavy
+    from lockbuild.findings import Report  # noqa: PLC0415
+    from lockbuild.gate.auditing import audit_wheelhouse  # noqa: PLC0415
 
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)
-    report = run_checks(_subject(realiser, folder, reference))
+    subject = _subject(realiser, folder, reference)
+    report = run_checks(subject)
+    judged = audit_wheelhouse(realiser, folder.wheels, subject.manifest)
+    report = Report(
+        findings=(*report.findings, *judged.findings),
+        passed=(*report.passed, *judged.passed),
+        skipped=(*report.skipped, *judged.skipped),
+    )
     if as_json:
         print_json(
             {

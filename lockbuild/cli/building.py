@@ -142,9 +142,11 @@ def _summary(outcomes: Sequence[BuildOutcome], wall_s: float) -> str:
 
 
 def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
-    """Write the wheelhouse of a stack whose wheels are all in the store."""
+    """Write the wheelhouse of a stack whose wheels are all in the store, once the built ones have passed the gate."""
+    from lockbuild.cli.gating import pass_gate  # noqa: PLC0415 - not needed for --help
     from lockbuild.packing import make_manifest, write_wheelhouse  # noqa: PLC0415 - not needed for --help
 
+    pass_gate(realiser)
     manifest = make_manifest(realiser.stack, realiser.lock, realiser.plan, realiser.store)
     return write_wheelhouse(folder.wheels, manifest, realiser.store)
 
@@ -180,11 +182,13 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
     from lockbuild.plan import missing  # noqa: PLC0415 - not needed for --help
 
     absent = missing(realiser.plan, targets, valid=realiser.store.valid(realiser.plan.derivations))
+    why = {build.path: realiser.why(build) for build in absent.to_build}
     if as_json:
         print_json(
             {
                 "fetch": [str(fetch.path) for fetch in absent.to_fetch],
                 "build": [str(build.path) for build in absent.to_build],
+                "why": {path: [reason.text for reason in found] for path, found in why.items()},
                 "blocked": {
                     name: [part.label for part in parts] for name, parts in realiser.plan.blocked
                 },
@@ -195,7 +199,8 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
         click.echo(f"fetch {fetch.filename}")
     for build in absent.to_build:
         what = "stamp" if build.kind == "stamped" else "build"
-        click.echo(f"{what} {build.name.removesuffix('-stamped')}")
+        reasons = "; ".join(reason.text for reason in why[build.path])
+        click.echo(f"{what} {build.name.removesuffix('-stamped')}: {reasons}")
     for name, parts in realiser.plan.blocked:
         click.echo(f"wait {name}: {', '.join(part.label for part in parts)}")
 

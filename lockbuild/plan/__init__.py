@@ -70,6 +70,9 @@ class Plan:
     prefix: StorePath | None = None
     """The prefix of conda packages, for a layer of its own; none where the stack has none, or where Python
     is in it and the root file systems hold it."""
+    environment: StorePath | None = None
+    """What the gate tries built wheels in: all that are fetched, installed in the image's root file system; none
+    where nothing is built, or where that waits for open parts. No image needs it."""
     blocked: tuple[tuple[str, tuple[OpenPart, ...]], ...] = ()
     """Name of each wheel, build, source of the image, root file system and prefix that is not planned -> the open
     parts that it waits for; sorted."""
@@ -178,6 +181,7 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
         for asset in stack.bundles
         if (fetch := asset_fetch(asset, locked.get(asset.name))) and planner.add(fetch)
     )
+    judged = builds and wheels and not idle_wheels and "runtime" not in idle_roots
     return Plan(
         derivations=planner.derivations,
         wheels=wheels,
@@ -192,6 +196,7 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
             if source.name not in idle_sources
         ),
         prefix=None if stack.interpreter.conda else planner.prefix(),
+        environment=planner.runtime_environment() if judged else None,
         blocked=tuple(
             sorted(
                 {

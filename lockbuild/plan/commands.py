@@ -18,6 +18,7 @@ __all__ = [
     "compilers",
     "image_env",
     "install_command",
+    "runtime_command",
     "search_path",
     "toolkit_command",
     "wheel_command",
@@ -130,14 +131,29 @@ def install_command(installer: str, *, built: bool, toolkit: str | None = None) 
         "/bin/sh",
         "-euc",
         (
-            # pip unpacks beside its target, and moves: within one mount that is renaming.
-            "export TMPDIR=/build/out/.pip; mkdir $TMPDIR\n"
-            f"python3 {INPUTS}/wheels/{installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
-            f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}\n"
-            "rm -r $TMPDIR\n"
+            f"{_install(f'{INPUTS}/wheels/{installer}', wheels)}"
             f"cat > /build/out/sitecustomize.py <<'EOF'\n{SORTED_LISTINGS}EOF\n"
             f"{toolkit_command(toolkit) if toolkit else ''}"
         ),
+    )
+
+
+def runtime_command(installer: str) -> tuple[str, ...]:
+    """Return what installs the wheels that are fetched for an image, to try the others beside them.
+
+    Args:
+        installer: File name of pip's own wheel, which is not installed.
+    """
+    return ("/bin/sh", "-euc", _install(f"{INPUTS}/installer/{installer}", f"{INPUTS}/wheels/*.whl"))
+
+
+def _install(installer: str, wheels: str) -> str:
+    # pip unpacks beside its target, and moves: within one mount that is renaming.
+    return (
+        "export TMPDIR=/build/out/.pip; mkdir $TMPDIR\n"
+        f"python3 {installer}/pip install --no-index --no-deps --no-compile --no-cache-dir"
+        f" --disable-pip-version-check --no-warn-script-location --target /build/out {wheels}\n"
+        "rm -r $TMPDIR\n"
     )
 
 

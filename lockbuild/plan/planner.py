@@ -47,6 +47,7 @@ from lockbuild.plan.commands import (
     compilers,
     image_env,
     install_command,
+    runtime_command,
     search_path,
     wheel_command,
 )
@@ -317,15 +318,40 @@ class Planner:
         env = {**self._base_env, "SOURCE_DATE_EPOCH": str(EPOCH)}
         if self._stack.interpreter.folder or not self._stack.base.debian:
             env["PATH"] = self._path
-        # Named for what it holds: builds that want the same packages share it.
-        held = sha256_of(canonical_json([[name, path] for name, path in sorted(inputs)]))
         return self.add(
             Build(
-                name=f"environment-{held[:8]}",
+                name=_environment_name(inputs),
                 kind="environment",
                 system=self._stack.target.system,
                 toolchain=self.root("toolchain"),
                 command=install_command(installer, built=built, toolkit=self._toolkit(spec)),
+                env=tuple(sorted(env.items())),
+                inputs=tuple(sorted(inputs)),
+            )
+        )
+
+    def runtime_environment(self) -> StorePath:
+        """Return the environment of every wheel that is fetched for the image, in the image's root file system."""
+        installer = self.installer("")
+        image = self._lock.image("runtime")
+        inputs = [(f"installer/{installer.filename}", installer.path)]
+        inputs += [
+            (f"wheels/{package.wheel.filename}", self.wheel(package, package.wheel).path)
+            for package in self._lock.runtime
+            if package.wheel
+        ]
+        env = {
+            **image_env(image),
+            "PATH": search_path(self._stack.interpreter, image),
+            "SOURCE_DATE_EPOCH": str(EPOCH),
+        }
+        return self.add(
+            Build(
+                name=_environment_name(inputs),
+                kind="environment",
+                system=self._stack.target.system,
+                toolchain=self.root("runtime"),
+                command=runtime_command(installer.filename),
                 env=tuple(sorted(env.items())),
                 inputs=tuple(sorted(inputs)),
             )
@@ -428,6 +454,12 @@ class Planner:
             derivations=closure_of(compiled, self.derivations),
         )
         return self.add(stamped_build(provenance, epoch=EPOCH))
+
+
+def _environment_name(inputs: list[tuple[str, StorePath]]) -> str:
+    """Return a name for what an environment holds: builds that want the same packages share it."""
+    held = sha256_of(canonical_json([[name, path] for name, path in sorted(inputs)]))
+    return f"environment-{held[:8]}"
 
 
 def _git_tree(source: Source, commit: str) -> GitTree:

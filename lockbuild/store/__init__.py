@@ -4,9 +4,11 @@
     objects/PATH            the objects: read-only files and folders
     records/PATH.json       one for each valid object; written last, by a rename
     listings/PATH           canonical listing of a folder object: names what differs in a damaged one
+    notes/PATH/NAME         what was found out about an object and would take long to find out again
     unpacked/PATH/MEMBER    a tar inside an object, unpacked once, with MEMBER.json written last
     roots/NAME              store paths that garbage collection keeps
     durations/ verdicts/    how long builds took; what checking them found
+    derivations/ realised/  what gave objects, as text; what was realised last for each stack
     ccache/                 results of compilers, where a user wants them kept
     scratch/ locks/ jobs/   of processes that run now
     downloads/ logs/        unfinished downloads; the output of builds
@@ -70,7 +72,10 @@ __all__ = [
     "remove_tree",
 ]
 
-_FOLDERS = ("objects", "records", "listings", "scratch", "downloads", "locks", "logs", "roots")
+_FOLDERS = (
+    *("objects", "records", "listings", "notes", "scratch"),
+    *("downloads", "locks", "logs", "roots"),
+)
 
 
 class Store:
@@ -272,7 +277,7 @@ class Store:
         with in_words(self.root), locked(self._changing(path)):
             self._record(path).unlink(missing_ok=True)
             flush_one(self.root / "records")
-            for place in ("unpacked", "listings", "objects"):
+            for place in ("unpacked", "listings", "notes", "objects"):
                 remove_tree(self.root / place / path)
 
     def forget_invalid(self) -> tuple[str, ...]:
@@ -334,6 +339,26 @@ class Store:
                         write_whole(record, text.encode())
         return place / member
 
+    def note(self, path: StorePath, name: str) -> str | None:
+        """Return the text noted under *name* about the object *path*; none where there is none."""
+        with in_words(self.root):
+            try:
+                return (self.root / "notes" / path / name).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                return None
+
+    def write_note(self, path: StorePath, name: str, text: str) -> None:
+        """Note *text* about the valid object *path*; it goes when the object goes.
+
+        Nothing may lean on a note: a store that cannot be written to takes none.
+        """
+        if self._writable:
+            with in_words(self.root), locked(self._changing(path)):
+                if self._record(path).exists():
+                    place = self.root / "notes" / path
+                    place.mkdir(exist_ok=True)
+                    write_whole(place / name, text.encode())
+
     # ---- garbage -----------------------------------------------------------------------------------
 
     def roots(self) -> dict[str, tuple[StorePath, ...]]:
@@ -374,6 +399,7 @@ class Store:
                     self.remove(info.path)
                     self.log_file(info.path).unlink(missing_ok=True)
                     self.history.forget(info.path)
+                self.history.forget_derivations(self.paths())
                 self.forget_invalid()
         return Collected(paths=tuple(info.path for info in dead), size=sum(info.size for info in dead))
 

@@ -90,7 +90,7 @@ def closure(
 
 def leftovers(root: Path, valid: frozenset[str]) -> Iterator[Leftover]:
     """Yield what lies in the store at *root* and belongs to no object of *valid*."""
-    for folder in ("objects", "listings", "unpacked"):
+    for folder in ("objects", "listings", "notes", "unpacked"):
         for name in _names(root / folder):
             if name not in valid:
                 yield Leftover(place=f"{folder}/{name}", owner=_owner(name))

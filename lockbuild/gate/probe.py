@@ -1,0 +1,61 @@
+"""Imports modules and writes down what happens: a program for the image's Python, 3.8 or newer.
+
+    python3 probe.py REPORT FIRST MODULES
+
+FIRST and MODULES are JSON lists of names. FIRST are imported before each of MODULES' processes begins its
+work, as every program that uses torch imports torch first. A module that kills its process does not hide the others.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+_IMPORTER = """
+import importlib, json, os, sys, traceback
+report = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+for name in sys.argv[1:]:
+    fault = None
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        fault = traceback.format_exception_only(type(error), error)[-1].strip()
+    report.write(json.dumps([name, fault]) + "\\n")
+    report.flush()
+os._exit(0)
+"""
+
+
+def faults(first: list[str], modules: list[str]) -> list[tuple[str, str]]:
+    """Return module and fault of each of *modules* that does not import."""
+    found: list[tuple[str, str]] = []
+    left = list(modules)
+    while left:
+        ended = subprocess.run(
+            [sys.executable, "-c", _IMPORTER, *first, *left],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        told = [json.loads(line) for line in ended.stdout.decode().splitlines()]
+        broken = [(name, fault) for name, fault in told[: len(first)] if fault]
+        if broken or len(told) < len(first):
+            name, fault = broken[0] if broken else (first[len(told)], ending(ended.returncode))
+            return [*found, (name, fault)]
+        found += [(name, fault) for name, fault in told[len(first) :] if fault]
+        left = left[len(told) - len(first) :]
+        if left:
+            found.append((left.pop(0), ending(ended.returncode)))
+    return found
+
+
+def ending(status: int) -> str:
+    """Return how a process ended, in words."""
+    return f"ended Python with {f'signal {-status}' if status < 0 else f'exit code {status}'}"
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], "w", encoding="utf-8") as report:
+        json.dump(faults(json.loads(sys.argv[2]), json.loads(sys.argv[3])), report)

@@ -1,0 +1,85 @@
+"""How two wheels differ: members, sections of ELF members, and what stands around them."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+from lockbuild.comparing import difference_of_wheels
+from tests.libraries import compiled
+from tests.needs import need
+from tests.test_wheels import CONTENT, NAME, make_wheel, record_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_equal_wheels_do_not_differ(tmp_path: Path) -> None:
+    one, other = make_wheel(tmp_path / "a" / NAME), make_wheel(tmp_path / "b" / NAME)
+    assert difference_of_wheels(one, other) == ()
+
+
+def test_difference_names_members_and_the_first_byte(tmp_path: Path) -> None:
+    changed = {**CONTENT, "demo/new": b"x", "demo/__init__.py": b"print('DEMO')\n" * 100}
+    del changed["demo/é.txt"]
+    one = make_wheel(tmp_path / "a" / NAME, record=b"")
+    other = make_wheel(tmp_path / "b" / NAME, changed, record=b"")
+    assert difference_of_wheels(one, other) == (
+        "changed: demo/__init__.py: 1386 and 1400 bytes, first difference at byte 7",
+        "added: demo/new",
+        "missing: demo/é.txt",
+    )
+
+
+def test_difference_behind_the_first_chunk_has_its_offset(tmp_path: Path) -> None:
+    one = make_wheel(tmp_path / "a.whl", {"x": bytes(3_000_000) + b"a"}, record=b"")
+    other = make_wheel(tmp_path / "b.whl", {"x": bytes(3_000_000) + b"b"}, record=b"")
+    (line,) = difference_of_wheels(one, other)
+    assert line.endswith("first difference at byte 3000000")
+
+
+def test_shorter_member_differs_at_its_end(tmp_path: Path) -> None:
+    one = make_wheel(tmp_path / "a.whl", {"x": b"abc"}, record=b"")
+    other = make_wheel(tmp_path / "b.whl", {"x": b"ab"}, record=b"")
+    assert difference_of_wheels(one, other) == ("changed: x: 3 and 2 bytes, first difference at byte 2",)
+
+
+def test_difference_of_order_and_dates_alone_is_said(tmp_path: Path) -> None:
+    one, other = make_wheel(tmp_path / "a.whl"), make_wheel(tmp_path / "b.whl", seed=3)
+    lines = "\n".join(difference_of_wheels(one, make_wheel(other, seed=3, record=record_of(CONTENT))))
+    assert "another order" in lines
+    assert "`date_time` of 6 members differs" in lines
+    assert "changed:" not in lines
+
+
+def test_difference_outside_all_members_is_said(tmp_path: Path) -> None:
+    one, other = make_wheel(tmp_path / "a.whl"), make_wheel(tmp_path / "b.whl")
+    with zipfile.ZipFile(other, "a") as archive:
+        archive.comment = b"here"
+    assert difference_of_wheels(one, other) == (
+        "the members are equal, the archives around them are not",
+    )
+
+
+def test_libraries_differ_section_by_section(tmp_path: Path) -> None:
+    need("gcc")
+    wheels = [
+        make_wheel(
+            tmp_path / f"{number}.whl",
+            {"x/_C.so": compiled(tmp_path / "it", f"int number(void) {{ return {number}; }}")},
+            record=b"",
+        )
+        for number in (1, 2)
+    ]
+    lines = difference_of_wheels(wheels[0], wheels[1])
+    assert lines[0].startswith("changed: x/_C.so: ")
+    assert any(line.startswith("  changed: .text: ") for line in lines[1:])
+    assert not any(".dynsym" in line for line in lines)
+
+
+def test_what_only_begins_like_a_library_differs_by_bytes_alone(tmp_path: Path) -> None:
+    one = make_wheel(tmp_path / "a.whl", {"x.so": b"\x7fELF one"}, record=b"")
+    other = make_wheel(tmp_path / "b.whl", {"x.so": b"\x7fELF two"}, record=b"")
+    changed, why = difference_of_wheels(one, other)
+    assert changed == "changed: x.so: 8 and 8 bytes, first difference at byte 5"
+    assert "cannot be compared" in why
