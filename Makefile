@@ -2,9 +2,10 @@
 #
 #   make test ARGS="-k store -x"     arguments for pytest, the benchmarks or the demo
 #   make demo PYTHON=python3.12      the Python that .venv is made with
+#   make test-gpu WHEELS=wheels/cu130-host PYTHON=/opt/torch/bin/python3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full docs lint format bench clean prepare
+.PHONY: help demo test test-full test-gpu docs lint format bench clean prepare
 
 ARGS ?=
 PYTHON ?=
@@ -24,6 +25,9 @@ test: prepare ## run all tests, with the real tools
 
 test-full: prepare ## build, judge, image and check the stacks that compile CUDA: hours, in your own store
 	@.venv/bin/python -m pytest -m slow tests/full $(ARGS)
+
+test-gpu: ## try compiled extensions on this machine's GPU, with its own Python and torch: tests/gpu/README.md
+	@$(or $(PYTHON),python3) scripts/test-gpu $(if $(WHEELS),--wheels "$(WHEELS)") $(ARGS)
 
 docs: prepare ## write docs/stacks/*.md, the page of each stack
 	@mkdir -p docs/stacks

@@ -39,6 +39,7 @@ __all__ = [
     "difference_of_binaries",
     "find_text",
     "read_binary",
+    "run_path_of",
 ]
 
 MAGIC = b"\x7fELF"
@@ -142,6 +143,25 @@ def read_binary(stream: BinaryIO, name: str, *, deep: bool = True) -> Binary:
         )
     except _BROKEN as error:
         raise BuildError(f"`{name}` cannot be read as an ELF file: {error}") from error
+
+
+def run_path_of(stream: BinaryIO, name: str) -> tuple[int, str] | None:
+    """Return where in the ELF file in *stream* its run path stands, and what it is; none where it has none.
+
+    Raises:
+        BuildError: It is none, or is damaged.
+    """
+    try:
+        elf = _open(stream)
+        for section in elf.iter_sections():
+            for tag in section.iter_tags() if isinstance(section, DynamicSection) else ():
+                kind = tag.entry.d_tag
+                if kind in {"DT_RPATH", "DT_RUNPATH"}:
+                    start = elf.get_section(section["sh_link"])["sh_offset"] + tag.entry.d_val
+                    return start, str(getattr(tag, kind.removeprefix("DT_").lower()))
+    except _BROKEN as error:
+        raise BuildError(f"`{name}` cannot be read as an ELF file: {error}") from error
+    return None
 
 
 def find_text(stream: BinaryIO, name: str, pattern: re.Pattern[bytes]) -> tuple[tuple[str, str], ...]:

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockbuild.binaries import MAGIC, read_binary, run_path_of
 from lockbuild.derivation import INTERPRETER_FOLDER
 from lockbuild.digest import Sha256
-from lockbuild.elf import read_dynamic
-from lockbuild.errors import FetchError, ToolMissing
+from lockbuild.errors import BuildError, FetchError, ToolMissing
 from lockbuild.process import clean_env, find_tool, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from lockbuild.elf import Dynamic
+    from lockbuild.binaries import Binary
 
 __all__ = ["HostPython", "Packed", "ask_python", "pack_python"]
 
@@ -153,19 +153,19 @@ def pack_python(python: HostPython, into: Path) -> Packed:
         FetchError: It lacks a part, or would not find its parts elsewhere.
     """
     _refuse_incomplete(python)
-    linked: list[Dynamic] = []
+    linked: list[Binary] = []
     with into.open("xb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
 
         def add(name: str, content: bytes, mode: int) -> None:
             member = _member(name, mode)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-            if dynamic := read_dynamic(content):
-                linked.append(dynamic)
+            if binary := _binary(content, name):
+                linked.append(binary)
 
         for name, content, mode in _files(python):
             add(name, content, mode)
-        wanted = {needed for dynamic in linked for needed in dynamic.needed}
+        wanted = {needed for binary in linked for needed in binary.needs}
         links = {f"bin/{name}": f"python{python.minor}" for name in ("python", "python3")}
         for library in _libraries(python, wanted):
             if library.is_symlink() and "/" not in os.readlink(library):
@@ -176,7 +176,7 @@ def pack_python(python: HostPython, into: Path) -> Packed:
             link = _member(name, 0o777)
             link.type, link.linkname = tarfile.SYMTYPE, target
             tar.addfile(link)
-    glibc = max((dynamic.glibc() for dynamic in linked), default=())
+    glibc = max((_glibc(binary) for binary in linked), default=())
     with into.open("rb") as packed:
         sha256 = hashlib.file_digest(packed, "sha256").hexdigest()
     return Packed(sha256=Sha256(sha256), size=into.stat().st_size, glibc=".".join(map(str, glibc)))
@@ -254,23 +254,20 @@ def _relocatable(python: HostPython) -> bytes:
     Raises:
         FetchError: It does not, and has no room to say so.
     """
-    content = _program(python).read_bytes()
-    dynamic = read_dynamic(content)
-    own = f"libpython{python.minor}"
-    if dynamic is None or not any(name.startswith(own) for name in dynamic.needed):
+    content, name = _program(python).read_bytes(), _program(python).name
+    binary, own = _binary(content, name), f"libpython{python.minor}"
+    if binary is None or not any(needed.startswith(own) for needed in binary.needs):
         return content
-    if any(
-        re.fullmatch(r"\$(ORIGIN|\{ORIGIN\})/\.\./lib/?", place) for place in dynamic.run_path.split(":")
-    ):
+    start, found = run_path_of(io.BytesIO(content), name) or (0, "")
+    if any(re.fullmatch(r"\$(ORIGIN|\{ORIGIN\})/\.\./lib/?", place) for place in found.split(":")):
         return content
-    room = len(dynamic.run_path)
+    room = len(os.fsencode(found))
     if room < len(_RUN_PATH):
-        found = f"looks for it in `{dynamic.run_path}` alone" if room else "is not told where"
+        looks = f"looks for it in `{found}` alone" if found else "is not told where"
         raise FetchError(
-            f"`{python.command}` needs `{own}.so`, and {found}: it cannot find it in another folder",
+            f"`{python.command}` needs `{own}.so`, and {looks}: it cannot find it in another folder",
             hint=f"patchelf --set-rpath '{_RUN_PATH}' {_program(python)}; or {_OWN_FOLDER}",
         )
-    start = dynamic.run_path_at
     return content[:start] + _RUN_PATH.encode().ljust(room, b"\0") + content[start + room :]
 
 
@@ -289,9 +286,25 @@ def _libraries(python: HostPython, wanted: Iterable[str]) -> tuple[Path, ...]:
         found.add(path)
         if path.is_symlink():
             waiting.add(os.readlink(path))
-        if dynamic := read_dynamic(path.read_bytes()):
-            waiting.update(dynamic.needed)
+        if binary := _binary(path.read_bytes(), path.name):
+            waiting.update(binary.needs)
     return tuple(sorted(path for path in found if path.parent == folder))
+
+
+def _binary(content: bytes, name: str) -> Binary | None:
+    if not content.startswith(MAGIC):
+        return None
+    try:
+        return read_binary(io.BytesIO(content), name, deep=False)
+    except BuildError:
+        # Whoever loads it will be told.
+        return None
+
+
+def _glibc(binary: Binary) -> tuple[int, ...]:
+    """Return the oldest C library that has all versions of symbols that *binary* needs; empty for none of glibc's."""
+    found = (re.fullmatch(r"GLIBC_(\d+(?:\.\d+)*)", version) for _, version in binary.versions_needed)
+    return max((tuple(map(int, one[1].split("."))) for one in found if one), default=())
 
 
 def _member(name: str, mode: int) -> tarfile.TarInfo:

@@ -39,7 +39,6 @@ PURE = frozenset(
         "dockerfile",
         "documents",
         "edits",
-        "elf",
         "errors",
         "findings",
         "imagelock",

@@ -16,6 +16,8 @@ PROGRAM = Path(gate.__file__).with_name("probe.py")
 
 @pytest.fixture
 def modules(tmp_path: Path) -> Path:
+    folder = tmp_path / "place"
+    folder.mkdir()
     texts = {
         "good": "",
         "bad": "raise RuntimeError('not here')",
@@ -26,14 +28,21 @@ def modules(tmp_path: Path) -> Path:
         "wants_first": "import sys; assert 'good' in sys.modules",
     }
     for name, text in texts.items():
-        (tmp_path / f"{name}.py").write_text(text)
-    return tmp_path
+        (folder / f"{name}.py").write_text(text)
+    return folder
 
 
 def faults(folder: Path, *modules: str, first: tuple[str, ...] = ()) -> list[list[str]]:
-    report = folder / "report.json"
-    command = [sys.executable, str(PROGRAM), str(report), json.dumps(first), json.dumps(modules)]
-    subprocess.run(command, check=True, env={"PYTHONPATH": str(folder)}, capture_output=True)
+    return probe((folder,), folder.parent / "site", *modules, first=first)
+
+
+def probe(
+    places: tuple[Path, ...], site: Path, *modules: str, first: tuple[str, ...] = ()
+) -> list[list[str]]:
+    report = site.with_name("report.json")
+    lists = (json.dumps([str(place) for place in places]), json.dumps(first), json.dumps(modules))
+    command = [sys.executable, str(PROGRAM), str(report), str(site), *lists]
+    subprocess.run(command, check=True, env={"PYTHONPATH": str(site)}, capture_output=True)
     found: list[list[str]] = json.loads(report.read_text())
     return found
 
@@ -70,3 +79,13 @@ def test_what_comes_first_is_there_for_all(modules: Path) -> None:
 )
 def test_what_comes_first_and_fails_is_what_is_told(modules: Path, first: str, fault: str) -> None:
     assert faults(modules, "good", "bad", first=(first,)) == [[first, fault]]
+
+
+def test_what_lies_in_several_places_is_found_side_by_side(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for place, module in ((one, "here"), (other, "there")):
+        (place / "shared").mkdir(parents=True)
+        (place / "shared" / f"{module}.py").write_text("from pathlib import Path")
+    beside = "assert (Path(__file__).parent / 'there.py').exists()"
+    (one / "shared" / "here.py").write_text(f"from pathlib import Path; {beside}")
+    assert probe((one, other), tmp_path / "site", "shared.here", "shared.there") == []

@@ -185,6 +185,17 @@ def test_c_library_is_the_latest_that_any_file_needs(prefix: HostPython, tmp_pat
     assert pack_python(prefix, tmp_path / prefix.filename).glibc == "2.36"
 
 
+def test_latest_c_library_is_told_by_number(prefix: HostPython, tmp_path: Path) -> None:
+    versions = ("GLIBC_2.9", "GLIBC_2.40", "GLIBC_2.2.5", "GLIBC_PRIVATE", "OPENSSL_3.0.0")
+    (prefix.prefix / f"lib/{OWN}").write_bytes(make_elf(versions=versions))
+    assert pack_python(prefix, tmp_path / prefix.filename).glibc == "2.40"
+
+
+def test_a_damaged_library_is_taken_as_it_is(prefix: HostPython, tmp_path: Path) -> None:
+    (prefix.prefix / f"lib/{OWN}").write_bytes(b"\x7fELF of another kind")
+    assert pack_python(prefix, tmp_path / prefix.filename).glibc == "2.35"
+
+
 def test_a_changed_file_is_another_archive(prefix: HostPython, tmp_path: Path) -> None:
     before = pack_python(prefix, tmp_path / "before.tar")
     (prefix.library / "os.py").write_text("import sys\n")

@@ -582,6 +582,20 @@ def test_every_module_that_cannot_be_imported_is_named(made: Made) -> None:
     assert found["fine"].startswith("can be imported")
 
 
+def test_extensions_are_imported_after_torch(made: Made) -> None:
+    wants = "import sys; assert 'torch' in sys.modules"
+    killed = "import os; os.kill(os.getpid(), 11)"
+    fill(made.data, **{"_early.py": wants, "killed.py": killed, "late.py": wants, "torch.py": ""})
+    made.write(imports=["_early", "killed", "late", "torch"])
+    lines = [line.split(" -> ")[0] for _, line in made.findings(PYTHONPATH=str(made.data))]
+    assert lines == [
+        "torch: can be imported",
+        "_early: can be imported",
+        "killed: ended Python with signal SIGSEGV",
+        "late: can be imported",
+    ]
+
+
 def test_check_that_fails_is_told_with_its_last_line(made: Made) -> None:
     made.write(
         checks=["assert True", "import sys\nraise ValueError('no ops')", "import os; os._exit(4)"]

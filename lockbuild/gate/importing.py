@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockbuild.builders import INPUTS, OUT
+from lockbuild.builders import INPUTS, OUT, SOURCE
 from lockbuild.derivation import BuildTask
 from lockbuild.gate.facts import Imported
 from lockbuild.plan import image_env, search_path
@@ -24,6 +24,7 @@ ROOTFS_TAR = "rootfs.tar"
 _REPORT = "imports.json"
 _PROGRAM = "probe.py"
 _ENVIRONMENT = "environment"
+_SITE = f"{SOURCE}/site"
 _TIMEOUT_S = 900.0
 # What a stack sets for its image and would lead the probe elsewhere.
 _OURS = frozenset({"LD_PRELOAD", "PATH", "PYTHONHOME", "PYTHONPATH"})
@@ -45,14 +46,15 @@ def try_imports(
     image, runtime = realiser.lock.image("runtime"), dict(plan.roots)["runtime"]
     inputs = [(f"built/{other}", folder) for other, folder in sorted(built.items())]
     inputs.append((_PROGRAM, Path(__file__).with_name(_PROGRAM)))
+    places = [f"{INPUTS}/built/{other}" for other in sorted(built, key=lambda other: other != name)]
     if plan.environment:
         inputs.append((_ENVIRONMENT, store.locate(plan.environment)))
-    places = [f"{INPUTS}/built/{other}" for other in sorted(built, key=lambda other: other != name)]
+        places.append(f"{INPUTS}/{_ENVIRONMENT}")
     env = {
         **image_env(image),
         **{key: value for key, value in stack.env if key not in _OURS},
         "PATH": search_path(stack.interpreter, image),
-        "PYTHONPATH": ":".join([*places, f"{INPUTS}/{_ENVIRONMENT}"]),
+        "PYTHONPATH": _SITE,
     }
     first = [p.name for p in realiser.lock.runtime if p.name == "torch"]
     outcome = realiser.builder().build(
@@ -63,7 +65,7 @@ def try_imports(
             rootfs_name=runtime.digest,
             command=(
                 *("python3", f"{INPUTS}/{_PROGRAM}", f"{OUT}/{_REPORT}"),
-                *(json.dumps(first), json.dumps(list(modules))),
+                *(_SITE, json.dumps(places), json.dumps(first), json.dumps(list(modules))),
             ),
             env=tuple(sorted(env.items())),
             inputs=tuple(sorted(inputs)),

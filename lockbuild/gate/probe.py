@@ -1,8 +1,9 @@
 """Imports modules and writes down what happens: a program for the image's Python, 3.8 or newer.
 
-    python3 probe.py REPORT FIRST MODULES
+    python3 probe.py REPORT SITE PLACES FIRST MODULES
 
-FIRST and MODULES are JSON lists of names. FIRST are imported before each of MODULES' processes begins its
+PLACES, FIRST and MODULES are JSON lists. What is in the folders PLACES is shown in the folder SITE by links, as
+if it were installed together: extensions find libraries of other wheels beside themselves. FIRST are imported before each of MODULES' processes begins its
 work, as every program that uses torch imports torch first. A module that kills its process does not hide the others.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 _IMPORTER = """
 import importlib, json, os, sys, traceback
@@ -26,6 +28,17 @@ for name in sys.argv[1:]:
     report.flush()
 os._exit(0)
 """
+
+
+def lay_out(places: list[Path], site: Path) -> None:
+    """Link what *places* hold into the folder *site*; where two have the same file, the first one's counts."""
+    site.mkdir(parents=True, exist_ok=True)
+    for name in sorted({path.name for place in places for path in place.iterdir()}):
+        found = [place / name for place in places if (place / name).exists()]
+        if len(found) > 1 and all(path.is_dir() for path in found):
+            lay_out(found, site / name)
+        elif found:
+            (site / name).symlink_to(found[0])
 
 
 def faults(first: list[str], modules: list[str]) -> list[tuple[str, str]]:
@@ -57,5 +70,6 @@ def ending(status: int) -> str:
 
 
 if __name__ == "__main__":
+    lay_out([Path(place) for place in json.loads(sys.argv[3])], Path(sys.argv[2]))
     with open(sys.argv[1], "w", encoding="utf-8") as report:
-        json.dump(faults(json.loads(sys.argv[2]), json.loads(sys.argv[3])), report)
+        json.dump(faults(json.loads(sys.argv[4]), json.loads(sys.argv[5])), report)
