@@ -83,6 +83,24 @@ def test_what_a_pin_would_reject_is_compared(world: World, builder: ScriptedBuil
     assert not verdict.identical
 
 
+def test_what_a_pin_of_the_compiled_wheel_would_reject_is_compared_as_stamped(
+    world: World, builder: ScriptedBuilder
+) -> None:
+    check(world.realiser(builder), ["gamma"])
+    compiled = dict(world.plan.compiles)["gamma"]
+    info = world.store.info(compiled)
+    assert info
+    filename, sha256, size = info.outputs[0]
+    wheel = LockedFile(filename=filename, sha256=sha256, size=size)
+    pin = BuiltPin(name="gamma", derivation=compiled, wheel=wheel)
+    world.relock(replace(world.lock, compiled=(pin,)))
+    builder.recipes = {"gamma-2.0": differing()}
+    (verdict,) = check(world.realiser(builder), ["gamma"], again=True)
+    assert not verdict.identical
+    assert not any("missing: gamma-2.0" in line for line in verdict.differences)
+    assert any("gamma/_ext.so" in line for line in verdict.differences)
+
+
 def test_what_is_not_there_is_built_first(world: World) -> None:
     builder = ScriptedBuilder()
     check(world.realiser(builder), ["gamma"])

@@ -84,9 +84,9 @@ def test_wheels_are_judged_beside_all_others_in_the_runtime(world: World) -> Non
         "environment",
         "probe.py",
     }
-    path = dict(task.env)["PYTHONPATH"].split(":")
-    assert path[0] == "/build/inputs/built/gamma"
-    assert path[-1] == "/build/inputs/environment"
+    assert dict(task.env)["PYTHONPATH"] == "/build/source/site"
+    places = json.loads(task.command[4])
+    assert (places[0], places[-1]) == ("/build/inputs/built/gamma", "/build/inputs/environment")
     assert [*map(json.loads, task.command[-2:])] == [[], ["gamma"]]
 
 

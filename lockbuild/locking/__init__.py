@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lockbuild.findings import Finding
     from lockbuild.folders import StackFolder
     from lockbuild.imagelock import LockedImage
-    from lockbuild.lock import LockedDeb, OpenPart
+    from lockbuild.lock import LockedDeb, LockedPackage, OpenPart
     from lockbuild.plan import Plan
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
@@ -190,18 +190,6 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     interpreter = InterpreterPinner(
         stack=stack, former=former, store=store, progress=progress, gaps=gaps
     ).pin()
-    python = PythonPinner(
-        stack=stack,
-        stack_file=folder.stack_file,
-        former=former,
-        mirrors=mirrors,
-        progress=progress,
-        scratch=scratch,
-        gaps=gaps,
-    )
-    wheels = WheelPinner(
-        stack=stack, former=former, mirrors=mirrors, store=store, progress=progress, gaps=gaps
-    )
     sources = SourcePinner(
         stack=stack,
         folder=folder,
@@ -234,7 +222,16 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         scratch=scratch,
         gaps=gaps,
     )
-    runtime, build = wheels.pin(*python.pin())
+    runtime, build, engines = _packages(
+        folder,
+        stack,
+        former,
+        mirrors=mirrors,
+        store=store,
+        progress=progress,
+        scratch=scratch,
+        gaps=gaps,
+    )
     lock = Lock(
         inputs=tuple(sorted(former.inputs.items())),
         runtime=runtime,
@@ -247,7 +244,38 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         interpreter=interpreter,
     )
     lock = replace(lock, open=tuple(sorted(gaps.open)))
-    return lock, conda.texts(lock.conda), python.engines
+    return lock, conda.texts(lock.conda), engines
+
+
+def _packages(  # noqa: PLR0913 - as above
+    folder: StackFolder,
+    stack: Stack,
+    former: Former,
+    *,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    store: Store,
+    progress: Progress,
+    scratch: Path,
+    gaps: Gaps,
+) -> tuple[
+    tuple[LockedPackage, ...],
+    tuple[tuple[str, tuple[LockedPackage, ...]], ...],
+    tuple[str, ...],
+]:
+    """Return the Python packages of the runtime and of each build environment, and the engines that were asked."""
+    python = PythonPinner(
+        stack=stack,
+        stack_file=folder.stack_file,
+        former=former,
+        mirrors=mirrors,
+        progress=progress,
+        scratch=scratch,
+        gaps=gaps,
+    )
+    wheels = WheelPinner(
+        stack=stack, former=former, mirrors=mirrors, store=store, progress=progress, gaps=gaps
+    )
+    return (*wheels.pin(*python.pin()), python.engines)
 
 
 def _bases(  # noqa: PLR0913 - as above

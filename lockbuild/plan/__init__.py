@@ -168,12 +168,7 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
     specs = [s for s in sorted(stack.builds, key=lambda b: b.name) if s.name not in idle_builds]
     compiles = tuple((spec.name, planner.build(spec)) for spec in specs)
     builds = tuple((spec.name, planner.stamped(spec, dict(compiles)[spec.name])) for spec in specs)
-    for spec in stack.builds:
-        if spec.name in idle_builds:
-            planner.fetches(spec)
-    for source in stack.placed:
-        if source.name in idle_sources:
-            planner.source_fetches(source.name, source.edits)
+    _fetch_for_blocked(planner, stack, {*idle_builds, *idle_sources})
     idle_wheels = {name: (part,) for name, part in lock.open_of("wheel").items()}
     locked = {asset.name: asset for asset in lock.assets}
     assets = tuple(
@@ -209,3 +204,13 @@ def make_plan(stack: Stack, lock: Lock) -> Plan:
             )
         ),
     )
+
+
+def _fetch_for_blocked(planner: Planner, stack: Stack, idle: set[str]) -> None:
+    """Plan what can be fetched for the builds and sources that wait for open parts of the lock."""
+    for spec in stack.builds:
+        if spec.name in idle:
+            planner.fetches(spec)
+    for source in stack.placed:
+        if source.name in idle:
+            planner.source_fetches(source.name, source.edits)

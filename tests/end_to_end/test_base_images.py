@@ -145,7 +145,7 @@ def test_the_registry_is_asked_for_each_layer_once(project: Project, registry: R
 
 
 def test_builds_see_the_variables_of_the_image(project: Project) -> None:
-    (log,) = (path for path in project.store.rglob("*.log") if "native-sum-1.0" in path.name)
+    (log,) = project.store.rglob("*-native-sum-1.0.log")
     assert "CUDA_HOME is /usr/local/cuda" in log.read_text()
 
 
