@@ -80,4 +80,5 @@ def test_sockets_are_blocked_in_the_tests_of_exactly_the_pure_modules() -> None:
     contracts = {c["id"]: c for c in settings["tool"]["importlinter"]["contracts"]}
     pure = {name.removeprefix("lockbuild.") for name in contracts["pure"]["source_modules"]}
     lowest = {name for layer in contracts["layers"]["layers"][-3:] for name in layer.split(" : ")}
-    assert pure == lowest == PURE - {"stack_schema"}
+    # Two packages have tests of a part of theirs.
+    assert pure == lowest == PURE - {"cells_tables", "stack_schema"}

@@ -152,7 +152,7 @@ def test_extensions_are_compiled_by_the_toolchain_s_compilers(project: Project) 
 
 
 def _log(project: Project, name: str) -> str:
-    (path,) = (p for p in project.store.rglob("*.log*") if name in p.name)
+    (path,) = (p for p in project.store.rglob("*.log*") if f"-{name}.log" in p.name)
     return path.read_text()
 
 

@@ -119,6 +119,7 @@ def subordinate_ids(users: Project, home: Path) -> Iterator[None]:
     users.forget(lambda name: name == RUNTIME)
 
 
+@pytest.mark.usefixtures("subordinate_ids")
 def test_another_user_builds_the_same_wheels(filled: Filled, users: Project) -> None:
     users.run("build", "small")
     made = {path.name: path.read_bytes() for path in users.wheels.iterdir()}
