@@ -223,5 +223,6 @@ def test_another_store_and_another_engine_make_the_same_image(made: Made, folder
     with private_engine(folder / "engine") as host:
         elsewhere = other.with_env(DOCKER_HOST=host)
         said = elsewhere.run("image", "small")
-        assert f"building: {len(builds)} builds" in said.stderr
+        # What the gate imports wheels in is in no image, and its verdicts are kept.
+        assert f"building: {len(builds) - 1} builds" in said.stderr
         assert _id(elsewhere, said.stdout.strip()) == _id(made.project, made.image)
