@@ -441,7 +441,7 @@ def test_cudas_own_libraries_are_not_the_drivers(made: Callable[..., Contents]) 
         "/tmp/tmpxft_00000007_00000000-6_it.cudafe1.cpp",
         "/tmp/ccAb12Xz.o",
         "/root/gamma/it.c",
-        "/home/alice/work/it.c",
+        "/home/alice/src/it.c",
     ],
 )
 def test_build_path__in_a_library(made: Callable[..., Contents], tmp_path: Path, path: str) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lockbuild.findings import Finding
     from lockbuild.folders import StackFolder
     from lockbuild.imagelock import LockedImage
-    from lockbuild.lock import LockedDeb, LockedPackage, OpenPart
+    from lockbuild.lock import LockedDeb, LockedInterpreter, LockedPackage, OpenPart
     from lockbuild.plan import Plan
     from lockbuild.progress import Progress
     from lockbuild.sources import Mirrors
@@ -186,10 +186,6 @@ def _composed(  # noqa: PLR0913 - all that any part asks
     gaps: Gaps,
 ) -> tuple[Lock, dict[str, str], tuple[str, ...]]:
     """Return the lock without the pins of what is built, files beside it, and the engines that were asked."""
-    # Asks this machine alone: what is wrong here is said before anybody else is asked.
-    interpreter = InterpreterPinner(
-        stack=stack, former=former, store=store, progress=progress, gaps=gaps
-    ).pin()
     sources = SourcePinner(
         stack=stack,
         folder=folder,
@@ -200,14 +196,8 @@ def _composed(  # noqa: PLR0913 - all that any part asks
         scratch=scratch,
         gaps=gaps,
     )
-    images, debs = _bases(
-        stack,
-        former,
-        mirrors=mirrors,
-        store=store,
-        progress=progress,
-        scratch=scratch,
-        gaps=gaps,
+    interpreter, images, debs = _bases(
+        stack, former, mirrors=mirrors, store=store, progress=progress, scratch=scratch, gaps=gaps
     )
     assets = AssetPinner(
         stack=stack, former=former, gaps=gaps, mirrors=mirrors, store=store, progress=progress
@@ -287,8 +277,12 @@ def _bases(  # noqa: PLR0913 - as above
     progress: Progress,
     scratch: Path,
     gaps: Gaps,
-) -> tuple[tuple[LockedImage, ...], tuple[LockedDeb, ...]]:
-    """Return what the root file systems stand on, and the packages that follow from it."""
+) -> tuple[LockedInterpreter | None, tuple[LockedImage, ...], tuple[LockedDeb, ...]]:
+    """Return this machine's interpreter, what the root file systems stand on, and the packages that follow from it."""
+    # Asks this machine alone: what is wrong here is said before anybody else is asked.
+    interpreter = InterpreterPinner(
+        stack=stack, former=former, store=store, progress=progress, gaps=gaps
+    ).pin()
     images = ImagePinner(stack=stack, former=former, mirrors=mirrors, progress=progress, gaps=gaps).pin()
     debs = DebPinner(
         stack=stack,
@@ -300,7 +294,7 @@ def _bases(  # noqa: PLR0913 - as above
         images=images,
         store=store,
     )
-    return images, debs.pin()
+    return interpreter, images, debs.pin()
 
 
 def _with_pins(lock: Lock, former: Lock | None, plan: Plan, store: Store, repin: frozenset[str]) -> Lock:

@@ -220,12 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         for begin in range(0, len(data), self.state.piece):
             piece = data[begin : begin + self.state.piece]
+            # Counted first: who has read the last piece may ask for the sum at once.
+            with self.state.guard:
+                self.state.sent[path] += len(piece)
             try:
                 self.wfile.write(piece)
             except OSError:
                 self.close_connection = True
                 return
-            with self.state.guard:
-                self.state.sent[path] += len(piece)
             if pause and self.state.closing.wait(self.state.pause_s):
                 return
