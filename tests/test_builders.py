@@ -336,6 +336,15 @@ def test_attempt_names_the_program(request: pytest.FixtureRequest, task: MakeTas
     )
 
 
+@pytest.mark.parametrize(("program", "told"), [("cicc", True), ("cudafe++", True), ("cicc2", False)])
+def test_nvcc_is_told_the_same_process_id_in_every_build(
+    request: pytest.FixtureRequest, task: MakeTask, program: str, told: bool
+) -> None:
+    script = f"printf '#!/bin/sh\\necho $$\\n' >{program}; chmod +x {program}; true; true; ./{program}"
+    output = printed(engine("sandbox", request), task(*shell(script)))
+    assert (output == ["1"]) is told
+
+
 def test_attempt_is_quoted_from_the_log_where_nobody_watches(
     request: pytest.FixtureRequest, task: MakeTask
 ) -> None:

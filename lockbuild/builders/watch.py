@@ -1,8 +1,8 @@
-"""Who in a build tries to reach what: a seccomp listener on the calls that open connections or send.
+"""A listener on some system calls of a build: who tries to reach what, who runs what, who asks who it is.
 
-Linux hands each such call to lockbuild before it happens (seccomp_unotify(2)); lockbuild reads the
-address, notes it when it is not loopback, and lets the call go on, to fail because there is no
-route. This only tells: a call it cannot see is still refused and counted by the kernel
+Linux hands each call that opens a connection or sends to lockbuild before it happens (seccomp_unotify(2));
+lockbuild reads the address, notes it when it is not loopback, and lets the call go on, to fail because there
+is no route. This only tells: a call it cannot see is still refused and counted by the kernel
 (`lockbuild.builders`). It works alike for root and for other users, since the watched processes
 descend from lockbuild's own. A call costs a tenth of a millisecond; a build makes few.
 
@@ -11,6 +11,10 @@ question; the question holds the name, and is refused.
 
 Where builds share jobs, it also sees each program that is about to run, and holds compilers back until it is
 their turn (`lockbuild.builders.turns`).
+
+nvcc's front end puts its process id into the names of symbols, where a file defines nothing that others can link
+to: `_GLOBAL__N__2d1a14e2_20_sparse_reordering_cu_a79ab029_1162`. When it asks for that id it is told 1, so that
+the bytes do not depend on how many processes there were before. (nvcc's `-frandom-seed` is for 12.9 and later.)
 
 The module is also the program that puts on the filter and then becomes the sandbox, since a filter
 stays on the process that puts it on: `python -I -S watch.py READY GO CALLS COMMAND…`.
@@ -47,13 +51,17 @@ _RET_ALLOW = 0x7FFF0000
 _RET_USER_NOTIF = 0x7FC00000
 _PIDFD_GETFD = 438
 
-# Machine -> audit number, seccomp, then the calls to watch: connect, sendto, sendmsg, sendmmsg, execve.
+# Machine -> audit number, seccomp, then the calls to watch: connect, sendto, sendmsg, sendmmsg, getpid, execve.
 _CALLS = {
-    "x86_64": (0xC000003E, 317, (42, 44, 46, 307, 59)),
-    "aarch64": (0xC00000B7, 277, (203, 206, 211, 269, 221)),
+    "x86_64": (0xC000003E, 317, (42, 44, 46, 307, 39, 59)),
+    "aarch64": (0xC00000B7, 277, (203, 206, 211, 269, 172, 221)),
 }
-SENDING, RUNNING = "4", "5"
-"""How many of them: those that send; those and the one that runs programs, which then needs a listener."""
+SENDING, RUNNING = "5", "6"
+"""How many of them: those that send or ask; those and the one that runs programs, which then needs a listener."""
+
+# Programs that put their process id into what they make, and ask for it for nothing else.
+_NAMED_AFTER_THEMSELVES = (b"cicc", b"cudafe++")
+_SAME_FOR_ALL = 1
 
 _DNS = 53
 _MOST = 8
@@ -78,7 +86,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._attempts: dict[str, None] = {}
         self._asking: dict[tuple[int, int], str] = {}
-        self._calls = _CALLS.get(platform.machine(), (0, 0, (-1, -1, -1, -1, -1)))[2]
+        self._calls = _CALLS.get(platform.machine(), (0, 0, (-1,) * 6))[2]
         self._end, self._told = os.pipe()
 
     def start(self, process: int, ready: int) -> bool:
@@ -138,6 +146,11 @@ class Watcher:
             return  # the caller was killed meanwhile
         ident, pid, _, call, _, _, *arguments = _NOTIF.unpack(buffer)
         if call == self._calls[4]:
+            self._send(
+                ident, None, value=_SAME_FOR_ALL if _name(pid) in _NAMED_AFTER_THEMSELVES else None
+            )
+            return
+        if call == self._calls[5]:
             program = _read(pid, arguments[0], 512).partition(b"\0")[0] if self._turns else b""
             if self._turns is None or self._turns.ask(ident, pid, os.fsdecode(program)):
                 self._send(ident, None)
@@ -148,15 +161,16 @@ class Watcher:
             answer = self._judge(pid, call, arguments)
         self._send(ident, answer)
 
-    def _send(self, ident: int, answer: int | None) -> None:
-        flags = _FLAG_CONTINUE if answer is None else 0
-        response = _RESPONSE.pack(ident, 0, -(answer or 0), flags)
+    def _send(self, ident: int, answer: int | None, *, value: int | None = None) -> None:
+        """Answer a call: it goes on, or ends with the error *answer* or, without one, with *value*."""
+        flags = _FLAG_CONTINUE if answer is None and value is None else 0
+        response = _RESPONSE.pack(ident, value or 0, -(answer or 0), flags)
         with suppress(OSError):
             fcntl.ioctl(self._listener, _NOTIF_SEND, response)
 
     def _judge(self, pid: int, call: int, arguments: list[int]) -> int | None:
         """Return none to let the call go on, 0 to pretend that it succeeded, or the error it gets."""
-        connect, sendto, _, sendmmsg, _ = self._calls
+        connect, sendto, _, sendmmsg, *_ = self._calls
         descriptor = arguments[0] & 0xFFFFFFFF
         if call == connect:
             return self._judge_connect(pid, descriptor, _read(pid, arguments[1], arguments[2]))
@@ -216,6 +230,12 @@ def _read(pid: int, address: int, size: int) -> bytes:
         return b""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         return os.pread(memory.fileno(), size, address)
+
+
+def _name(pid: int) -> bytes:
+    with suppress(OSError), open(f"/proc/{pid}/comm", "rb") as stream:
+        return stream.read().rstrip(b"\n")
+    return b""
 
 
 def _foreign(name: bytes) -> tuple[str, int] | None:
