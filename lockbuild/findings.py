@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "Finding", "Level", "Report"]
+__all__ = ["About", "Check", "Finding", "Level", "Report"]
 
 Level = Literal["error", "warning"]
+About = Literal["lock", "wheelhouse", "venv", "image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,8 @@ class Check:
     what: str
     why: str
     mend: str
+    about: About = "lock"
+    """What has to be there for it: `lockbuild audit --against`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,12 @@ class Finding:
     message: str
     """What was found and what was expected."""
     mend: str
+    layer: str = ""
+    """The layer of the image that brought it: its number from 1, and the instruction that made it."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Further things that programs want to know, by name: `severity`, `fixed`, `aliases`."""
+    waived: str = ""
+    """Why the stack puts up with it; empty when it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +53,20 @@ class Report:
     skipped: tuple[tuple[str, str], ...]
     """Ids of the checks that could not run, and why."""
 
+    def __add__(self, other: Report) -> Report:
+        return Report(
+            findings=(*self.findings, *other.findings),
+            passed=(*self.passed, *other.passed),
+            skipped=(*self.skipped, *other.skipped),
+        )
+
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(finding.level == "error" for finding in self.findings)
+        """How many findings are errors that nothing waives."""
+        return self.count()
+
+    def count(self, *, warnings: bool = False) -> int:
+        """Return how many findings are errors, or also warnings, that nothing waives."""
+        return sum(
+            (warnings or finding.level == "error") and not finding.waived for finding in self.findings
+        )

@@ -28,6 +28,7 @@ DATA = Path(__file__).parent / "data"
 PURE = frozenset(
     {
         "assetlock",
+        "audit_policy",
         "baseimage",
         "cells",
         "cells_tables",

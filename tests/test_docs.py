@@ -110,7 +110,9 @@ def _kind(value: dict[str, Any]) -> str:
             if inner == "table"
             else f"list of {'strings' if inner == 'string' else inner}"
         )
-    return "table of strings" if value["type"] == "object" else str(value["type"])
+    if value["type"] == "object":
+        return f"table of {_kind(value['additionalProperties'])}s"
+    return "date" if value.get("format") == "date" else str(value["type"])
 
 
 def _default(value: dict[str, Any]) -> str:

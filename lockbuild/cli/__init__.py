@@ -32,7 +32,7 @@ _COMMANDS = {
     "image": ("imaging", "Build the image, with networking off."),
     "preflight": ("preflighting", "Say whether all is there that the image's command needs."),
     "audit": ("auditing", "Check that what is there is what was locked."),
-    "doctor": ("auditing", "Try every tool that lockbuild needs."),
+    "doctor": ("doctoring", "Try every tool that lockbuild needs."),
     "store": ("storing", "Look after the store."),
     "schema": ("resolving", "Print the JSON Schema of a stack file."),
 }

@@ -1,84 +1,151 @@
-"""`lockbuild audit` and `lockbuild doctor`."""
+"""`lockbuild audit`."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lockbuild.cli.session import (
-    console_of,
-    json_option,
-    open_realiser,
-    print_json,
-    settings_of,
-    stack_argument,
-)
+from lockbuild.cli.session import console_of, open_realiser, print_json, stack_argument
 from lockbuild.derivation import CONDA_FOLDER
-from lockbuild.errors import AuditError, LockbuildError, LockError, ToolMissing
-from lockbuild.folders import find_stack
+from lockbuild.errors import AuditError, LockbuildError, ToolMissing, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import date
+
     from lockbuild.audit import ImageContents, Subject
-    from lockbuild.findings import Report
+    from lockbuild.findings import About, Report
     from lockbuild.folders import StackFolder
     from lockbuild.placing import SourceTree
     from lockbuild.realise import Realiser
+    from lockbuild.results import Result
+
+AGAINST = ("lock", "wheelhouse", "venv", "image", "archive")
+FORMATS = ("table", "json")
+_ABOUT: dict[str | None, tuple[About, ...]] = {
+    None: ("lock", "wheelhouse", "image"),
+    "lock": ("lock",),
+    "wheelhouse": ("wheelhouse",),
+    "venv": ("venv",),
+    "image": ("image",),
+    "archive": ("image",),
+}
 
 
 @click.command()
 @stack_argument
+@click.argument("where", metavar="[PATH|REF|FILE]", required=False)
 @click.option(
-    "--image",
-    "reference",
-    metavar="NAME",
-    help="The image to look at; the one of this lock when left out.",
+    "--against",
+    type=click.Choice(AGAINST),
+    help="What to look into: the lock alone, the wheelhouse, a virtual environment (`venv PATH`), an image of the"
+    " engine (`image REF`), or an archive or OCI layout (`archive FILE`). Left out: all that is there.",
 )
-@json_option
+@click.option(
+    "--osv",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="A local OSV export to look vulnerabilities up in: a folder or zip of its records.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(("error", "warning")),
+    default="error",
+    show_default=True,
+    help="From which level on findings make the exit code 9.",
+)
+@click.option("--list", "list_", is_flag=True, help="Print every check there is, and look at nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The same as `--format json`.")
 @click.pass_context
-def audit(ctx: click.Context, folder: StackFolder, *, reference: str | None, as_json: bool) -> None:
-    """Check that STACK's wheelhouse, store, Dockerfile and image are what was locked.
+def audit(  # noqa: PLR0913 - each says another thing
+    ctx: click.Context,
+    folder: StackFolder,
+    *,
+    where: str | None,
+    against: str | None,
+    osv: Path | None,
+    format_: str,
+    level: str,
+    list_: bool,
+    as_json: bool,
+) -> None:
+    """Check that STACK's wheelhouse, store, Dockerfile and image are what was locked, and may be used.
 
     Needs no network; reads an image's files without running it.
     """
-    from lockbuild.audit import audit as run_checks  # noqa: PLC0415 - heavy
-    from lockbuild.findings import Report  # noqa: PLC0415
-    from lockbuild.gate.auditing import audit_wheelhouse  # noqa: PLC0415
-
-    console = console_of(ctx)
-    realiser = open_realiser(ctx, folder, console)
-    subject = _subject(realiser, folder, reference)
-    report = run_checks(subject)
-    judged = audit_wheelhouse(realiser, folder.wheels, subject.manifest)
-    report = Report(
-        findings=(*report.findings, *judged.findings),
-        passed=(*report.passed, *judged.passed),
-        skipped=(*report.skipped, *judged.skipped),
-    )
-    if as_json:
-        print_json(
-            {
-                "findings": [asdict(finding) for finding in report.findings],
-                "passed": list(report.passed),
-                "skipped": [{"check": check, "reason": reason} for check, reason in report.skipped],
-            }
-        )
-    else:
-        _print(report)
-    if report.errors:
-        count = "1 error" if report.errors == 1 else f"{report.errors} errors"
+    if list_:
+        _list(as_json=as_json)
+        return
+    _check_where(against, where)
+    result = _audited(ctx, folder, against=against, where=where, osv=osv)
+    _write(result, "json" if as_json else format_)
+    bad = result.report.count(warnings=level == "warning")
+    if bad:
+        count = f"1 {level}" if bad == 1 else f"{bad} {level}s"
         raise AuditError(f"the audit of {folder.label} found {count}")
 
 
-def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> Subject:
+def _check_where(against: str | None, where: str | None) -> None:
+    if against in ("venv", "archive") and where is None:
+        raise UsageError(
+            f"`--against {against}` needs to know which",
+            hint=f"`lockbuild audit STACK --against {against} PATH`",
+        )
+    if where is not None and against not in ("venv", "archive", "image"):
+        raise UsageError(
+            f"`{where}`: found without what it is, expected `--against venv`, `image` or `archive` before it"
+        )
+
+
+def _audited(
+    ctx: click.Context, folder: StackFolder, *, against: str | None, where: str | None, osv: Path | None
+) -> Result:
+    from lockbuild.audit import ALL_CHECKS, policy  # noqa: PLC0415 - heavy
+    from lockbuild.audit import audit as run_checks  # noqa: PLC0415
+    from lockbuild.gate.auditing import audit_wheelhouse  # noqa: PLC0415
+    from lockbuild.results import Result  # noqa: PLC0415
+
+    about = _ABOUT[against]
+    realiser = open_realiser(ctx, folder, console_of(ctx))
+    today = datetime.now(UTC).date()
+    subject = replace(_subject(realiser, folder, today, about=about, where=where), osv=osv)
+    report = run_checks(subject, about)
+    if "wheelhouse" in about:
+        report += audit_wheelhouse(realiser, folder.wheels, subject.manifest)
+    known = {check.id for check in ALL_CHECKS}
+    return Result(
+        stack=realiser.stack.name,
+        summary=realiser.stack.summary,
+        lock=realiser.lock.digest,
+        image=subject.image.reference if subject.image else "",
+        today=today,
+        report=policy.apply(realiser.stack.audit, report, known=known, today=today),
+        checks=ALL_CHECKS,
+        components=subject.components,
+    )
+
+
+def _subject(
+    realiser: Realiser, folder: StackFolder, today: date, *, about: Collection[About], where: str | None
+) -> Subject:
     from lockbuild.audit import Subject  # noqa: PLC0415 - heavy
     from lockbuild.cli.imaging import rendered_texts  # noqa: PLC0415
     from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
 
     manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
-    image, no_image = _image(realiser, reference)
+    image, no_image = _image(realiser, where) if "image" in about else (None, "")
     return Subject(
         stack=realiser.stack,
         lock=realiser.lock,
@@ -93,6 +160,7 @@ def _subject(realiser: Realiser, folder: StackFolder, reference: str | None) -> 
         image=image,
         trees=_trees(realiser),
         no_image=no_image,
+        today=today,
     )
 
 
@@ -141,50 +209,40 @@ def _trees(realiser: Realiser) -> tuple[SourceTree, ...] | None:
         return None
 
 
+def _write(result: Result, format_: str) -> None:
+    from lockbuild.results import json_document  # noqa: PLC0415 - heavy
+
+    if format_ == "json":
+        print_json(json_document(result))
+    else:
+        _print(result.report)
+
+
+def _list(*, as_json: bool) -> None:
+    from lockbuild.audit import ALL_CHECKS  # noqa: PLC0415 - heavy
+
+    if as_json:
+        print_json([asdict(check) for check in ALL_CHECKS])
+        return
+    for check in ALL_CHECKS:
+        click.echo(f"{check.id:<20} {check.level:<8} {check.about:<10} {check.what}")
+
+
 def _print(report: Report) -> None:
     for check in report.passed:
         click.echo(f"ok           {check}")
     for check, reason in report.skipped:
         click.echo(f"not checked  {check}: {reason}")
     for finding in report.findings:
+        if finding.waived:
+            click.echo(f"waived       {finding.check}: {finding.subject}: {finding.waived}")
+            continue
         colour = "red" if finding.level == "error" else "yellow"
+        layer = f" (layer {finding.layer})" if finding.layer else ""
         click.echo(
-            f"{click.style(f'{finding.level:<11}', fg=colour)}  {finding.check}: {finding.subject}: {finding.message}"
+            f"{click.style(f'{finding.level:<11}', fg=colour)}  "
+            f"{finding.check}: {finding.subject}: {finding.message}{layer}"
         )
-    for check, mend in dict.fromkeys((finding.check, finding.mend) for finding in report.findings):
+    left = [finding for finding in report.findings if not finding.waived]
+    for check, mend in dict.fromkeys((finding.check, finding.mend) for finding in left):
         click.echo(f"mend         {check}: {mend}")
-
-
-@click.command()
-@click.argument("stack", metavar="[STACK]", required=False)
-@json_option
-@click.pass_context
-def doctor(ctx: click.Context, *, stack: str | None, as_json: bool) -> None:
-    """Try every tool that lockbuild needs, and say what to do about those that do not work."""
-    from pathlib import Path  # noqa: PLC0415 - heavy with the rest
-
-    from lockbuild.doctor import Diagnosis, examine, of_lock  # noqa: PLC0415
-    from lockbuild.stack import from_document  # noqa: PLC0415
-    from lockbuild.stack.schema import check_document  # noqa: PLC0415
-
-    vendor, images, found = "debian", False, list[Diagnosis]()
-    if stack:
-        folder = find_stack(stack, here=Path.cwd())
-        document = folder.read_document()
-        check_document(document, file=folder.stack_file)
-        base = from_document(document).base
-        vendor, images = base.archive.vendor if base.archive else vendor, bool(base.images)
-        # One that is missing or damaged is for the commands that need it.
-        with suppress(LockError):
-            found += of_lock(folder.read_lock())
-    diagnoses = (*examine(settings_of(ctx), vendor=vendor, images=images), *found)
-    if as_json:
-        print_json([asdict(diagnosis) for diagnosis in diagnoses])
-    else:
-        for one in diagnoses:
-            click.echo(f"{one.state:8} {one.name:15} {one.detail}")
-            if one.state != "works" and one.mend:
-                click.echo(f"{'':8} {'':15} {one.mend}")
-    bad = [one.name for one in diagnoses if one.state in ("absent", "broken")]
-    if bad:
-        raise ToolMissing(f"not everything works: {', '.join(bad)}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.edits import Edit, Graft, Patch, Substitute
 from lockbuild.stack.assets import Asset
+from lockbuild.stack.audit import AuditPolicy, LevelChange, LicencePolicy, Waiver
 from lockbuild.stack.conda import Conda
 from lockbuild.stack.toolchain import Nvcc, Toolchain
 from lockbuild.stack.values import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Apt",
     "Asset",
+    "AuditPolicy",
     "Base",
     "BuildSpec",
     "Conda",
@@ -110,6 +112,16 @@ def from_document(document: Mapping[str, Any]) -> Stack:
         imports=tuple(preflight.get("imports", ())),
         checks=tuple(preflight.get("checks", ())),
         image=_make(Image, document.get("image", {})),
+        audit=_audit(document.get("audit", {})),
+    )
+
+
+def _audit(table: Mapping[str, Any]) -> AuditPolicy:
+    levels = ({"check": check, **change} for check, change in sorted(table.get("levels", {}).items()))
+    return AuditPolicy(
+        levels=tuple(_make(LevelChange, level) for level in levels),
+        waivers=tuple(_make(Waiver, waiver) for waiver in table.get("waive", ())),
+        licences=_make(LicencePolicy, table.get("licenses", {})),
     )
 
 
@@ -207,6 +219,10 @@ def _pairs(table: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(table.items()))
 
 
+# What a stack says of things that are made already.
+_NOT_FOLLOWED = frozenset({"audit"})
+
+
 def inputs_of(document: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, str]:
     """Return key path -> short digest of everything in a stack that a lock follows from.
 
@@ -218,7 +234,8 @@ def inputs_of(document: Mapping[str, Any], files: Mapping[str, str]) -> dict[str
         document: The stack file, parsed.
         files: Path below the stack's folder -> sha256, of what lies beside the stack file and is used.
     """
-    values = {key: sha256_of(canonical_json(value))[:16] for key, value in _flatten(document, "")}
+    followed = {key: value for key, value in document.items() if key not in _NOT_FOLLOWED}
+    values = {key: sha256_of(canonical_json(value))[:16] for key, value in _flatten(followed, "")}
     return values | {f"file {path}": digest[:16] for path, digest in sorted(files.items())}
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from lockbuild.errors import StackError
 from lockbuild.stack import file_name_of
 from lockbuild.stack.asset_tables import AssetTable
+from lockbuild.stack.audit_tables import AuditTable
 from lockbuild.stack.conda_tables import CondaPackageName, CondaTable
 from lockbuild.stack.faults import described
 from lockbuild.stack.places import check_places
@@ -185,6 +186,7 @@ class StackDocument(Table):
     mount: Annotated[list[MountTable], AfterValidator(unique_paths)] = []
     preflight: PreflightTable = PreflightTable()
     image: ImageTable = ImageTable()
+    audit: AuditTable = AuditTable()
 
     @model_validator(mode="after")
     def _fitting_base(self) -> StackDocument:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from lockbuild.derivation import CONDA_FOLDER, INTERPRETER_FOLDER
 from lockbuild.stack.assets import ON_FIRST_FETCH
+from lockbuild.stack.audit import AuditPolicy
 from lockbuild.stack.toolchain import Toolchain
 
 if TYPE_CHECKING:
@@ -285,6 +286,7 @@ class Stack:
     checks: tuple[str, ...] = ()
     """Python programs that must run in the image without an error."""
     image: Image = field(default_factory=Image)
+    audit: AuditPolicy = field(default_factory=AuditPolicy)
 
     def build(self, name: str) -> BuildSpec:
         """Return the build called *name*.

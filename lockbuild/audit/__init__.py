@@ -1,0 +1,78 @@
+"""Auditing: is what is there what was locked? Asks neither network nor engine; hashes bytes again.
+
+`CHECKS` is the one table of what is looked at, why, and how it is mended. Each module beside this one holds a
+part of it, `RULES`: `locked` what lies here, `imaged` what an image holds. `policy` is the stack's own word on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lockbuild.audit import imaged, locked, policy
+from lockbuild.audit.imaged import LOCK_LABEL
+from lockbuild.audit.rules import ImageContents, Skip, Subject
+from lockbuild.findings import About, Check, Finding, Report
+from lockbuild.gate.rules import CHECKS as GATE_CHECKS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from lockbuild.audit.rules import Rule
+
+__all__ = [
+    "ABOUT",
+    "ALL_CHECKS",
+    "CHECKS",
+    "LOCK_LABEL",
+    "Check",
+    "Finding",
+    "ImageContents",
+    "Report",
+    "Subject",
+    "audit",
+]
+
+_RULES: tuple[Rule, ...] = (*locked.RULES, *imaged.RULES)
+CHECKS = (*(rule.check for rule in _RULES), *policy.CHECKS)
+ALL_CHECKS = (
+    *CHECKS,
+    *(replace(check, id=f"gate-{check.id}", about="wheelhouse") for check in GATE_CHECKS),
+)
+"""Those of the gate among them, as the audit of a wheelhouse calls them."""
+ABOUT: tuple[About, ...] = ("lock", "wheelhouse", "venv", "image")
+
+
+def audit(subject: Subject, about: Collection[About] = ABOUT) -> Report:
+    """Run every check of `CHECKS` that is about one of *about* on *subject*; `policy.apply` comes after it."""
+    findings: list[Finding] = []
+    passed: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for rule in _RULES:
+        if rule.check.about not in about:
+            continue
+        try:
+            found = _findings(rule, subject)
+        except Skip as reason:
+            skipped.append((rule.check.id, str(reason)))
+            continue
+        findings += found
+        if not found:
+            passed.append(rule.check.id)
+    return Report(findings=tuple(findings), passed=tuple(passed), skipped=tuple(skipped))
+
+
+def _findings(rule: Rule, subject: Subject) -> list[Finding]:
+    check = rule.check
+    return [
+        Finding(
+            check=check.id,
+            level=one.level or check.level,
+            subject=one.subject,
+            message=one.message,
+            mend=check.mend,
+            layer=one.layer,
+            facts=one.facts,
+        )
+        for one in rule.find(subject)
+    ]

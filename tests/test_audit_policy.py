@@ -1,0 +1,106 @@
+"""What a stack says of its audit: levels, waivers, and what is wrong about them."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from lockbuild.audit import policy
+from lockbuild.findings import Finding, Report
+from lockbuild.stack.audit import AuditPolicy, LevelChange, Waiver
+
+TODAY = date(2026, 6, 1)
+KNOWN = {"moving-ref", "open", "wheel-tags"}
+
+
+def finding(check: str = "moving-ref", subject: str = "app", message: str = "`main` moves") -> Finding:
+    return Finding(check=check, level="warning", subject=subject, message=message, mend="mend it")
+
+
+def report(*findings: Finding) -> Report:
+    return Report(findings=findings, passed=("open",), skipped=())
+
+
+def waiver(**values: object) -> Waiver:
+    return Waiver(
+        **{"check": "moving-ref", "reason": "we know", "until": date(2026, 12, 31), **values}  # type: ignore[arg-type]
+    )
+
+
+def applied(
+    given: Report, *, levels: tuple[LevelChange, ...] = (), waivers: tuple[Waiver, ...] = ()
+) -> Report:
+    return policy.apply(AuditPolicy(levels=levels, waivers=waivers), given, known=KNOWN, today=TODAY)
+
+
+def checks(found: Report) -> list[str]:
+    return [one.check for one in found.findings]
+
+
+def test_without_a_word_of_the_stack_nothing_changes() -> None:
+    found = applied(report(finding()))
+    assert found.findings == (finding(),)
+    assert found.passed == ("open", "waiver-expired", "waiver-unused", "check-unknown")
+
+
+def test_a_level_is_raised() -> None:
+    found = applied(
+        report(finding()), levels=(LevelChange(check="moving-ref", level="error", reason="x"),)
+    )
+    assert found.errors == 1
+
+
+def test_a_check_that_is_off_finds_nothing_and_says_why() -> None:
+    found = applied(
+        report(finding()), levels=(LevelChange(check="moving-ref", level="off", reason="why"),)
+    )
+    assert checks(found) == []
+    assert ("moving-ref", "switched off by the stack: why") in found.skipped
+
+
+def test_a_check_that_is_off_is_not_passed() -> None:
+    found = applied(report(), levels=(LevelChange(check="open", level="off", reason="why"),))
+    assert "open" not in found.passed
+
+
+def test_a_waived_finding_stays_and_counts_no_more() -> None:
+    found = applied(report(finding()), waivers=(waiver(),))
+    assert found.findings[0].waived == "until 2026-12-31: we know"
+    assert found.count(warnings=True) == 0
+
+
+def test_a_waiver_holds_on_its_last_day() -> None:
+    assert applied(report(finding()), waivers=(waiver(until=TODAY),)).count(warnings=True) == 0
+
+
+def test_an_expired_waiver_is_an_error_and_waives_nothing() -> None:
+    found = applied(report(finding()), waivers=(waiver(until=date(2026, 5, 31)),))
+    assert checks(found) == ["moving-ref", "waiver-expired"]
+    assert found.errors == 1
+    assert not found.findings[0].waived
+
+
+def test_a_waiver_is_for_its_subject_and_message_alone() -> None:
+    given = report(finding(), finding(subject="other"), finding(message="`dev` moves"))
+    found = applied(given, waivers=(waiver(subject="a*", message="*main*"),))
+    assert [bool(one.waived) for one in found.findings] == [True, False, False]
+
+
+def test_a_waiver_that_nothing_fits_is_told() -> None:
+    found = applied(report(finding()), waivers=(waiver(subject="other"),))
+    assert "waiver-unused" in checks(found)
+
+
+def test_a_waiver_whose_check_did_not_run_is_not_unused() -> None:
+    assert "waiver-unused" not in checks(applied(report(), waivers=(waiver(check="wheel-tags"),)))
+
+
+def test_names_that_no_check_has_are_errors() -> None:
+    found = applied(
+        report(),
+        levels=(LevelChange(check="mooving-ref", level="off", reason="x"),),
+        waivers=(waiver(check="oopen"),),
+    )
+    assert [(one.check, one.subject) for one in found.findings] == [
+        ("check-unknown", "audit.waive of oopen"),
+        ("check-unknown", "audit.levels.mooving-ref"),
+    ]
