@@ -103,13 +103,17 @@ def _kind(value: dict[str, Any]) -> str:
     if "enum" in value:
         words = [f"`{word}`" for word in value["enum"]]
         return f"{', '.join(words[:-1])} or {words[-1]}"
-    if value["type"] == "array":
-        inner = _kind(value["items"])
-        return (
-            "array of tables"
-            if inner == "table"
-            else f"list of {'strings' if inner == 'string' else inner}"
-        )
+    return _listed(value) if value["type"] == "array" else _plain(value)
+
+
+def _listed(value: dict[str, Any]) -> str:
+    inner = _kind(value["items"])
+    if inner == "table":
+        return "array of tables"
+    return f"list of {'strings' if inner == 'string' else inner}"
+
+
+def _plain(value: dict[str, Any]) -> str:
     if value["type"] == "object":
         return f"table of {_kind(value['additionalProperties'])}s"
     return "date" if value.get("format") == "date" else str(value["type"])
