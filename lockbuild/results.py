@@ -47,4 +47,23 @@ def json_document(result: Result) -> dict[str, Any]:
         "findings": [{**asdict(finding), "facts": dict(finding.facts)} for finding in report.findings],
         "passed": list(report.passed),
         "skipped": [{"check": check, "reason": reason} for check, reason in report.skipped],
+        "components": [_component(component) for component in result.components],
+    }
+
+
+def _component(component: Component) -> dict[str, Any]:
+    return {
+        "ref": component.ref,
+        "kind": component.kind,
+        "name": component.name,
+        "version": component.version,
+        "sha256": component.sha256,
+        "size": component.size,
+        "installed-size": component.installed_size,
+        "in-image": component.in_image,
+        "built": component.built,
+        "requested": component.requested,
+        "needs": list(component.needs),
+        "origin": component.origin or None,
+        "license": component.licence or None,
     }

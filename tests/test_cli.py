@@ -516,6 +516,28 @@ def test_json_of_an_audit_that_found_errors_is_whole(world: World, run: Run) -> 
     assert "wheel-extra" in {finding["check"] for finding in ended.json["findings"]}
 
 
+def test_sarif_of_audit_shows_findings_at_the_lock(run: Run) -> None:
+    run("build", "small")
+    (log,) = run("audit", "small", "--format", "sarif").json["runs"]
+    (result,) = [one for one in log["results"] if one["ruleId"] == "build-pinned"][:1]
+    place = result["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place["uri"] == "stacks/small/lockbuild.lock"
+
+
+def test_an_audit_is_written_to_a_file(run: Run, tmp_path: Path) -> None:
+    printed = run("audit", "small")
+    ended = run("audit", "small", "--output", "found/audit.txt")
+    assert (ended.code, ended.out) == (printed.code, "")
+    assert (tmp_path / "found" / "audit.txt").read_text(encoding="utf-8") == printed.out
+
+
+def test_an_audit_that_cannot_be_written_ends_with_2(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "found").write_text("a file", encoding="utf-8")
+    ended = run("audit", "small", "--output", "found/audit.txt")
+    assert ended.code == 2
+    assert "`--output found/audit.txt` cannot be written" in ended.err
+
+
 def test_json_of_doctor(run: Run) -> None:
     found = {one["name"]: one["state"] for one in run("doctor", "--json").json}
     assert found["uv"] == "works"

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lockbuild.cli.reporting import FORMATS, report_text
 from lockbuild.cli.session import console_of, open_realiser, print_json, stack_argument
 from lockbuild.derivation import CONDA_FOLDER
 from lockbuild.errors import AuditError, LockbuildError, ToolMissing, UsageError
+from lockbuild.folders import write_text
+from lockbuild.lock import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import date
 
     from lockbuild.audit import ImageContents, Subject
-    from lockbuild.findings import About, Report
+    from lockbuild.findings import About
     from lockbuild.folders import StackFolder
     from lockbuild.placing import SourceTree
     from lockbuild.realise import Realiser
     from lockbuild.results import Result
 
 AGAINST = ("lock", "wheelhouse", "venv", "image", "archive")
-FORMATS = ("table", "json")
 _ABOUT: dict[str | None, tuple[About, ...]] = {
     None: ("lock", "wheelhouse", "image"),
     "lock": ("lock",),
@@ -60,6 +62,12 @@ _ABOUT: dict[str | None, tuple[About, ...]] = {
     help="What to print.",
 )
 @click.option(
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write it to this file, whole or not at all, instead of printing it.",
+)
+@click.option(
     "--level",
     type=click.Choice(("error", "warning")),
     default="error",
@@ -77,6 +85,7 @@ def audit(  # noqa: PLR0913 - each says another thing
     against: str | None,
     osv: Path | None,
     format_: str,
+    output: Path | None,
     level: str,
     list_: bool,
     as_json: bool,
@@ -90,7 +99,11 @@ def audit(  # noqa: PLR0913 - each says another thing
         return
     _check_where(against, where)
     result = _audited(ctx, folder, against=against, where=where, osv=osv)
-    _write(result, "json" if as_json else format_)
+    text = report_text(result, "json" if as_json else format_, lock=folder.path / LOCK_FILE)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        _write(output, click.unstyle(text))
     bad = result.report.count(warnings=level == "warning")
     if bad:
         count = f"1 {level}" if bad == 1 else f"{bad} {level}s"
@@ -209,13 +222,11 @@ def _trees(realiser: Realiser) -> tuple[SourceTree, ...] | None:
         return None
 
 
-def _write(result: Result, format_: str) -> None:
-    from lockbuild.results import json_document  # noqa: PLC0415 - heavy
-
-    if format_ == "json":
-        print_json(json_document(result))
-    else:
-        _print(result.report)
+def _write(output: Path, text: str) -> None:
+    try:
+        write_text(output, text)
+    except OSError as error:
+        raise UsageError(f"`--output {output}` cannot be written: {error.strerror}") from error
 
 
 def _list(*, as_json: bool) -> None:
@@ -226,23 +237,3 @@ def _list(*, as_json: bool) -> None:
         return
     for check in ALL_CHECKS:
         click.echo(f"{check.id:<20} {check.level:<8} {check.about:<10} {check.what}")
-
-
-def _print(report: Report) -> None:
-    for check in report.passed:
-        click.echo(f"ok           {check}")
-    for check, reason in report.skipped:
-        click.echo(f"not checked  {check}: {reason}")
-    for finding in report.findings:
-        if finding.waived:
-            click.echo(f"waived       {finding.check}: {finding.subject}: {finding.waived}")
-            continue
-        colour = "red" if finding.level == "error" else "yellow"
-        layer = f" (layer {finding.layer})" if finding.layer else ""
-        click.echo(
-            f"{click.style(f'{finding.level:<11}', fg=colour)}  "
-            f"{finding.check}: {finding.subject}: {finding.message}{layer}"
-        )
-    left = [finding for finding in report.findings if not finding.waived]
-    for check, mend in dict.fromkeys((finding.check, finding.mend) for finding in left):
-        click.echo(f"mend         {check}: {mend}")

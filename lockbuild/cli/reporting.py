@@ -1,0 +1,61 @@
+"""What `lockbuild audit` found, in each of its formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lockbuild.findings import Report
+    from lockbuild.results import Result
+
+__all__ = ["FORMATS", "report_text"]
+
+FORMATS = ("table", "json", "sarif")
+
+
+def report_text(result: Result, format_: str, *, lock: Path) -> str:
+    """Return *result* as the text of one of `FORMATS`, a table in colours.
+
+    Args:
+        lock: The stack's lock, which SARIF shows findings at.
+    """
+    from lockbuild.documents import json_text  # noqa: PLC0415 - heavy, as all here
+    from lockbuild.report.sarif import sarif_document  # noqa: PLC0415
+    from lockbuild.results import json_document  # noqa: PLC0415
+
+    match format_:
+        case "json":
+            return json_text(json_document(result))
+        case "sarif":
+            return json_text(sarif_document(result, lock=_uri(lock)))
+        case _:
+            return "".join(f"{line}\n" for line in _table(result.report))
+
+
+def _uri(path: Path) -> str:
+    """Return the URI of *path*: relative to where the user is, when it is below."""
+    here = Path.cwd()
+    return quote(path.relative_to(here).as_posix()) if path.is_relative_to(here) else path.as_uri()
+
+
+def _table(report: Report) -> Iterator[str]:
+    for check in report.passed:
+        yield f"ok           {check}"
+    for check, reason in report.skipped:
+        yield f"not checked  {check}: {reason}"
+    for finding in report.findings:
+        if finding.waived:
+            yield f"waived       {finding.check}: {finding.subject}: {finding.waived}"
+            continue
+        level = click.style(f"{finding.level:<11}", fg="red" if finding.level == "error" else "yellow")
+        layer = f" (layer {finding.layer})" if finding.layer else ""
+        yield f"{level}  {finding.check}: {finding.subject}: {finding.message}{layer}"
+    left = [finding for finding in report.findings if not finding.waived]
+    for check, mend in dict.fromkeys((finding.check, finding.mend) for finding in left):
+        yield f"mend         {check}: {mend}"

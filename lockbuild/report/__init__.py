@@ -1,0 +1,1 @@
+"""What an audit found, as documents that others show: SARIF for code scanning."""
