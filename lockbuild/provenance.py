@@ -12,7 +12,6 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from lockbuild.derivation import (
     IMAGE_INPUT,
@@ -29,6 +28,7 @@ from lockbuild.derivation import (
 )
 from lockbuild.derivationtext import derivation_text, parse_derivation
 from lockbuild.digest import StorePath, canonical_json
+from lockbuild.purls import package_url, place_and_tag, url_of_commit, url_of_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -154,7 +154,7 @@ def record_text(provenance: Provenance) -> str:
                 "type": "library",
                 "name": provenance.name,
                 "version": provenance.version,
-                "purl": _purl("pypi", provenance.name, provenance.version),
+                "purl": package_url("pypi", provenance.name, provenance.version),
             },
         },
         "components": held,
@@ -284,7 +284,7 @@ def _built(build: Build, role: str) -> dict[str, Any]:
         "type": "library",
         "name": name,
         "version": version,
-        "purl": _purl("pypi", name, version),
+        "purl": package_url("pypi", name, version),
         "properties": [_property(_ROLE, role)],
     }
 
@@ -296,42 +296,27 @@ def _named(fetch: Fetch, versions: Mapping[str, str]) -> tuple[str, str, str]:
         name, _, rest = filename.partition("_")
         version, _, architecture = rest.removesuffix(".deb").rpartition("_")
         version = versions.get(name, version)
-        return name, version, _purl("deb", name, version, where.vendor, arch=architecture)
+        return name, version, package_url("deb", name, version, where.vendor, arch=architecture)
     if isinstance(where, ChannelFile):
         stem = filename.removesuffix(".conda").removesuffix(".tar.bz2")
         name, version, build = ([*stem.rsplit("-", 2), "", ""])[:3]
         more = {"build": build, "channel": where.channel, "subdir": where.subdir}
-        return name, version, _purl("conda", name, version, **more)
+        return name, version, package_url("conda", name, version, **more)
     if isinstance(where, RegistryImage):
-        place, _, tag = where.reference.rpartition(":")
-        if "/" in tag or not place:
-            place, tag = where.reference, ""
-        name = place.rpartition("/")[2].lower()
-        more = {"arch": where.architecture, "repository_url": place, "tag": tag}
-        return place, tag, _purl("oci", name, f"sha256:{fetch.sha256}", **more)
+        place, tag = place_and_tag(where.reference)
+        return place, tag, url_of_image(where.reference, fetch.sha256, where.architecture)
     if isinstance(where, GitTree):
-        return _git(where)
+        name = where.url.rstrip("/").rpartition("/")[2].removesuffix(".git")
+        return name, where.commit, url_of_commit(where.url, where.commit)
     if isinstance(where, IndexFile) or filename.endswith(".whl"):
         name, version = _distribution(filename)
         url = where.urls[0] if isinstance(where, Addresses) else ""
         project = where.project if isinstance(where, IndexFile) else name
         more = {"download_url": url, "file_name": filename}
-        return project, version, _purl("pypi", project, version, **more)
+        return project, version, package_url("pypi", project, version, **more)
     url = where.urls[0] if isinstance(where, Addresses) else ""
     more = {"checksum": f"sha256:{fetch.sha256}", "download_url": url}
-    return filename, "", _purl("generic", filename, **more)
-
-
-def _git(where: GitTree) -> tuple[str, str, str]:
-    name = where.url.rstrip("/").rpartition("/")[2].removesuffix(".git")
-    on_github = re.fullmatch(
-        r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", where.url, re.ASCII
-    )
-    if on_github:
-        owner, project = on_github[1].lower(), on_github[2].lower()
-        return name, where.commit, _purl("github", project, where.commit, owner)
-    more = {"vcs_url": f"git+{where.url}@{where.commit}"}
-    return name, where.commit, _purl("generic", name, where.commit, **more)
+    return filename, "", package_url("generic", filename, **more)
 
 
 def _distribution(filename: str) -> tuple[str, str]:
@@ -353,20 +338,6 @@ def _full_versions(provenance: Provenance) -> dict[str, str]:
         if not word.startswith("--")
     )
     return {name: version for name, _, version in (word.partition("=") for word in words)}
-
-
-def _purl(kind: str, name: str, version: str = "", namespace: str = "", **qualifiers: str) -> str:
-    """Return a package URL: https://github.com/package-url/purl-spec, PURL-SPECIFICATION."""
-
-    def encoded(text: str) -> str:
-        return quote(text, safe=":")
-
-    place = "/".join(encoded(part) for part in (namespace, name) if part)
-    at = f"@{encoded(version)}" if version else ""
-    query = "&".join(
-        f"{key}={quote(value, safe=':/')}" for key, value in sorted(qualifiers.items()) if value
-    )
-    return f"pkg:{kind}/{place}{at}" + (f"?{query}" if query else "")
 
 
 # ---- reading ---------------------------------------------------------------------------------------

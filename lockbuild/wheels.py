@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = [
     "WheelFacts",
     "check_wheel",
+    "dist_info_of",
+    "headers_of",
     "inspect_wheel",
     "missing_members",
     "normalise_wheel",
@@ -110,7 +112,7 @@ def _target_tags(target: Target) -> frozenset[Tag]:
 
 def requires_of(metadata: bytes) -> tuple[str, ...]:
     """Return `Requires-Dist` of a METADATA file, in its order."""
-    return tuple(_headers(metadata).get("Requires-Dist", ()))
+    return tuple(headers_of(metadata).get("Requires-Dist", ()))
 
 
 def inspect_wheel(path: Path) -> WheelFacts:
@@ -121,9 +123,9 @@ def inspect_wheel(path: Path) -> WheelFacts:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            folder = _dist_info(archive.namelist())
-            metadata = _headers(archive.read(f"{folder}/METADATA"))
-            wheel = _headers(archive.read(f"{folder}/WHEEL"))
+            folder = dist_info_of(archive.namelist())
+            metadata = headers_of(archive.read(f"{folder}/METADATA"))
+            wheel = headers_of(archive.read(f"{folder}/WHEEL"))
             members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
     except (*_BROKEN, KeyError, ValueError) as error:
         raise BuildError(f"`{path.name}` cannot be read as a wheel: {error}") from error
@@ -139,7 +141,8 @@ def inspect_wheel(path: Path) -> WheelFacts:
     )
 
 
-def _headers(data: bytes) -> dict[str, list[str]]:
+def headers_of(data: bytes) -> dict[str, list[str]]:
+    """Return the fields of a METADATA or WHEEL file, each with its values in their order."""
     # The default policy, compat32, does not touch what is not ASCII, nor unfold what is long.
     message = BytesParser().parsebytes(data, headersonly=True)
     found: dict[str, list[str]] = {}
@@ -148,7 +151,12 @@ def _headers(data: bytes) -> dict[str, list[str]]:
     return found
 
 
-def _dist_info(names: Sequence[str]) -> str:
+def dist_info_of(names: Sequence[str]) -> str:
+    """Return the name of the .dist-info folder among the members *names* of a wheel.
+
+    Raises:
+        ValueError: There is none, or more than one.
+    """
     folders = {name.split("/")[0] for name in names if _DIST_INFO.fullmatch(name.split("/")[0])}
     if len(folders) != 1:
         msg = f"found {len(folders)} .dist-info folders, expected 1"
@@ -173,7 +181,7 @@ def normalise_wheel(source: Path, destination: Path, *, epoch: int) -> None:
         BuildError: It is no wheel, or one that would write outside its folder; nothing is written.
     """
     with _archive(source) as archive:
-        folder = _dist_info(archive.namelist())
+        folder = dist_info_of(archive.namelist())
         _rewrite(archive, destination, epoch, {folder: folder}, {})
 
 
@@ -192,7 +200,7 @@ def stamp_wheel(
         BuildError: As `normalise_wheel`.
     """
     with _archive(source) as archive:
-        old = _dist_info(archive.namelist())
+        old = dist_info_of(archive.namelist())
         stem, _, before = old.removesuffix(".dist-info").partition("-")
         names = {f"{stem}-{before}{end}": f"{stem}-{version}{end}" for end in (".dist-info", ".data")}
         metadata = _VERSION.sub(f"Version: {version}".encode(), archive.read(f"{old}/METADATA"), count=1)
@@ -244,7 +252,7 @@ def _write(
     names: Mapping[str, str],
     written: Mapping[str, bytes],
 ) -> None:
-    old_folder = _dist_info(archive.namelist())
+    old_folder = dist_info_of(archive.namelist())
     folder = names[old_folder]
     record = f"{folder}/RECORD"
     members: dict[str, zipfile.ZipInfo | bytes] = {
@@ -324,7 +332,7 @@ def check_wheel(path: Path, *, expects: Sequence[str]) -> tuple[str, ...]:
                 return hostile
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             try:
-                folder = _dist_info(names)
+                folder = dist_info_of(names)
             except ValueError as error:
                 return (str(error),)
             return (
@@ -396,11 +404,11 @@ def _name_faults(filename: str, folder: str, archive: zipfile.ZipFile) -> Iterat
         if f"{folder}/{file}" not in archive.namelist():
             yield f"`{folder}/{file}` is missing"
             return
-    metadata = _headers(archive.read(f"{folder}/METADATA"))
+    metadata = headers_of(archive.read(f"{folder}/METADATA"))
     said_name = next(iter(metadata.get("Name", ())), "")
     said_version = next(iter(metadata.get("Version", ())), "")
     yield from _same_name("METADATA", (name, version), said_name, said_version)
-    layout = next(iter(_headers(archive.read(f"{folder}/WHEEL")).get("Wheel-Version", ())), "none")
+    layout = next(iter(headers_of(archive.read(f"{folder}/WHEEL")).get("Wheel-Version", ())), "none")
     if not layout.startswith("1."):
         yield f"WHEEL has `Wheel-Version` {layout}, expected 1.x"
 

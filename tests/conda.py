@@ -38,6 +38,9 @@ class CondaPackage:
     """Path -> content; executable below `bin`. With the placeholder in it, replaced on installing:
     as text, or as binary where there is a NUL."""
     links: Mapping[str, str] = field(default_factory=dict)
+    license: str | None = None
+    license_files: Mapping[str, bytes] = field(default_factory=dict)
+    """Name -> content."""
     noarch: str | None = None
     """`python` or `generic`."""
     entry_points: tuple[str, ...] = ()
@@ -70,6 +73,8 @@ class CondaPackage:
         }
         if self.noarch:
             found["noarch"] = self.noarch
+        if self.license:
+            found["license"] = self.license
         return found
 
 
@@ -119,6 +124,7 @@ def archive_bytes(package: CondaPackage) -> bytes:
         if package.entry_points:
             link["noarch"] = {"type": "python", "entry_points": list(package.entry_points)}
         info["info/link.json"] = _json(link)
+    info |= {f"info/licenses/{name}": data for name, data in package.license_files.items()}
     if package.suffix == ".tar.bz2":
         return _tar({**info, **package.files}, package.links, package.extra, "w:bz2")
     stream = BytesIO()

@@ -49,6 +49,7 @@ PURE = frozenset(
         "preflight",
         "progress",
         "provenance",
+        "purls",
         "report_sarif",
         "stack",
         "stack_schema",

@@ -22,12 +22,16 @@ def make_deb(
     *,
     fields: Mapping[str, str] | None = None,
     postinst: str | None = None,
+    files: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> Path:
-    """Build a .deb without files in *folder*.
+    """Build a .deb in *folder*, without files if none are given.
 
     Args:
         fields: Further control fields: `Depends`, `Essential`, …
         postinst: Script that runs once the package is installed.
+        files: Path without a leading slash -> text.
+        links: Likewise -> target.
     """
     tree = folder / f"{name}-{version.replace(':', '.')}"
     (tree / "DEBIAN").mkdir(parents=True)
@@ -44,6 +48,12 @@ def make_deb(
     if postinst is not None:
         (tree / "DEBIAN/postinst").write_text(postinst)
         (tree / "DEBIAN/postinst").chmod(0o755)
+    for path, content in (files or {}).items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(content)
+    for path, target in (links or {}).items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).symlink_to(target)
     words = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(folder)]
     built = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return folder / Path(built.split("'")[3]).name

@@ -26,6 +26,8 @@ def make_wheel(
     tag: str = "py3-none-any",
     requires_python: str | None = None,
     files: Mapping[str, bytes] | None = None,
+    metadata: Iterable[str] = (),
+    dist_info: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a wheel into *folder* and return its path.
 
@@ -36,21 +38,25 @@ def make_wheel(
         tag: Last three parts of the file name.
         requires_python: The line of that name in the metadata.
         files: Path in the wheel -> content; none for a module of the package's name.
+        metadata: Further lines of METADATA: `License: MIT`.
+        dist_info: Path below the .dist-info folder -> content of further files.
     """
     stem = name.replace("-", "_").replace(".", "_")
-    dist_info = f"{stem}-{version}.dist-info"
-    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
-    metadata += [f"Requires-Python: {requires_python}"] if requires_python else []
-    metadata += [f"Provides-Extra: {extra}" for extra in extras]
-    metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
+    folder_of_it = f"{stem}-{version}.dist-info"
+    lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
+    lines += [f"Requires-Python: {requires_python}"] if requires_python else []
+    lines += [f"Provides-Extra: {extra}" for extra in extras]
+    lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    lines += metadata
     pure = str(tag.endswith("-none-any")).lower()
     tags = "\n".join(f"Tag: {single}" for single in _expand(tag))
     content = dict(files) if files is not None else {f"{stem.lower()}.py": b""}
-    content[f"{dist_info}/METADATA"] = ("\n".join(metadata) + "\n").encode()
-    content[f"{dist_info}/WHEEL"] = (
+    content |= {f"{folder_of_it}/{name}": data for name, data in (dist_info or {}).items()}
+    content[f"{folder_of_it}/METADATA"] = ("\n".join(lines) + "\n").encode()
+    content[f"{folder_of_it}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: {pure}\n{tags}\n".encode()
     )
-    content[f"{dist_info}/RECORD"] = _record(content, f"{dist_info}/RECORD")
+    content[f"{folder_of_it}/RECORD"] = _record(content, f"{folder_of_it}/RECORD")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -155,6 +155,7 @@ def _subject(
 ) -> Subject:
     from lockbuild.audit import Subject  # noqa: PLC0415 - heavy
     from lockbuild.cli.imaging import rendered_texts  # noqa: PLC0415
+    from lockbuild.inventory import components  # noqa: PLC0415
     from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
 
     manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
@@ -174,6 +175,7 @@ def _subject(
         trees=_trees(realiser),
         no_image=no_image,
         today=today,
+        components=components(realiser.stack, realiser.lock, realiser.plan, realiser.store),
     )
 
 
