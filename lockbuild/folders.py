@@ -35,6 +35,8 @@ class StackFolder:
     """Where a stack lives: `stacks/NAME` of a project, or any folder with a stack file."""
 
     path: Path
+    called: str = ""
+    """What messages call it where its path says nothing to people: `HEAD~3:stacks/cpu`."""
 
     @property
     def wheels(self) -> Path:
@@ -59,6 +61,8 @@ class StackFolder:
     @property
     def label(self) -> str:
         """How the folder is called in messages: relative to where the user is, when it is below."""
+        if self.called:
+            return self.called
         here = Path.cwd()
         return str(self.path.relative_to(here)) if self.path.is_relative_to(here) else str(self.path)
 

@@ -35,6 +35,8 @@ PURE = frozenset(
         "condalock",
         "derivation",
         "derivationtext",
+        "changes",
+        "differences",
         "description",
         "digest",
         "dockerfile",

@@ -43,6 +43,7 @@ VERBS = [
     "gate",
     "check",
     "why-rebuild",
+    "diff",
     "rebuild",
     "render",
     "describe",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -134,8 +133,7 @@ class World:
 
     def relock(self, lock: Lock) -> None:
         """Write *lock* as the stack's, for the inputs that the stack has now."""
-        document = tomllib.loads(self.folder.read_stack_text())
-        _write_lock(self.folder, document, lock)
+        _write_lock(self.folder, self.folder.read_document(), lock)
 
 
 @contextmanager

@@ -151,21 +151,15 @@ def fill_wheelhouse(realiser: Realiser, folder: StackFolder) -> tuple[str, ...]:
     return write_wheelhouse(folder.wheels, manifest, realiser.store)
 
 
-def wheel_targets(realiser: Realiser) -> tuple[StorePath, ...]:
-    """Return what a wheelhouse needs, and the sources of the image: an edit that does not fit fails here."""
-    plan = realiser.plan
-    return tuple(path for _, path in (*plan.wheels, *plan.builds, *plan.sources))
-
-
 def wheel_names(realiser: Realiser) -> tuple[str, ...]:
-    """Return the names of all that `wheel_targets` gives the paths of, as far as they are planned."""
+    """Return the names of all that `Plan.wheelhouse` gives the paths of, as far as they are planned."""
     packages = (package.name for package in realiser.lock.runtime)
     return (*packages, *(source.name for source in realiser.stack.placed))
 
 
 def _targets(realiser: Realiser, packages: tuple[str, ...]) -> tuple[StorePath, ...]:
     if not packages:
-        return wheel_targets(realiser)
+        return realiser.plan.wheelhouse
     plan = realiser.plan
     known: dict[str, StorePath | None] = dict.fromkeys(name for name, _ in plan.blocked)
     known |= dict((*plan.builds, *plan.sources, *plan.roots))

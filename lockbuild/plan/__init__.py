@@ -87,6 +87,11 @@ class Plan:
         return tuple(dict.fromkeys((*(path for _, path in named), self.installer)))
 
     @property
+    def wheelhouse(self) -> tuple[StorePath, ...]:
+        """Return what `lockbuild build` makes: all wheels, and the sources of the image, whose edits may not fit."""
+        return tuple(path for _, path in (*self.wheels, *self.builds, *self.sources))
+
+    @property
     def prefixes(self) -> tuple[tuple[str, StorePath], ...]:
         """Name of the prefix of conda packages -> its build; nothing where there is none."""
         return (("conda", self.prefix),) if self.prefix else ()

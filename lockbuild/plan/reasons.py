@@ -91,14 +91,17 @@ def _differences(
     before: Build, build: Build, plan: Plan, text_of: Callable[[StorePath], str | None]
 ) -> Iterator[Reason]:
     yield from _pairs("env", dict(before.env), dict(build.env))
-    yield from _commands(before, build)
+    commands = tuple(_commands(before, build))
+    yield from commands
     if before.system != build.system:
         yield Reason(text=f"system: {before.system} -> {build.system}")
     if before.toolchain != build.toolchain:
         yield from _input("toolchain", before.toolchain, build.toolchain, plan, text_of)
     olds, news = _named_inputs(before), _named_inputs(build)
+    # A package whose version changes is another file as well, which need not be said again.
+    said = {f"input {reason.text.partition(': ')[0]}" for reason in commands}
     for name in sorted({*olds, *news}):
-        if olds.get(name) != news.get(name):
+        if olds.get(name) != news.get(name) and name not in said:
             yield from _input(name, olds.get(name), news.get(name), plan, text_of)
     if before.name != build.name and before.kind in ("wheel", "rootfs"):
         yield Reason(text=f"name: {before.name} -> {build.name}")
