@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 __all__ = [
     "FOLDER",
     "RECORD",
+    "Material",
     "Provenance",
     "closure_of",
+    "materials",
     "parse_record",
     "record_text",
     "stamped_build",
@@ -83,6 +85,17 @@ class Provenance:
     def patches(self) -> tuple[Fetch, ...]:
         """Return the files beside the stack file that went in: the wheel brings them along."""
         return tuple(fetch for fetch in self.fetches() if isinstance(fetch.where, BesideFile))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """A fetch that a wheel was made of or with."""
+
+    role: str
+    """`source`, `patch`, `host compiler`, `build environment`, …"""
+    name: str
+    purl: str
+    fetch: Fetch
 
 
 def closure_of(
@@ -173,6 +186,16 @@ def record_text(provenance: Provenance) -> str:
         ],
     }
     return f"{canonical_json(document).decode()}\n"
+
+
+def materials(provenance: Provenance) -> tuple[Material, ...]:
+    """Return every fetch of *provenance*: what the wheel holds first, then what it was made with; sorted by role."""
+    versions = _full_versions(provenance)
+    found = []
+    for role, _, fetch in (one for used in _sorted_roles(provenance) for one in used):
+        name, _, purl = _named(fetch, versions)
+        found.append(Material(role=role, name=name, purl=purl, fetch=fetch))
+    return tuple(found)
 
 
 def _property(name: str, value: str) -> dict[str, str]:

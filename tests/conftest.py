@@ -28,6 +28,7 @@ DATA = Path(__file__).parent / "data"
 PURE = frozenset(
     {
         "assetlock",
+        "attestation",
         "audit_policy",
         "baseimage",
         "cells",
@@ -53,6 +54,7 @@ PURE = frozenset(
         "provenance",
         "purls",
         "report_sarif",
+        "sbom",
         "stack",
         "stack_schema",
         "target",

@@ -48,6 +48,7 @@ VERBS = [
     "render",
     "describe",
     "image",
+    "provenance",
     "preflight",
     "audit",
     "doctor",
@@ -523,6 +524,46 @@ def test_sarif_of_audit_shows_findings_at_the_lock(run: Run) -> None:
     (result,) = [one for one in log["results"] if one["ruleId"] == "build-pinned"][:1]
     place = result["locations"][0]["physicalLocation"]["artifactLocation"]
     assert place["uri"] == "stacks/small/lockbuild.lock"
+
+
+def test_bills_of_materials_of_a_stack_tell_what_it_is_made_of(run: Run) -> None:
+    run("build", "small")
+    cyclonedx = run("audit", "small", "--format", "cyclonedx").json
+    assert {"alpha", "gamma", "delta"} <= {one["name"] for one in cyclonedx["components"]}
+    built = next(one for one in cyclonedx["components"] if one["name"] == "gamma")
+    assert built["pedigree"]["ancestors"][0]["name"] == "gamma"
+    spdx = run("audit", "small", "--format", "spdx").json
+    assert {"alpha", "gamma", "delta"} <= {one["name"] for one in spdx["packages"]}
+
+
+def test_bill_of_materials_does_not_hide_errors(world: World, run: Run) -> None:
+    run("build", "small")
+    (world.folder.wheels / "old-1.0-py3-none-any.whl").write_bytes(b"stray")
+    ended = run("audit", "small", "--format", "cyclonedx")
+    assert (ended.code, ended.json["bomFormat"]) == (9, "CycloneDX")
+
+
+def test_provenance_of_each_built_wheel_is_a_line(run: Run) -> None:
+    run("build", "small")
+    lines = [json.loads(line) for line in run("provenance", "small").out.splitlines()]
+    assert [one["predicate"]["buildDefinition"]["externalParameters"]["package"] for one in lines] == [
+        "delta",
+        "gamma",
+    ]
+    (gamma,) = run("provenance", "small", "gamma").out.splitlines()
+    assert json.loads(gamma) == lines[1]
+
+
+def test_provenance_of_a_wheel_that_nobody_has_built_ends_with_6(run: Run) -> None:
+    ended = run("provenance", "small", "gamma")
+    assert (ended.code, ended.out) == (6, "")
+    assert "hint: `lockbuild build small gamma`" in ended.err
+
+
+def test_provenance_of_what_the_stack_does_not_build_ends_with_2(run: Run) -> None:
+    ended = run("provenance", "small", "alpha")
+    assert ended.code == 2
+    assert "it builds: delta, gamma" in ended.err
 
 
 def test_an_audit_is_written_to_a_file(run: Run, tmp_path: Path) -> None:

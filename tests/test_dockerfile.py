@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lockbuild.assetlock import LockedAsset
-from lockbuild.digest import Sha256, StorePath
-from lockbuild.dockerfile import TEMPLATES, Contents, installer_wheel, render, render_context
+from lockbuild.digest import Sha256, StorePath, sha256_of
+from lockbuild.dockerfile import BILL_LABEL, TEMPLATES, Contents, installer_wheel, render, render_context
 from lockbuild.dockerfile.steps import network_steps
 from lockbuild.edits import Substitute
 from lockbuild.errors import ImageError
@@ -67,6 +67,7 @@ MANIFEST = Manifest(
         for name, digit in (("alpha", "1"), ("beta", "2"))
     ),
 )
+BILL = '{"bomFormat": "CycloneDX"}\n'
 LOCK = Lock(
     inputs=(),
     runtime=tuple(
@@ -162,7 +163,7 @@ FULL_LOCK = replace(
 
 def texts(stack: Stack, lock: Lock = LOCK) -> dict[str, str]:
     contents = Contents(
-        manifest=MANIFEST, sources={source.name: Sha256("8" * 64) for source in stack.placed}
+        manifest=MANIFEST, bill=BILL, sources={source.name: Sha256("8" * 64) for source in stack.placed}
     )
     return render_context(stack, lock, contents, templates=TEMPLATE_TEXTS)
 
@@ -188,6 +189,21 @@ def test_rendered_file_with_assets_and_sources_is_the_golden_one(
     file: str, golden: Callable[[str, str], None]
 ) -> None:
     golden(f"dockerfile/{file.lstrip('.')}-full", texts(FULL, FULL_LOCK)[file])
+
+
+def test_bill_of_materials_goes_to_where_scanners_look_for_it() -> None:
+    found = texts(STACK)
+    assert found["sbom/small.cdx.json"] == BILL
+    assert "install -m 0644 /build/sbom/small.cdx.json /usr/share/sbom;" in found["Dockerfile"]
+    assert "COPY --from=sbom /image/ /" in found["Dockerfile"]
+
+
+def test_its_digest_is_a_label_that_bake_gives() -> None:
+    """The Dockerfile follows from stack and lock alone, and no lock knows what the store tells of licences."""
+    override = json.loads(texts(STACK)["docker-bake.override.json"])
+    label = {BILL_LABEL: f"sha256:{sha256_of(BILL.encode())}"}
+    assert override == {"target": {"runtime": {"labels": label}}}
+    assert "docker-bake.override.json" not in render(STACK, LOCK, templates=TEMPLATE_TEXTS)
 
 
 def test_what_stands_beside_the_stack_file_is_part_of_the_context() -> None:
@@ -247,7 +263,10 @@ def test_hadolint_complains_of_what_is_wrong(tmp_path: Path) -> None:
 def test_rendered_dockerfile_names_every_file_that_the_ignore_file_lets_in() -> None:
     found = texts(FULL, FULL_LOCK)
     let_in = [line[1:] for line in found[".dockerignore"].splitlines() if line.startswith("!")]
-    assert let_in == ["assets", "preflight", "rootfs", "sources", "tools", "wheels", "wheels.txt"]
+    assert let_in == [
+        *("assets", "preflight", "rootfs", "sbom", "sources", "tools"),
+        *("wheels", "wheels.txt"),
+    ]
     assert all(re.search(rf"(ADD |source=){name}\b", found["Dockerfile"]) for name in let_in)
 
 
@@ -370,14 +389,17 @@ def test_template_with_unknown_name_is_named_with_its_place() -> None:
 def test_missing_template_is_named() -> None:
     with pytest.raises(ImageError, match=r"dockerignore\.j2"):
         render_context(
-            STACK, LOCK, Contents(manifest=MANIFEST), templates={"Dockerfile.j2": "FROM scratch\n"}
+            STACK,
+            LOCK,
+            Contents(manifest=MANIFEST, bill=BILL),
+            templates={"Dockerfile.j2": "FROM scratch\n"},
         )
 
 
 def test_missing_program_of_the_preflight_is_named() -> None:
     less = {name: text for name, text in TEMPLATE_TEXTS.items() if name != "preflight/preflight.py"}
     with pytest.raises(ImageError, match=r"`preflight/preflight\.py` is missing"):
-        render_context(STACK, LOCK, Contents(manifest=MANIFEST), templates=less)
+        render_context(STACK, LOCK, Contents(manifest=MANIFEST, bill=BILL), templates=less)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lockbuild.digest import sha256_of
-from lockbuild.dockerfile import PREFIX, TEMPLATES, Contents, render_context
+from lockbuild.dockerfile import BILL_FOLDER, PREFIX, TEMPLATES, Contents, render_context
 from lockbuild.errors import ImageError, ToolMissing, UsageError
 from lockbuild.image import BindMount, Engine, ImageFacts
 from lockbuild.image.building import build
 from lockbuild.image.clients import find_client
-from lockbuild.image.containers import inspect, installed, load, run, save
+from lockbuild.image.containers import files_below, inspect, installed, load, run, save
 from lockbuild.image.engine import find_engine, own_engine
 from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.placing import write_archive
@@ -30,7 +30,7 @@ from lockbuild.plan import EPOCH
 from lockbuild.process import run as run_program
 from lockbuild.stack import Image, Mount
 from tests.needs import missing, need
-from tests.test_dockerfile import LOCK, MANIFEST, STACK
+from tests.test_dockerfile import BILL, LOCK, MANIFEST, STACK
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def make_context(
         write_archive(tree, folder / f"sources/{tree.name}.tar")
     contents = Contents(
         manifest=manifest,
+        bill=BILL,
         assets=tuple(assets),
         sources={tree.name: tree.sha256 for tree in sources},
     )
@@ -223,6 +224,14 @@ def test_label_of_the_caller_joins_those_of_the_dockerfile(
     assert facts.label("io.example.note") == 'a "b" $c'
     assert facts.label("io.lockbuild.stack") == "small"
     assert facts.label("org.opencontainers.image.description") == 'says "$HOME" \\'
+
+
+@pytest.mark.usefixtures("small")
+def test_image_holds_its_bill_of_materials_for_everybody_to_read(engine: Engine) -> None:
+    assert files_below("small:1", BILL_FOLDER, engine=engine) == {
+        "small.cdx.json": sha256_of(BILL.encode())
+    }
+    assert run("small:1", ["cat", f"{BILL_FOLDER}/small.cdx.json"], engine=engine).stdout == BILL
 
 
 @pytest.mark.usefixtures("small")

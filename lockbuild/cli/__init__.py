@@ -31,6 +31,7 @@ _COMMANDS = {
     "render": ("imaging", "Write the Dockerfile, and its build context if asked for."),
     "describe": ("describing", "Print a stack's page: what is inside, and how it is run."),
     "image": ("imaging", "Build the image, with networking off."),
+    "provenance": ("attesting", "Print where built wheels come from, as in-toto Statements."),
     "preflight": ("preflighting", "Say whether all is there that the image's command needs."),
     "audit": ("auditing", "Check that what is there is what was locked."),
     "doctor": ("doctoring", "Try every tool that lockbuild needs."),

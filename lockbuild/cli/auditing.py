@@ -98,8 +98,15 @@ def audit(  # noqa: PLR0913 - each says another thing
         _list(as_json=as_json)
         return
     _check_where(against, where)
-    result = _audited(ctx, folder, against=against, where=where, osv=osv)
-    text = report_text(result, "json" if as_json else format_, lock=folder.path / LOCK_FILE)
+    realiser = open_realiser(ctx, folder, console_of(ctx))
+    result = _audited(realiser, folder, against=against, where=where, osv=osv)
+    text = report_text(
+        result,
+        "json" if as_json else format_,
+        lock=folder.path / LOCK_FILE,
+        stack=realiser.stack,
+        locked=realiser.lock,
+    )
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -123,7 +130,7 @@ def _check_where(against: str | None, where: str | None) -> None:
 
 
 def _audited(
-    ctx: click.Context, folder: StackFolder, *, against: str | None, where: str | None, osv: Path | None
+    realiser: Realiser, folder: StackFolder, *, against: str | None, where: str | None, osv: Path | None
 ) -> Result:
     from lockbuild.audit import ALL_CHECKS, policy  # noqa: PLC0415 - heavy
     from lockbuild.audit import audit as run_checks  # noqa: PLC0415
@@ -131,7 +138,6 @@ def _audited(
     from lockbuild.results import Result  # noqa: PLC0415
 
     about = _ABOUT[against]
-    realiser = open_realiser(ctx, folder, console_of(ctx))
     today = datetime.now(UTC).date()
     subject = replace(_subject(realiser, folder, today, about=about, where=where), osv=osv)
     report = run_checks(subject, about)

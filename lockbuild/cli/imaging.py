@@ -20,7 +20,7 @@ from lockbuild.cli.session import (
 )
 from lockbuild.cli.templates import template_text
 from lockbuild.digest import canonical_json, sha256_of
-from lockbuild.dockerfile import TEMPLATES, Contents, render_context
+from lockbuild.dockerfile import BILL_LABEL, TEMPLATES, Contents, render_context
 from lockbuild.dockerfile import render as render_texts
 from lockbuild.errors import StoreError, UsageError
 from lockbuild.folders import write_text
@@ -32,7 +32,6 @@ from lockbuild.stack import from_document
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lockbuild.digest import Sha256
     from lockbuild.folders import StackFolder
     from lockbuild.lock import Lock
     from lockbuild.realise import Realiser
@@ -70,12 +69,17 @@ def _write_committed(folder: StackFolder, texts: Mapping[str, str]) -> tuple[str
     return tuple(changed)
 
 
-def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, ...], Sha256]:
+def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, ...], dict[str, str]]:
     """Fill wheelhouse and build context.
 
-    Returns the committed files that changed, and a digest of all rendered texts: they name every file of
-    the context by its hash, so the same digest makes the same image.
+    Returns the committed files that changed, and the labels that only the context tells: digests of its bill of
+    materials, and of all rendered texts. They name every file of the context by its hash, so the same digest
+    makes the same image.
     """
+    from lockbuild.inventory import components  # noqa: PLC0415 - heavy, and `render` alone needs neither
+    from lockbuild.sbom import bill_of  # noqa: PLC0415
+    from lockbuild.sbom.cyclonedx import cyclonedx_text  # noqa: PLC0415
+
     refuse_open(realiser)
     refuse_impossible(realiser)
     stack, lock, plan, store = realiser.stack, realiser.lock, realiser.plan, realiser.store
@@ -90,8 +94,12 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
             hint="delete the files named above and run `lockbuild build` again",
         )
     assets, trees = bundled_assets(stack, plan, store), source_trees(stack, plan, store)
+    bill = cyclonedx_text(bill_of(stack, lock, components(stack, lock, plan, store)))
     contents = Contents(
-        manifest=manifest, assets=assets, sources={tree.name: tree.sha256 for tree in trees}
+        manifest=manifest,
+        bill=bill,
+        assets=assets,
+        sources={tree.name: tree.sha256 for tree in trees},
     )
     texts = render_context(stack, lock, contents, templates=templates())
     fill_context(
@@ -104,7 +112,10 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
         sources=trees,
     )
     changed = _write_committed(folder, rendered_texts(stack, lock))
-    return changed, sha256_of(canonical_json(dict(texts)))
+    return changed, {
+        BILL_LABEL: f"sha256:{sha256_of(bill.encode())}",
+        _CONTEXT_LABEL: sha256_of(canonical_json(dict(texts))),
+    }
 
 
 @click.command()
@@ -174,9 +185,9 @@ def image(
     realiser = open_realiser(ctx, folder, console)
     engine = find_engine()
     tag = image_tag(realiser.stack.name, realiser.lock)
-    _, context = _write_context(realiser, folder)
+    _, labels = _write_context(realiser, folder)
     facts = containers.find(tag, engine=engine)
-    made = facts is None or facts.label(_CONTEXT_LABEL) != context
+    made = facts is None or any(facts.label(name) != value for name, value in labels.items())
     if facts is None or made:
         log = realiser.store.root / "logs" / f"image-{realiser.stack.name}.log"
         if not no_test:
@@ -195,7 +206,7 @@ def image(
             engine=engine,
             log=log,
             epoch=EPOCH,
-            labels={_CONTEXT_LABEL: context},
+            labels=labels,
             progress=console,
         )
     names = (f"lockbuild/{realiser.stack.name}:latest", *tags)

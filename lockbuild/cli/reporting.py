@@ -8,34 +8,63 @@ from urllib.parse import quote
 
 import click
 
+from lockbuild.errors import ToolMissing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lockbuild.findings import Report
+    from lockbuild.lock import Lock
     from lockbuild.results import Result
+    from lockbuild.stack import Stack
 
 __all__ = ["FORMATS", "report_text"]
 
-FORMATS = ("table", "json", "sarif")
+FORMATS = ("table", "json", "sarif", "cyclonedx", "spdx")
 
 
-def report_text(result: Result, format_: str, *, lock: Path) -> str:
+def report_text(result: Result, format_: str, *, lock: Path, stack: Stack, locked: Lock) -> str:
     """Return *result* as the text of one of `FORMATS`, a table in colours.
 
     Args:
         lock: The stack's lock, which SARIF shows findings at.
+        stack: Whose edits bills of materials name.
+        locked: What is in that lock.
+
+    Raises:
+        ToolMissing: What writes SPDX is not installed.
     """
     from lockbuild.documents import json_text  # noqa: PLC0415 - heavy, as all here
     from lockbuild.report.sarif import sarif_document  # noqa: PLC0415
     from lockbuild.results import json_document  # noqa: PLC0415
 
     match format_:
+        case "cyclonedx" | "spdx":
+            return _bill_text(result, format_, stack, locked)
         case "json":
             return json_text(json_document(result))
         case "sarif":
             return json_text(sarif_document(result, lock=_uri(lock)))
         case _:
             return "".join(f"{line}\n" for line in _table(result.report))
+
+
+def _bill_text(result: Result, format_: str, stack: Stack, locked: Lock) -> str:
+    from lockbuild.sbom import bill_of  # noqa: PLC0415 - heavy
+
+    bill = bill_of(stack, locked, result.components, result.report.findings)
+    if format_ == "cyclonedx":
+        from lockbuild.sbom.cyclonedx import cyclonedx_text  # noqa: PLC0415 - takes a moment to import
+
+        return cyclonedx_text(bill)
+    try:
+        from lockbuild.sbom.spdx import spdx_text  # noqa: PLC0415 - likewise, and is of an extra
+    except ImportError:
+        raise ToolMissing(
+            "`spdx-tools` is not installed; writing SPDX needs it",
+            hint="pip install 'lockbuild[spdx]'; `--format cyclonedx` needs nothing more",
+        ) from None
+    return spdx_text(bill)
 
 
 def _uri(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 Whoever assembles the build context puts beside them what the Dockerfile names: `rootfs/runtime.tar`,
 `rootfs/toolchain.tar`, every wheel of the manifest below `wheels/`, the installer's wheel below `tools/`,
-and each source of the image as `sources/NAME.tar`.
+and each source of the image as `sources/NAME.tar`. The bill of materials is among the texts here, and its digest beside
+it: no label in the Dockerfile can have that, as only the store knows what makes it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from lockbuild.wheelhouse import Manifest
 
 __all__ = [
+    "BILL_FOLDER",
+    "BILL_LABEL",
     "PREFIX",
     "TEMPLATES",
     "AssetFile",
     "BundledAsset",
     "Contents",
+    "bill_name",
     "installer_wheel",
     "network_steps",
     "render",
@@ -49,6 +53,12 @@ TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
 
 PREFIX = "/opt/venv"
 """The virtual environment in the image."""
+
+BILL_FOLDER = "/usr/share/sbom"
+"""Where bills of materials are in an image."""
+
+BILL_LABEL = "io.lockbuild.sbom"
+"""The image's label with the digest of its bill of materials."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UID = 1000
@@ -101,6 +111,8 @@ class Contents:
     """What a build context holds, which only the store tells."""
 
     manifest: Manifest
+    bill: str
+    """The bill of materials: CycloneDX."""
     assets: tuple[BundledAsset, ...] = ()
     sources: Mapping[str, Sha256] = field(default_factory=dict)
     """Name of each source of the image -> hash of its tree's listing."""
@@ -138,6 +150,11 @@ class _Account:
     name: str
     uid: int
     home: str
+
+
+def bill_name(stack: Stack) -> str:
+    """Return the file name of the bill of materials, by whose end scanners know it."""
+    return f"{stack.name}.cdx.json"
 
 
 def installer_wheel(lock: Lock) -> str:
@@ -188,6 +205,9 @@ def render_context(
         ".dockerignore": _rendered("dockerignore.j2", _values(stack, lock), templates),
         "wheels.txt": _wheels(contents.manifest),
         **({"sources.txt": _trees(stack, contents.sources)} if stack.placed else {}),
+        f"sbom/{bill_name(stack)}": contents.bill,
+        # `docker buildx bake` reads it after docker-bake.json, without being told to.
+        "docker-bake.override.json": json_text(_bake_override(contents.bill)),
         **preflight_texts(
             stack,
             templates=templates,
@@ -261,6 +281,9 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "assets": assets,
         "base": _base(stack, lock),
         "base_env": sorted(common.items()),
+        "bill": bill_name(stack),
+        "bill_folder": BILL_FOLDER,
+        "bill_label": BILL_LABEL,
         "checker": _CHECKER,
         "conda": f"conda/{PREFIX_TAR}" if lock.conda and not stack.interpreter.conda else "",
         "conda_folder": CONDA_FOLDER,
@@ -428,6 +451,11 @@ def _bake(stack: Stack) -> dict[str, object]:
         "group": {"default": {"targets": ["runtime"]}},
         "target": {"runtime": runtime, "test": test},
     }
+
+
+def _bake_override(bill: str) -> dict[str, object]:
+    label = {BILL_LABEL: f"sha256:{sha256_of(bill.encode())}"}
+    return {"target": {"runtime": {"labels": label}}}
 
 
 # ---- quoting --------------------------------------------------------------------------------------
