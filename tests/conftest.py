@@ -48,6 +48,7 @@ PURE = frozenset(
         "imagelock",
         "labels",
         "lock",
+        "osv",
         "plan",
         "preflight",
         "progress",

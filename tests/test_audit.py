@@ -8,23 +8,26 @@ import os
 import tarfile
 import zipfile
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lockbuild.assetlock import LockedAsset
-from lockbuild.audit import CHECKS, LOCK_LABEL, ImageContents, Report, Subject, audit, policy
+from lockbuild.audit import CHECKS, LOCK_LABEL, Finding, ImageContents, Report, Subject, audit, policy
 from lockbuild.cells import CHECKS as CELLS
 from lockbuild.derivation import PREFIX_TAR
-from lockbuild.digest import Sha256, sha256_of
+from lockbuild.digest import Sha256, sha256_of, store_path
+from lockbuild.inventory import components
 from lockbuild.lock import BuiltPin, Lock, LockedFile
+from lockbuild.osv import Database
 from lockbuild.packing import make_manifest, write_wheelhouse
 from lockbuild.placing import SourceTree
-from lockbuild.stack import PinnedWheel
+from lockbuild.stack import DebianBase, PinnedWheel
 from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
 from lockbuild.store.trees import Entry
+from tests.advisories import CRITICAL, about, parsed, record
 from tests.test_condalock import package as conda_package
 from tests.values import HOST, any_build
 from tests.wheels import make_wheel
@@ -75,7 +78,22 @@ def subject(world: World) -> Subject:
         image=contents(lock),
         trees=(TREE,),
         today=date(2026, 1, 1),
+        components=components(world.stack, lock, world.plan, world.store),
+        osv=database(),
     )
+
+
+def database(*records: dict[str, Any], **changes: Any) -> Database:
+    """Return a vulnerability database of today with *records*."""
+    today = datetime(2026, 1, 1, tzinfo=UTC)
+    whole = Database(
+        label="osv",
+        records=parsed(*records),
+        total=len(records),
+        newest={"PyPI": today, "Debian": today},
+        written=today.date(),
+    )
+    return replace(whole, **changes)
 
 
 def _pins(world: World) -> tuple[BuiltPin, ...]:
@@ -496,4 +514,143 @@ def test_without_an_image_the_reason_is_told(subject: Subject) -> None:
     assert reasons == dict.fromkeys(
         ("image-packages", "image-debs", "image-sources", "image-conda", "image-lock"),
         "no Docker Engine answers",
+    )
+
+
+# ---- vulnerabilities -------------------------------------------------------------------------------
+
+OF_ALPHA = about("alpha", ("introduced", "1.0"), ("fixed", "1.3"))
+
+
+def vulnerability(subject: Subject, *records: dict[str, Any]) -> Finding:
+    (found,) = audit(replace(subject, osv=database(*records))).findings
+    assert found.check == "vulnerability"
+    return found
+
+
+def test_vulnerability__of_a_wheel(subject: Subject) -> None:
+    found = vulnerability(
+        subject,
+        record(
+            "GHSA-1", OF_ALPHA, aliases=["CVE-2025-1"], severity=[CRITICAL], summary="Bad\n\x1bwords"
+        ),
+    )
+    assert (found.subject, found.level) == ("alpha", "error")
+    assert (
+        found.message
+        == "1.2 has CVE-2025-1 (GHSA-1), critical 9.8, fixed in 1.3, which the stack allows: Bad words"
+    )
+    assert dict(found.facts) == {
+        "id": "CVE-2025-1",
+        "aliases": "GHSA-1",
+        "severity": "critical",
+        "score": "9.8",
+        "fixed": "1.3",
+        "reachable": "yes",
+        "reachable-why": "",
+        "package": "alpha",
+        "version": "1.2",
+        "ecosystem": "PyPI",
+        "components": "wheel:alpha@1.2",
+    }
+
+
+def test_vulnerability__of_a_source_package_of_the_image(subject: Subject) -> None:
+    (libc,) = [deb for deb in subject.lock.debs if deb.package == "libc6"]
+    told = about(libc.source.split()[0], ("introduced", "0"), ecosystem="Debian:12")
+    found = vulnerability(subject, record("DEBIAN-CVE-2025-2", told))
+    assert (found.subject, found.level) == (libc.source.split()[0], "warning")
+    assert found.message.endswith(
+        "has CVE-2025-2 (DEBIAN-CVE-2025-2), severity unknown, no fixed version is known"
+    )
+
+
+def test_vulnerability__that_is_grave_is_an_error_without_a_fix(subject: Subject) -> None:
+    told = about("alpha", ("introduced", "0"))
+    assert vulnerability(subject, record("X-1", told, severity=[CRITICAL])).level == "error"
+    assert vulnerability(subject, record("X-1", told)).level == "warning"
+
+
+def test_vulnerability__of_what_builds_are_only_compiled_with(subject: Subject) -> None:
+    told = record(
+        "X-1",
+        about("setuptools", ("introduced", "0")),
+        about("g++", ("introduced", "0"), ecosystem="Debian:12"),
+    )
+    assert not broken(replace(subject, osv=database(told)))
+
+
+def test_vulnerability__out_of_range(subject: Subject) -> None:
+    told = record("X-1", about("alpha", ("introduced", "0"), ("fixed", "1.2")))
+    assert not broken(replace(subject, osv=database(told)))
+
+
+def test_vulnerability__whose_fix_another_wheel_keeps_out(subject: Subject, tmp_path: Path) -> None:
+    told = record("X-1", about("beta", ("introduced", "0"), ("fixed", "1.0")))
+    assert dict(vulnerability(subject, told).facts)["reachable"] == "yes"
+    wheel = make_wheel(tmp_path, "alpha", "1.2", requires=["beta<1"])
+    sha256 = sha256_of(wheel.read_bytes())
+    path = store_path(["alpha", sha256], wheel.name)
+    wheels = tuple((name, path if name == "alpha" else old) for name, old in subject.plan.wheels)
+    other = replace(subject, plan=replace(subject.plan, wheels=wheels))
+    assert dict(vulnerability(other, told).facts)["reachable"] == "unknown"
+    subject.store.add_file(path, wheel, sha256=sha256)
+    found = vulnerability(other, told)
+    assert (dict(found.facts)["reachable"], found.level) == ("no", "warning")
+    assert found.message.endswith(
+        "fixed in 1.0, which the stack does not allow: alpha 1.2 says `beta<1`"
+    )
+
+
+def test_vulnerability_is_not_checked_without_a_database(subject: Subject) -> None:
+    reasons = skips(replace(subject, osv=None))
+    ours = ("vulnerability", "vulnerability-database-old", "vulnerability-not-looked-up")
+    assert tuple(reasons) == ours
+    assert all("`--osv DIR`" in reason for reason in reasons.values())
+
+
+def test_vulnerability_database_old__by_a_day(subject: Subject) -> None:
+    newest = {"PyPI": datetime(2025, 12, 1, tzinfo=UTC), "Debian": datetime(2025, 12, 2, tzinfo=UTC)}
+    line = only(replace(subject, osv=database(newest=newest)), "vulnerability-database-old")
+    assert line == "PyPI: its newest record is of 2025-12-01, 31 days ago, expected at most 30"
+
+
+def test_vulnerability_database_old__of_an_ecosystem_that_nobody_asks(subject: Subject) -> None:
+    whole = database()
+    newest = {**whole.newest, "npm": datetime(2020, 1, 1, tzinfo=UTC)}
+    assert not broken(replace(subject, osv=replace(whole, newest=newest)))
+
+
+def test_vulnerability_not_looked_up__for_want_of_an_ecosystem(subject: Subject) -> None:
+    newest = {"PyPI": datetime(2026, 1, 1, tzinfo=UTC)}
+    line = only(replace(subject, osv=database(newest=newest)), "vulnerability-not-looked-up")
+    assert line == "Debian: the database has no record of it: 3 packages are not looked up"
+
+
+def test_vulnerability_not_looked_up__for_want_of_a_name(subject: Subject) -> None:
+    base = replace(subject.stack.base, debian=DebianBase(suite="sid"))
+    line = only(replace(subject, stack=replace(subject.stack, base=base)), "vulnerability-not-looked-up")
+    assert line == "debian sid: OSV has no name for it: 3 source packages are not looked up"
+
+
+def test_vulnerability_not_looked_up__of_a_base_image_and_an_interpreter(subject: Subject) -> None:
+    base = replace(subject.stack.base, debian=None, packages=subject.stack.base.debian, runtime="base:1")
+    parts = tuple(
+        replace(part, kind="interpreter", ref="interpreter:cpython") if part.name == "alpha" else part
+        for part in subject.components
+    )
+    found = broken(replace(subject, stack=replace(subject.stack, base=base), components=parts))
+    assert found["vulnerability-not-looked-up"] == [
+        "base:1: what the image holds is not looked up: it is not in the store",
+        "interpreter: OSV has no records of it: 1 part is not looked up",
+    ]
+
+
+def test_vulnerability_not_looked_up__of_what_cannot_be_read(subject: Subject) -> None:
+    faults = tuple(f"osv/{number}.json: found no JSON object" for number in range(25))
+    lines = broken(replace(subject, osv=database(faults=faults)))["vulnerability-not-looked-up"]
+    assert (len(lines), lines[0], lines[-1]) == (
+        21,
+        "osv/0.json: found no JSON object",
+        "osv: 5 more records cannot be read",
     )

@@ -507,6 +507,9 @@ def test_json_of_audit(run: Run) -> None:
         "image-sources",
         "image-conda",
         "image-lock",
+        "vulnerability",
+        "vulnerability-database-old",
+        "vulnerability-not-looked-up",
     }
 
 

@@ -293,8 +293,9 @@ FOUND = Finding(
     mend="move to 1.3",
     facts=(
         ("id", "PYSEC-2025-1"),
-        ("ref", ALPHA.ref),
-        ("severity", "HIGH"),
+        ("components", f"{ALPHA.ref} deb:gone@1 {GAMMA.ref}"),
+        ("severity", "high"),
+        ("score", "7.5"),
         ("aliases", "CVE-2025-1 GHSA-x"),
         ("fixed", "1.3"),
     ),
@@ -303,16 +304,18 @@ FOUND = Finding(
 
 def test_vulnerabilities_found_stand_beside_what_they_are_of() -> None:
     waived = replace(
-        FOUND, facts=(("id", "PYSEC-2025-2"), ("ref", GAMMA.ref)), waived="until 2026-01-01: not used"
+        FOUND,
+        facts=(("id", "PYSEC-2025-2"), ("components", GAMMA.ref)),
+        waived="until 2026-01-01: not used",
     )
     other = replace(FOUND, check="licence-unknown")
     text = cyclonedx_text(bill(findings=(FOUND, waived, other)))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     first, second = json.loads(text)["vulnerabilities"]
     assert first["id"] == "PYSEC-2025-1"
-    assert first["ratings"] == [{"severity": "high"}]
+    assert first["ratings"] == [{"score": 7.5, "severity": "high"}]
     assert [found["id"] for found in first["references"]] == ["CVE-2025-1", "GHSA-x"]
-    assert first["affects"] == [{"ref": ALPHA.ref}]
+    assert first["affects"] == [{"ref": ALPHA.ref}, {"ref": GAMMA.ref}]
     assert first["recommendation"] == "fixed in 1.3"
     assert second["analysis"] == {"detail": "waived until 2026-01-01: not used"}
 

@@ -1,7 +1,7 @@
 """Auditing: is what is there what was locked? Asks neither network nor engine; hashes bytes again.
 
 `CHECKS` is the one table of what is looked at, why, and how it is mended. Each module beside this one holds a
-part of it, `RULES`: `locked` what lies here, `imaged` what an image holds. `policy` is the stack's own word on them.
+part of it, `RULES`: `locked` what lies here, `imaged` what an image holds, `vulnerable` what is known of it. `policy` is the stack's own word on them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lockbuild.audit import imaged, locked, policy
+from lockbuild.audit import imaged, locked, policy, vulnerable
 from lockbuild.audit.imaged import LOCK_LABEL
 from lockbuild.audit.rules import ImageContents, Skip, Subject
 from lockbuild.findings import About, Check, Finding, Report
@@ -33,7 +33,7 @@ __all__ = [
     "audit",
 ]
 
-_RULES: tuple[Rule, ...] = (*locked.RULES, *imaged.RULES)
+_RULES: tuple[Rule, ...] = (*locked.RULES, *imaged.RULES, *vulnerable.RULES)
 CHECKS = (*(rule.check for rule in _RULES), *policy.CHECKS)
 ALL_CHECKS = (
     *CHECKS,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lockbuild.components import Component
     from lockbuild.findings import Check, Level
     from lockbuild.lock import Lock
+    from lockbuild.osv import Database
     from lockbuild.placing import SourceTree
     from lockbuild.plan import Plan
     from lockbuild.stack import Stack
@@ -60,8 +61,8 @@ class Subject:
     """Why there is no image to look at."""
     components: tuple[Component, ...] = ()
     """What stack and image are made of."""
-    osv: Path | None = None
-    """A local OSV export; none where nobody named one."""
+    osv: Database | None = None
+    """What a local OSV export says of its packages; none where nobody named one."""
 
 
 @dataclass(frozen=True, slots=True)

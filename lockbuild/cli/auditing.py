@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,14 +132,16 @@ def _check_where(against: str | None, where: str | None) -> None:
 def _audited(
     realiser: Realiser, folder: StackFolder, *, against: str | None, where: str | None, osv: Path | None
 ) -> Result:
-    from lockbuild.audit import ALL_CHECKS, policy  # noqa: PLC0415 - heavy
+    from lockbuild.audit import ALL_CHECKS, policy, vulnerable  # noqa: PLC0415 - heavy
     from lockbuild.audit import audit as run_checks  # noqa: PLC0415
     from lockbuild.gate.auditing import audit_wheelhouse  # noqa: PLC0415
     from lockbuild.results import Result  # noqa: PLC0415
 
     about = _ABOUT[against]
     today = datetime.now(UTC).date()
-    subject = replace(_subject(realiser, folder, today, about=about, where=where), osv=osv)
+    subject = _subject(realiser, folder, today, about=about, where=where)
+    if osv is not None:
+        subject = vulnerable.with_export(subject, osv)
     report = run_checks(subject, about)
     if "wheelhouse" in about:
         report += audit_wheelhouse(realiser, folder.wheels, subject.manifest)
@@ -153,6 +155,7 @@ def _audited(
         report=policy.apply(realiser.stack.audit, report, known=known, today=today),
         checks=ALL_CHECKS,
         components=subject.components,
+        osv=vulnerable.told_by(subject.osv),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from cyclonedx.model import (
@@ -56,7 +57,7 @@ from lockbuild.plan import EPOCH
 from lockbuild.sbom import own_words, supplier_of, uuid_of, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lockbuild.components import Component
     from lockbuild.findings import Finding
@@ -214,19 +215,19 @@ def _vulnerabilities(bill: Bill) -> Iterator[Vulnerability]:
     known = {part.ref for part in (*bill.of("held"), *bill.of("mounted"))}
     for finding in bill.findings:
         facts = dict(finding.facts)
-        ref = facts.get("ref", "")
-        if finding.check == "vulnerability" and ref in known:
-            yield _vulnerability(finding, facts, ref)
+        refs = [ref for ref in facts.get("components", "").split() if ref in known]
+        if finding.check == "vulnerability" and refs:
+            yield _vulnerability(finding, facts, refs)
 
 
-def _vulnerability(finding: Finding, facts: dict[str, str], ref: str) -> Vulnerability:
+def _vulnerability(finding: Finding, facts: dict[str, str], refs: Sequence[str]) -> Vulnerability:
     name = facts["id"]
     severity = facts.get("severity", "").lower()
     known = {one.value for one in VulnerabilitySeverity}
     source = VulnerabilitySource(name="OSV")
     version = facts.get("version", "")
     return Vulnerability(
-        bom_ref=f"{name}:{ref}",
+        bom_ref=f"{name}:{refs[0]}",
         id=name,
         source=source,
         references=[
@@ -234,7 +235,8 @@ def _vulnerability(finding: Finding, facts: dict[str, str], ref: str) -> Vulnera
         ],
         ratings=[
             VulnerabilityRating(
-                severity=VulnerabilitySeverity(severity if severity in known else "unknown")
+                score=Decimal(facts["score"]) if facts.get("score") else None,
+                severity=VulnerabilitySeverity(severity if severity in known else "unknown"),
             )
         ],
         description=finding.message,
@@ -249,5 +251,6 @@ def _vulnerability(finding: Finding, facts: dict[str, str], ref: str) -> Vulnera
                 if version
                 else (),
             )
+            for ref in refs
         ],
     )

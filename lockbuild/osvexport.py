@@ -1,0 +1,195 @@
+"""Reading an OSV export from disk: folders and zips of records, which may be anybody's. Nothing is unpacked.
+
+What cannot be read is named and passed over. https://google.github.io/osv.dev/data/#data-dumps
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+import zlib
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from lockbuild.errors import UsageError
+from lockbuild.osv.records import Database, Name, Record, named
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+__all__ = ["read_export"]
+
+_MOST = 32 * 1024 * 1024
+"""Bytes of one record: the largest have a few million."""
+_LEAST, _RATIO = 1024**3, 50
+"""How many times its size a zip may unpack to, beyond a first gigabyte."""
+_ENCRYPTED = 1
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_ID = re.compile(r"[A-Za-z0-9][\w.:+-]*")
+_NAMED_FAULTS = 20
+
+
+class _NoRecord(ValueError):
+    """It is not what the schema calls a record, for the reason given."""
+
+
+class _Reading:
+    """What has been read so far."""
+
+    def __init__(self, names: Collection[Name]) -> None:
+        self.names = frozenset(names)
+        self.latest: dict[str, tuple[datetime, Record | None]] = {}
+        """Id -> its newest record; none for one that is withdrawn or about other packages."""
+        self.newest: dict[str, datetime] = {}
+        self.faults: list[str] = []
+
+    def take(self, where: str, data: bytes) -> None:
+        """Take in one record."""
+        try:
+            table = from_json(data, allow_inf_nan=False)
+            id_, modified, families, wanted = self._looked_at(table)
+            record = _adapter().validate_python(_said(table)) if wanted else None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            self.fault(where, f"{place}: {first['msg']}")
+        except ValueError as error:
+            self.fault(where, str(error))
+        else:
+            for family in families:
+                self.newest[family] = max(modified, self.newest.get(family, modified))
+            known = self.latest.get(id_)
+            # Of two entries of one id, the later one counts.
+            if known is None or known[0] < modified:
+                self.latest[id_] = (modified, record if record and not record.withdrawn else None)
+
+    def _looked_at(self, table: Any) -> tuple[str, datetime, set[str], bool]:  # noqa: ANN401 - any JSON
+        """Return id, date, families of ecosystems, and whether it is about a package that was asked for."""
+        if not isinstance(table, dict):
+            raise _NoRecord("found no JSON object")
+        id_, modified, affected = table.get("id"), table.get("modified"), table.get("affected") or []
+        if not isinstance(id_, str) or not _ID.fullmatch(id_):
+            raise _NoRecord("`id` is missing or is none")
+        if not isinstance(modified, str):
+            raise _NoRecord("`modified` is missing")
+        if not isinstance(affected, list):
+            raise _NoRecord("`affected` is no list")
+        packages = [one.get("package") for one in affected if isinstance(one, dict)]
+        about = {
+            named(str(package.get("ecosystem")), str(package.get("name")))
+            for package in packages
+            if isinstance(package, dict)
+        }
+        when = datetime.fromisoformat(modified)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return id_, when, {family for family, _ in about}, not about.isdisjoint(self.names)
+
+    def fault(self, where: str, why: str) -> None:
+        """Remember that something could not be read."""
+        self.faults.append(f"{_shown(where)}: {why}")
+
+
+def read_export(path: Path, names: Collection[Name]) -> Database:
+    """Return what the export at *path* has about packages: a record, a zip of them, or a folder of both.
+
+    Args:
+        names: Families of ecosystems and names in them; all else is counted only.
+
+    Raises:
+        UsageError: It has no record at all.
+    """
+    reading, written = _Reading(names), []
+    for file in _files(path):
+        where = file.relative_to(path.parent).as_posix()
+        try:
+            written.append(file.stat().st_mtime)
+            if file.suffix == ".zip":
+                _read_zip(file, where, reading)
+            else:
+                _read_file(file, where, reading)
+        except _BROKEN as error:
+            reading.fault(where, f"cannot be read: {error}")
+    if not reading.latest:
+        raise UsageError(
+            f"{path}: found no OSV record, expected a folder or zip of them",
+            details=tuple(reading.faults[:_NAMED_FAULTS]),
+            hint="docs/audit.md says where exports are: one `all.zip` for each ecosystem",
+        )
+    return Database(
+        label=str(path),
+        records=tuple(record for _, (_, record) in sorted(reading.latest.items()) if record),
+        total=len(reading.latest),
+        newest=reading.newest,
+        written=datetime.fromtimestamp(max(written), UTC).date(),
+        faults=tuple(reading.faults),
+    )
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Yield the zips and records at and below *path*, sorted in each folder."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            file = Path(folder, name)
+            if file.suffix in (".json", ".zip") and file.is_file():
+                yield file
+
+
+def _read_file(file: Path, where: str, reading: _Reading) -> None:
+    with file.open("rb") as stream:
+        data = stream.read(_MOST + 1)
+    if len(data) > _MOST:
+        reading.fault(where, f"has more than {_MOST} bytes")
+    else:
+        reading.take(where, data)
+
+
+def _read_zip(file: Path, where: str, reading: _Reading) -> None:
+    left = _LEAST + _RATIO * file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.is_dir() or not member.filename.endswith(".json"):
+                continue
+            place = f"{where}: {member.filename}"
+            if member.flag_bits & _ENCRYPTED:
+                reading.fault(place, "is encrypted")
+                continue
+            try:
+                with archive.open(member) as stream:
+                    data = stream.read(_MOST + 1)
+            except _BROKEN as error:
+                reading.fault(place, f"cannot be read: {error}")
+                continue
+            left -= len(data)
+            if left < 0:
+                reading.fault(where, "unpacks to far more than its size; the rest of it is not read")
+                return
+            if len(data) > _MOST:
+                reading.fault(place, f"has more than {_MOST} bytes")
+            else:
+                reading.take(place, data)
+
+
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def _said(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return *value* without what is null: writers in other languages spell out what they do not say."""
+    if isinstance(value, dict):
+        return {key: _said(entry) for key, entry in value.items() if entry is not None}
+    return [_said(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else ascii(text)

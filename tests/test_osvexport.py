@@ -1,0 +1,270 @@
+"""Reading OSV exports: folders and zips, newest entries, and what others may have put into them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import zipfile
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lockbuild.errors import UsageError
+from lockbuild.osvexport import read_export
+from tests.advisories import MODIFIED, about, record, write_folder, write_zip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TORCH, ZLIB = ("PyPI", "torch"), ("Debian", "zlib")
+OF_TORCH = record("GHSA-1", about("torch", ("introduced", "0"), ("fixed", "2")))
+OF_ZLIB = record("DEBIAN-CVE-1-1", about("zlib", ("introduced", "0"), ecosystem="Debian:12"))
+OF_OTHER = record("GHSA-2", about("other", ("introduced", "0")))
+
+
+def read_ids(path: Path) -> list[str]:
+    return [one.id for one in read_export(path, {TORCH, ZLIB}).records]
+
+
+# ---- shapes ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_folder_for_each_ecosystem(tmp_path: Path) -> None:
+    database = read_export(write_folder(tmp_path / "osv", OF_TORCH, OF_ZLIB, OF_OTHER), {TORCH, ZLIB})
+    assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1", "GHSA-1"]
+    assert (database.total, sorted(database.newest), database.faults) == (3, ["Debian", "PyPI"], ())
+
+
+def test_a_zip(tmp_path: Path) -> None:
+    assert read_ids(write_zip(tmp_path / "all.zip", OF_TORCH, OF_ZLIB)) == ["DEBIAN-CVE-1-1", "GHSA-1"]
+
+
+def test_a_folder_with_a_zip_for_each_ecosystem_and_what_lies_beside(tmp_path: Path) -> None:
+    for name, one in (("PyPI", OF_TORCH), ("Debian", OF_ZLIB)):
+        (tmp_path / name).mkdir()
+        write_zip(tmp_path / name / "all.zip", one)
+    (tmp_path / "modified_id.csv").write_text("2026-01-01,PyPI/GHSA-1\n", encoding="utf-8")
+    (tmp_path / "ecosystems.txt").write_text("PyPI\n", encoding="utf-8")
+    assert read_ids(tmp_path) == ["DEBIAN-CVE-1-1", "GHSA-1"]
+
+
+def test_one_record(tmp_path: Path) -> None:
+    write_folder(tmp_path, OF_TORCH)
+    assert read_ids(tmp_path / "PyPI" / "GHSA-1.json") == ["GHSA-1"]
+
+
+def test_what_is_null_is_not_said(tmp_path: Path) -> None:
+    told = about("torch", ("introduced", "0"))
+    told["ranges"][0]["events"][0]["fixed"] = None
+    write_folder(tmp_path, record("GHSA-1", {**told, "severity": None}, aliases=None, withdrawn=None))
+    assert read_ids(tmp_path) == ["GHSA-1"]
+
+
+def test_names_are_normalised(tmp_path: Path) -> None:
+    write_folder(tmp_path, record("GHSA-1", about("Torch", ("introduced", "0"))))
+    assert read_ids(tmp_path) == ["GHSA-1"]
+
+
+def test_withdrawn_records_are_left_out(tmp_path: Path) -> None:
+    write_folder(tmp_path, {**OF_TORCH, "withdrawn": MODIFIED}, OF_ZLIB)
+    assert read_ids(tmp_path) == ["DEBIAN-CVE-1-1"]
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_of_two_entries_with_one_id_the_later_counts(tmp_path: Path, first: str) -> None:
+    second = "b" if first == "a" else "a"
+    older, later = "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5Z"
+    write_zip(tmp_path / f"{first}.zip", {**OF_TORCH, "modified": older})
+    write_zip(tmp_path / f"{second}.zip", {**OF_TORCH, "modified": later, "withdrawn": later}, OF_ZLIB)
+    assert read_ids(tmp_path) == ["DEBIAN-CVE-1-1"]
+
+
+def test_age(tmp_path: Path) -> None:
+    write_folder(
+        tmp_path,
+        OF_TORCH,
+        {**OF_OTHER, "modified": "2026-03-04T05:06:07.123456789Z"},
+        {**OF_ZLIB, "modified": "2025-02-03T04:05:06Z"},
+    )
+    for number, file in enumerate(sorted(tmp_path.rglob("*.json"))):
+        os.utime(file, (1_700_000_000 + number * 86400,) * 2)
+    database = read_export(tmp_path, {TORCH})
+    assert {family: when.date() for family, when in database.newest.items()} == {
+        "PyPI": date(2026, 3, 4),
+        "Debian": date(2025, 2, 3),
+    }
+    assert database.written == date(2023, 11, 16)
+
+
+# ---- what others may have put into it --------------------------------------------------------------
+
+
+def test_no_record_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(UsageError, match="found no OSV record") as caught:
+        read_export(tmp_path, ())
+    assert caught.value.details == (f"{tmp_path.name}/a.json: found no JSON object",)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "EOF while parsing"),
+        (b'{"id": "X-1"', "EOF while parsing"),
+        (b"\xff\xfe", "expected value"),
+        (b"[" * 100_000, "recursion limit"),
+        (b"17", "found no JSON object"),
+        (json.dumps({"modified": MODIFIED}).encode(), "`id` is missing"),
+        (json.dumps({"id": "\x1b[2J", "modified": MODIFIED}).encode(), "`id` is missing or is none"),
+        (json.dumps({"id": "X-1"}).encode(), "`modified` is missing"),
+        (json.dumps({"id": "X-1", "modified": "\x1b"}).encode(), "Invalid isoformat string: '\\x1b'"),
+        (
+            json.dumps({"id": "X-1", "modified": MODIFIED, "affected": 3}).encode(),
+            "`affected` is no list",
+        ),
+        (
+            json.dumps(record("X-1", {**about("torch"), "versions": "1.2"})).encode(),
+            "affected.0.versions: Input should be a valid tuple",
+        ),
+        (
+            json.dumps(record("X-1", about("torch", ("introduced", 1)))).encode(),  # type: ignore[arg-type]
+            "affected.0.ranges.0.events.0.introduced: Input should be a valid string",
+        ),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_is_no_record_is_named(tmp_path: Path, data: bytes, why: str, *, zipped: bool) -> None:
+    write_folder(tmp_path, OF_TORCH)
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            archive.writestr("bad.json", data)
+        where = f"{tmp_path.name}/all.zip: bad.json: "
+    else:
+        (tmp_path / "bad.json").write_bytes(data)
+        where = f"{tmp_path.name}/bad.json: "
+    database = read_export(tmp_path, {TORCH})
+    (fault,) = database.faults
+    assert fault.startswith(where + why), fault
+    assert fault.isprintable()
+    assert [one.id for one in database.records] == ["GHSA-1"]
+
+
+def test_a_wrong_record_of_another_package_is_not_looked_at(tmp_path: Path) -> None:
+    write_folder(tmp_path, OF_TORCH, record("X-1", {**about("other"), "versions": "1.2"}))
+    assert read_export(tmp_path, {TORCH}).faults == ()
+
+
+def test_what_is_no_zip_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, OF_TORCH)
+    (tmp_path / "all.zip").write_bytes(b"<html>please sign in</html>")
+    (fault,) = read_export(tmp_path, {TORCH}).faults
+    assert fault == f"{tmp_path.name}/all.zip: cannot be read: File is not a zip file"
+
+
+def test_a_zip_that_breaks_off_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, OF_ZLIB)
+    whole = write_zip(tmp_path / "all.zip", OF_TORCH).read_bytes()
+    (tmp_path / "all.zip").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in read_export(tmp_path, {TORCH}).faults[0]
+
+
+def test_a_member_with_other_bytes_is_named_and_the_next_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "all.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("GHSA-1.json", json.dumps(OF_TORCH))
+        archive.writestr("DEBIAN-CVE-1-1.json", json.dumps(OF_ZLIB))
+    file.write_bytes(file.read_bytes().replace(b'"GHSA-1"', b'"GHSA-9"', 1))
+    database = read_export(file, {TORCH, ZLIB})
+    assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1"]
+    assert "GHSA-1.json: cannot be read: Bad CRC-32" in database.faults[0]
+
+
+def test_an_encrypted_member_is_named(tmp_path: Path) -> None:
+    file = write_zip(tmp_path / "all.zip", OF_TORCH, OF_ZLIB)
+    data = bytearray(file.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    file.write_bytes(bytes(data))
+    assert read_export(file, {TORCH}).faults == ("all.zip: GHSA-1.json: is encrypted",)
+
+
+def test_members_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
+    file = write_zip(tmp_path / "all.zip", OF_TORCH)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.mkdir("folder.json")
+        archive.writestr("README", "hello")
+    assert read_export(file, {TORCH}).faults == ()
+
+
+def test_nothing_is_written_whatever_members_are_called(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "all.zip", "w") as archive:
+        archive.writestr("../../outside.json", json.dumps(OF_TORCH))
+        archive.writestr("bad\x1b[2J.json", "{")
+    before = sorted(tmp_path.rglob("*"))
+    database = read_export(tmp_path / "in", {TORCH})
+    assert sorted(tmp_path.rglob("*")) == before
+    assert [one.id for one in database.records] == ["GHSA-1"]
+    assert all(fault.isprintable() for fault in database.faults)
+
+
+def test_a_record_without_end_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lockbuild.osvexport._MOST", 2000)
+    write_folder(tmp_path, OF_TORCH, {**OF_ZLIB, "details": "x" * 2000})
+    write_zip(tmp_path / "all.zip", {**OF_ZLIB, "details": "x" * 2000})
+    database = read_export(tmp_path, {TORCH, ZLIB})
+    assert [one.id for one in database.records] == ["GHSA-1"]
+    assert [fault.rpartition(": ")[2] for fault in database.faults] == ["has more than 2000 bytes"] * 2
+
+
+def test_a_zip_that_unpacks_to_far_more_than_its_size_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lockbuild.osvexport._LEAST", 0)
+    bomb = [
+        record(f"X-{n}", about("torch", ("introduced", "0")), details="x" * 1_000_000) for n in range(9)
+    ]
+    write_zip(tmp_path / "all.zip", *bomb)
+    write_folder(tmp_path, OF_ZLIB)
+    database = read_export(tmp_path, {TORCH, ZLIB})
+    assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1"]
+    assert "unpacks to far more than its size" in database.faults[0]
+
+
+def test_what_is_no_plain_file_is_passed_over(tmp_path: Path) -> None:
+    write_folder(tmp_path, OF_TORCH)
+    os.mkfifo(tmp_path / "waits.json")
+    (tmp_path / "nowhere.json").symlink_to("gone")
+    (tmp_path / "round").symlink_to(tmp_path)
+    assert read_export(tmp_path, {TORCH}).faults == ()
+    assert stat.S_ISFIFO((tmp_path / "waits.json").stat().st_mode)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.property
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    key=st.sampled_from(sorted(OF_TORCH)),
+    inner=st.sampled_from(["", *about("torch")]),
+    value=json_values,
+)
+def test_no_value_anywhere_stops_the_reading(tmp_path: Path, key: str, inner: str, value: Any) -> None:
+    changed = (
+        {**OF_TORCH, "affected": [{**OF_TORCH["affected"][0], inner: value}]} if inner else OF_TORCH
+    )
+    changed = changed if inner else {**OF_TORCH, key: value}
+    (tmp_path / "a.json").write_text(json.dumps(changed), encoding="utf-8")
+    (tmp_path / "b.json").write_text(json.dumps(OF_ZLIB), encoding="utf-8")
+    assert "DEBIAN-CVE-1-1" in read_ids(tmp_path)
