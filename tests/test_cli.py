@@ -583,6 +583,40 @@ def test_an_audit_that_cannot_be_written_ends_with_2(run: Run, tmp_path: Path) -
     assert "`--output found/audit.txt` cannot be written" in ended.err
 
 
+def test_a_report_says_what_has_changed_since_an_earlier_one(run: Run, tmp_path: Path) -> None:
+    run("build", "small")
+    before = run("audit", "small", "--format", "html")
+    assert before.out.startswith("<!doctype html>\n")
+    (tmp_path / "before.html").write_text(before.out, encoding="utf-8")
+    (tmp_path / "wheels" / "small" / "old-1.0-py3-none-any.whl").write_bytes(b"stray")
+    ended = run("audit", "small", "--format", "html", "--since", "before.html")
+    assert ended.code == 9
+    assert "Findings: 3 new, 0 gone, 0 told otherwise" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--since", "stacks/small/stack.toml"),
+            "found with `--format table`, expected with `--format html`",
+        ),
+        (
+            ("--format", "html", "--since", "stacks/small/stack.toml"),
+            "is not a report of `lockbuild audit`",
+        ),
+        (("--format", "html", "--since", "binary"), "cannot be read"),
+    ],
+)
+def test_since_wants_an_earlier_report(
+    run: Run, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff")
+    ended = run("audit", "small", *options)
+    assert ended.code == 2
+    assert said in ended.err
+
+
 def test_json_of_doctor(run: Run) -> None:
     found = {one["name"]: one["state"] for one in run("doctor", "--json").json}
     assert found["uv"] == "works"

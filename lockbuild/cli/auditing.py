@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lockbuild.cli.reporting import FORMATS, report_text
+from lockbuild.cli.reporting import FORMATS, read_earlier, report_text
 from lockbuild.cli.session import console_of, open_realiser, print_json, stack_argument
 from lockbuild.derivation import CONDA_FOLDER
 from lockbuild.errors import AuditError, LockbuildError, ToolMissing, UsageError
@@ -68,6 +68,12 @@ _ABOUT: dict[str | None, tuple[About, ...]] = {
     help="Write it to this file, whole or not at all, instead of printing it.",
 )
 @click.option(
+    "--since",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With `--format html`: an earlier report, HTML or JSON, to say what has changed since.",
+)
+@click.option(
     "--level",
     type=click.Choice(("error", "warning")),
     default="error",
@@ -86,6 +92,7 @@ def audit(  # noqa: PLR0913 - each says another thing
     osv: Path | None,
     format_: str,
     output: Path | None,
+    since: Path | None,
     level: str,
     list_: bool,
     as_json: bool,
@@ -98,14 +105,19 @@ def audit(  # noqa: PLR0913 - each says another thing
         _list(as_json=as_json)
         return
     _check_where(against, where)
+    format_ = "json" if as_json else format_
+    if since and format_ != "html":
+        raise UsageError(f"`--since`: found with `--format {format_}`, expected with `--format html`")
+    earlier = read_earlier(since) if since else None
     realiser = open_realiser(ctx, folder, console_of(ctx))
     result = _audited(realiser, folder, against=against, where=where, osv=osv)
     text = report_text(
         result,
-        "json" if as_json else format_,
+        format_,
         lock=folder.path / LOCK_FILE,
         stack=realiser.stack,
         locked=realiser.lock,
+        earlier=earlier,
     )
     if output is None:
         click.echo(text, nl=False)

@@ -8,45 +8,79 @@ from urllib.parse import quote
 
 import click
 
-from lockbuild.errors import ToolMissing
+from lockbuild.errors import ToolMissing, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lockbuild.findings import Report
     from lockbuild.lock import Lock
+    from lockbuild.report.since import Audited
     from lockbuild.results import Result
     from lockbuild.stack import Stack
 
-__all__ = ["FORMATS", "report_text"]
+__all__ = ["FORMATS", "read_earlier", "report_text"]
 
-FORMATS = ("table", "json", "sarif", "cyclonedx", "spdx")
+FORMATS = ("table", "json", "sarif", "cyclonedx", "spdx", "html")
 
 
-def report_text(result: Result, format_: str, *, lock: Path, stack: Stack, locked: Lock) -> str:
+def report_text(  # noqa: PLR0913 - each format wants another thing
+    result: Result,
+    format_: str,
+    *,
+    lock: Path,
+    stack: Stack,
+    locked: Lock,
+    earlier: Audited | None = None,
+) -> str:
     """Return *result* as the text of one of `FORMATS`, a table in colours.
 
     Args:
         lock: The stack's lock, which SARIF shows findings at.
         stack: Whose edits bills of materials name.
         locked: What is in that lock.
+        earlier: An audit that the HTML report compares with.
 
     Raises:
         ToolMissing: What writes SPDX is not installed.
     """
     from lockbuild.documents import json_text  # noqa: PLC0415 - heavy, as all here
-    from lockbuild.report.sarif import sarif_document  # noqa: PLC0415
+    from lockbuild.report.words import plain  # noqa: PLC0415
     from lockbuild.results import json_document  # noqa: PLC0415
 
     match format_:
         case "cyclonedx" | "spdx":
             return _bill_text(result, format_, stack, locked)
         case "json":
-            return json_text(json_document(result))
+            text = json_text(json_document(result))
         case "sarif":
-            return json_text(sarif_document(result, lock=_uri(lock)))
+            from lockbuild.report.sarif import sarif_document  # noqa: PLC0415
+
+            text = json_text(sarif_document(result, lock=_uri(lock)))
+        case "html":
+            from lockbuild.cli.templates import template_text  # noqa: PLC0415
+            from lockbuild.report import TEMPLATES, html  # noqa: PLC0415
+
+            templates = {name: template_text(name) for name in TEMPLATES}
+            text = html(result, templates=templates, earlier=earlier)
         case _:
-            return "".join(f"{line}\n" for line in _table(result.report))
+            text = "".join(f"{line}\n" for line in _table(result.report))
+    return plain(text)
+
+
+def read_earlier(file: Path) -> Audited:
+    """Return what an earlier report says.
+
+    Raises:
+        UsageError: It cannot be read, or is no report.
+    """
+    from lockbuild.report import parse_earlier  # noqa: PLC0415 - heavy
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"`--since {file}` cannot be read: {error}") from error
+    return parse_earlier(text, label=f"`--since {file}`")
 
 
 def _bill_text(result: Result, format_: str, stack: Stack, locked: Lock) -> str:

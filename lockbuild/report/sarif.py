@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from lockbuild import __version__
 from lockbuild.digest import canonical_json, sha256_of
-from lockbuild.findings import Check
+from lockbuild.report.verdict import all_checks
 from lockbuild.report.words import plain
 
 if TYPE_CHECKING:
-    from lockbuild.findings import Finding
+    from lockbuild.findings import Check, Finding
     from lockbuild.results import Result
 
 __all__ = ["sarif_document"]
@@ -31,7 +31,7 @@ def sarif_document(result: Result, *, lock: str) -> dict[str, Any]:
         lock: URI of the lock, relative to where the user is. Findings are shown at its first line: what an audit
             looks at has no lines, and all of it answers to the lock.
     """
-    checks = _all_checks(result)
+    checks = all_checks(result)
     index = {check.id: number for number, check in enumerate(checks)}
     return {
         "$schema": _SCHEMA,
@@ -73,17 +73,6 @@ def sarif_document(result: Result, *, lock: str) -> dict[str, Any]:
             }
         ],
     }
-
-
-def _all_checks(result: Result) -> list[Check]:
-    """Return every check, also one that only a finding names: a rule must be there for it."""
-    known = {check.id: check for check in result.checks}
-    for finding in result.report.findings:
-        known.setdefault(
-            finding.check,
-            Check(id=finding.check, level=finding.level, what=finding.check, why="", mend=finding.mend),
-        )
-    return list(known.values())
 
 
 def _rule(check: Check) -> dict[str, Any]:
