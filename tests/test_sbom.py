@@ -197,6 +197,21 @@ def test_another_content_is_another_document(write: Callable[[Bill], str]) -> No
     assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", name())
 
 
+@pytest.mark.parametrize("write", [cyclonedx_text, spdx_text])
+def test_what_a_store_happens_to_have_of_a_compiler_changes_nothing(
+    write: Callable[[Bill], str],
+) -> None:
+    """It is in the image, whose bytes must not depend on that."""
+    told = tuple(
+        replace(part, installed_size=9, needs=(LIBC.ref,)) if part == COMPILER else part
+        for part in COMPONENTS
+    )
+    untold = tuple(
+        replace(part, installed_size=None, needs=()) if part == COMPILER else part for part in COMPONENTS
+    )
+    assert write(bill(*told)) == write(bill(*untold))
+
+
 @pytest.mark.parametrize(
     ("origin", "supplier"),
     [
@@ -289,35 +304,76 @@ FOUND = Finding(
     check="vulnerability",
     level="error",
     subject="alpha",
-    message="alpha 1.2 can be made to run code",
-    mend="move to 1.3",
+    message="1.2 has PYSEC-2025-1",
+    mend="move to a version that has it fixed",
     facts=(
         ("id", "PYSEC-2025-1"),
-        ("components", f"{ALPHA.ref} deb:gone@1 {GAMMA.ref}"),
+        ("aliases", "CVE-2025-1 GHSA-x"),
         ("severity", "high"),
         ("score", "7.5"),
-        ("aliases", "CVE-2025-1 GHSA-x"),
-        ("fixed", "1.3"),
+        ("fixed", "1.2.9 1.3"),
+        ("package", "alpha"),
+        ("version", "1.2"),
+        ("components", f"{ALPHA.ref} {COMPILER.ref}"),
     ),
 )
 
 
-def test_vulnerabilities_found_stand_beside_what_they_are_of() -> None:
-    waived = replace(
+def of_gamma(**facts: str) -> Finding:
+    """Return the finding of another part, with other facts."""
+    return replace(
         FOUND,
-        facts=(("id", "PYSEC-2025-2"), ("components", GAMMA.ref)),
-        waived="until 2026-01-01: not used",
+        facts=tuple({**dict(FOUND.facts), "package": "gamma", "components": GAMMA.ref, **facts}.items()),
     )
-    other = replace(FOUND, check="licence-unknown")
-    text = cyclonedx_text(bill(findings=(FOUND, waived, other)))
+
+
+def vulnerabilities(*findings: Finding) -> list[dict[str, Any]]:
+    text = cyclonedx_text(bill(findings=findings))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    first, second = json.loads(text)["vulnerabilities"]
-    assert first["id"] == "PYSEC-2025-1"
-    assert first["ratings"] == [{"score": 7.5, "severity": "high"}]
-    assert [found["id"] for found in first["references"]] == ["CVE-2025-1", "GHSA-x"]
-    assert first["affects"] == [{"ref": ALPHA.ref}, {"ref": GAMMA.ref}]
-    assert first["recommendation"] == "fixed in 1.3"
+    found: list[dict[str, Any]] = json.loads(text).get("vulnerabilities", [])
+    return found
+
+
+def test_vulnerability_stands_beside_what_it_is_of() -> None:
+    (found,) = vulnerabilities(FOUND, replace(FOUND, check="licence-unknown"))
+    assert found["id"] == "PYSEC-2025-1"
+    assert found["ratings"] == [{"score": 7.5, "severity": "high"}]
+    assert [one["id"] for one in found["references"]] == ["CVE-2025-1", "GHSA-x"]
+    # The compiler is not in the image.
+    assert found["affects"] == [
+        {"ref": ALPHA.ref, "versions": [{"version": "1.2", "status": "affected"}]}
+    ]
+    assert found["recommendation"] == "fixed in 1.2.9, 1.3"
+
+
+def test_vulnerability_of_two_packages_is_said_of_each_and_a_waiver_with_it() -> None:
+    other = replace(
+        of_gamma(severity="unknown", score="", fixed=""), waived="until 2026-01-01: not used"
+    )
+    found = by_ref(vulnerabilities(FOUND, other))
+    assert set(found) == {"PYSEC-2025-1:alpha", "PYSEC-2025-1:gamma"}
+    second = found["PYSEC-2025-1:gamma"]
     assert second["analysis"] == {"detail": "waived until 2026-01-01: not used"}
+    assert second["ratings"] == [{"severity": "unknown"}]
+    assert "recommendation" not in second
+
+
+@pytest.mark.parametrize(
+    ("word", "severity"),
+    [
+        ("low", "low"),
+        ("malicious", "critical"),
+        ("unimportant", "info"),
+        ("not yet assigned", "unknown"),
+    ],
+)
+def test_severity_is_said_in_the_standards_words(word: str, severity: str) -> None:
+    (found,) = vulnerabilities(of_gamma(severity=word))
+    assert found["ratings"][0]["severity"] == severity
+
+
+def test_vulnerability_of_what_only_compiles_is_none_of_the_image() -> None:
+    assert vulnerabilities(of_gamma(components=COMPILER.ref)) == []
 
 
 # ---- SPDX -----------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def provenance(ctx: click.Context, folder: StackFolder, *, packages: tuple[str, 
             derivations=closure_of(compiles[name], derivations),
         )
         document = statement(record, wheels[name], stamped=path)
-        click.echo(json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
+        click.echo(json.dumps(document, sort_keys=True, separators=(",", ":")))
 
 
 def _chosen(realiser: Realiser, packages: Sequence[str]) -> dict[str, StorePath]:

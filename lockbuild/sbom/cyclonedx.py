@@ -57,7 +57,7 @@ from lockbuild.plan import EPOCH
 from lockbuild.sbom import own_words, supplier_of, uuid_of, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lockbuild.components import Component
     from lockbuild.findings import Finding
@@ -75,10 +75,17 @@ _TYPES = {
     "base": ComponentType.OPERATING_SYSTEM,
     "interpreter": ComponentType.PLATFORM,
 }
+_SEVERITIES = {
+    **{one.value: one for one in VulnerabilitySeverity},
+    "malicious": VulnerabilitySeverity.CRITICAL,
+    "negligible": VulnerabilitySeverity.INFO,
+    "unimportant": VulnerabilitySeverity.INFO,
+}
+"""Words of databases that CycloneDX has not are those that come nearest."""
 
 
 def cyclonedx_text(bill: Bill) -> str:
-    """Return the document: JSON, with sorted keys, a newline at its end."""
+    """Return the document: JSON in ASCII, with sorted keys, a newline at its end."""
     root = _root(bill)
     components = {part.ref: _component(part) for part in bill.parts}
     listed = [components[part.ref] for part in (*bill.of("held"), *bill.of("mounted"))]
@@ -112,7 +119,7 @@ def cyclonedx_text(bill: Bill) -> str:
         entry.setdefault("dependsOn", [])
     del document["serialNumber"]
     document["serialNumber"] = uuid_of(document).urn
-    return json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 def _root(bill: Bill) -> CdxComponent:
@@ -214,43 +221,31 @@ def _pedigree(part: Part) -> Pedigree | None:
 def _vulnerabilities(bill: Bill) -> Iterator[Vulnerability]:
     known = {part.ref for part in (*bill.of("held"), *bill.of("mounted"))}
     for finding in bill.findings:
-        facts = dict(finding.facts)
-        refs = [ref for ref in facts.get("components", "").split() if ref in known]
-        if finding.check == "vulnerability" and refs:
-            yield _vulnerability(finding, facts, refs)
+        if finding.check == "vulnerability":
+            facts = dict(finding.facts)
+            refs = [ref for ref in facts.get("components", "").split() if ref in known]
+            if refs:
+                yield _vulnerability(finding, facts, refs)
 
 
-def _vulnerability(finding: Finding, facts: dict[str, str], refs: Sequence[str]) -> Vulnerability:
-    name = facts["id"]
-    severity = facts.get("severity", "").lower()
-    known = {one.value for one in VulnerabilitySeverity}
+def _vulnerability(finding: Finding, facts: Mapping[str, str], refs: Sequence[str]) -> Vulnerability:
     source = VulnerabilitySource(name="OSV")
-    version = facts.get("version", "")
+    affected = BomTargetVersionRange(
+        version=facts["version"], status=ImpactAnalysisAffectedStatus.AFFECTED
+    )
+    rating = VulnerabilityRating(
+        severity=_SEVERITIES.get(facts["severity"], VulnerabilitySeverity.UNKNOWN),
+        score=Decimal(facts["score"]) if facts["score"] else None,
+    )
     return Vulnerability(
-        bom_ref=f"{name}:{refs[0]}",
-        id=name,
+        # Two packages may have the same one.
+        bom_ref=f"{facts['id']}:{facts['package']}",
+        id=facts["id"],
         source=source,
-        references=[
-            VulnerabilityReference(id=one, source=source) for one in facts.get("aliases", "").split()
-        ],
-        ratings=[
-            VulnerabilityRating(
-                score=Decimal(facts["score"]) if facts.get("score") else None,
-                severity=VulnerabilitySeverity(severity if severity in known else "unknown"),
-            )
-        ],
+        references=[VulnerabilityReference(id=one, source=source) for one in facts["aliases"].split()],
+        ratings=[rating],
         description=finding.message,
-        recommendation=f"fixed in {facts['fixed']}" if facts.get("fixed") else None,
+        recommendation=f"fixed in {', '.join(facts['fixed'].split())}" if facts["fixed"] else None,
         analysis=VulnerabilityAnalysis(detail=f"waived {finding.waived}") if finding.waived else None,
-        affects=[
-            BomTarget(
-                ref=ref,
-                versions=[
-                    BomTargetVersionRange(version=version, status=ImpactAnalysisAffectedStatus.AFFECTED)
-                ]
-                if version
-                else (),
-            )
-            for ref in refs
-        ],
+        affects=[BomTarget(ref=ref, versions=[affected]) for ref in refs],
     )

@@ -59,7 +59,7 @@ _OWN_LICENCE = re.compile(r"(?:DocumentRef-[A-Za-z0-9.-]+:)?LicenseRef-[A-Za-z0-
 
 
 def spdx_text(bill: Bill) -> str:
-    """Return the document: JSON, with sorted keys, a newline at its end."""
+    """Return the document: JSON in ASCII, with sorted keys, a newline at its end."""
     patches = {path: file for part in bill.parts if part.edited for path, file in part.edited.patches}
     ids = _ids([*(part.ref for part in bill.parts), *(f"patch:{path}" for path in patches)])
     document = Document(
@@ -82,7 +82,7 @@ def spdx_text(bill: Bill) -> str:
     )
     converted: dict[str, Any] = DocumentConverter().convert(document)  # type: ignore[no-untyped-call]
     converted["documentNamespace"] = uuid_of(converted).urn
-    return json.dumps(converted, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    return json.dumps(converted, indent=2, sort_keys=True) + "\n"
 
 
 def _ids(refs: Iterable[str]) -> dict[str, str]:

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from docker import DockerClient
 from packaging.pylock import Pylock
 
+from lockbuild.digest import sha256_of
+from lockbuild.dockerfile import BILL_FOLDER, BILL_LABEL
 from lockbuild.wheelhouse import parse_manifest
 from tests.end_to_end.project import Project, snapshot
 from tests.needs import missing
@@ -97,6 +101,24 @@ def test_the_image_imports_everything_without_a_network(imaged: tuple[Project, C
             said.stdout.strip(), ["python3", "-c", PROOF], network_mode="none", remove=True
         )
     assert output.decode().strip() == "Network is unreachable"
+
+
+def test_the_image_has_a_bill_of_materials_and_its_digest_on_a_label(
+    imaged: tuple[Project, Completed],
+) -> None:
+    project, said = imaged
+    with closing(DockerClient(base_url=project.env["DOCKER_HOST"])) as client:
+        label = client.images.get(said.stdout.strip()).labels[BILL_LABEL]
+        text = client.containers.run(
+            said.stdout.strip(), ["cat", f"{BILL_FOLDER}/small.cdx.json"], remove=True
+        )
+    assert label == f"sha256:{sha256_of(text)}"
+    printed = project.run("audit", "small", "--against", "lock", "--format", "cyclonedx").stdout
+    assert text.decode() == printed
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(printed) is None
+    assert {"libc6", "markupsafe", "native-sum"} <= {
+        one["name"] for one in json.loads(text)["components"]
+    }
 
 
 def test_an_audit_finds_nothing_and_leaves_nothing_out(imaged: tuple[Project, Completed]) -> None:
