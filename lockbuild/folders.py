@@ -124,8 +124,11 @@ class StackFolder:
         except OSError as error:
             raise LockError(f"a lock file of {self.label} cannot be read: {error}") from error
 
-    def read_lock(self) -> Lock:
+    def read_lock(self, *, edited: list[LockError] | None = None) -> Lock:
         """Return the lock.
+
+        Args:
+            edited: As for `parse_lock`.
 
         Raises:
             LockError: It is missing, or not as it was written.
@@ -136,7 +139,7 @@ class StackFolder:
                 f"{self.label}: there is no {LOCK_FILE}", hint=f"lockbuild resolve {self.label}"
             )
         try:
-            return parse_lock(texts)
+            return parse_lock(texts, edited=edited)
         except LockError as error:
             raise LockError(
                 f"{self.label}: {error.message}", details=error.details, hint=error.hint
@@ -153,11 +156,8 @@ class StackFolder:
         """
         lock = self.read_lock()
         document = self.read_document()
-        locked = dict(lock.inputs)
         # The document first: which files it uses can be asked only of one that was checked.
-        moved = moved_inputs(_without_files(locked), inputs_of(document, {})) or moved_inputs(
-            locked, inputs_of(document, self.used_files(document))
-        )
+        moved = self.moved(lock, document, files=False) or self.moved(lock, document)
         if moved:
             raise LockError(
                 f"the lock of {self.label} is stale: {STACK_FILE} has changed since",
@@ -165,6 +165,17 @@ class StackFolder:
                 hint=f"lockbuild resolve {self.label}",
             )
         return document, lock
+
+    def moved(self, lock: Lock, document: Mapping[str, Any], *, files: bool = True) -> tuple[str, ...]:
+        """Return a line for each input that *document* has otherwise than *lock*.
+
+        Args:
+            files: Whether the files beside the stack file count, for which the document must be one that was checked.
+        """
+        locked = dict(lock.inputs)
+        if files:
+            return moved_inputs(locked, inputs_of(document, self.used_files(document)))
+        return moved_inputs(_without_files(locked), inputs_of(document, {}))
 
     def used_files(self, document: Mapping[str, Any]) -> dict[str, str]:
         """Return path -> sha256 of each file beside the stack file that an accepted *document* uses.

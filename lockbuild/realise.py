@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["PlanRealiser", "Realiser", "failure"]
+__all__ = ["BUILDER_NOTE", "PlanRealiser", "Realiser", "failure"]
+
+BUILDER_NOTE = "builder"
+"""Name of the note in which a store keeps who built an object."""
 
 _ROOTFS_TAR = "rootfs.tar"
 _GOOD = ("built", "valid")
@@ -211,6 +214,8 @@ class PlanRealiser(ABC):
                 outcome = self.run(build, scratch, self.store.log_file(build.path), count, cached=True)
                 if outcome.status == "built" and outcome.output:
                     self.store.add_folder(build.path, outcome.output, references=build.references)
+                    # An audit asks whether it was a sandbox.
+                    self.store.write_note(build.path, BUILDER_NOTE, f"{self._builder(build).name}\n")
                     self.store.history.took(build.name, outcome.duration_s)
                     phase.line(f"{build.name}: built in {outcome.duration_s:.0f} s")
                 else:

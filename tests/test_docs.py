@@ -10,10 +10,12 @@ from typing import Any
 import click
 import pytest
 
+from lockbuild.audit import ALL_CHECKS
 from lockbuild.cli import group
 from lockbuild.stack.schema import json_schema
 
 PROJECT = Path(__file__).parent.parent
+CHECKS_BEGIN, CHECKS_END = "<!-- checks: begin -->", "<!-- checks: end -->"
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 
 
@@ -34,6 +36,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(found), target
 
 
+def test_audit_page_has_every_check(*, accept: bool) -> None:
+    page = PROJECT / "docs" / "audit.md"
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(f"{CHECKS_BEGIN}\n")
+    after = rest.partition(f"{CHECKS_END}\n")[2]
+    whole = f"{before}{CHECKS_BEGIN}\n{_table_of_checks()}{CHECKS_END}\n{after}"
+    if accept:
+        page.write_text(whole, encoding="utf-8")
+        text = whole
+    assert text == whole, "`pytest tests/test_docs.py --accept` writes the table"
+
+
 def test_readme_names_every_command() -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     assert [name for name in _commands() if f"`lockbuild {name}" not in readme] == []
@@ -42,6 +56,20 @@ def test_readme_names_every_command() -> None:
 def test_architecture_stays_on_one_page() -> None:
     lines = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
+
+
+def _table_of_checks() -> str:
+    rows = (
+        f"| `{check.id}` | {check.level} | {check.about} | {check.what} | {check.why} | {check.mend} |\n"
+        for check in ALL_CHECKS
+    )
+    return "".join(
+        (
+            "| check | level | about | what holds | why it matters | mend |\n",
+            "|---|---|---|---|---|---|\n",
+            *rows,
+        )
+    )
 
 
 def _commands() -> list[str]:

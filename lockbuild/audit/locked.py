@@ -157,6 +157,8 @@ def _conda_scripts(subject: Subject) -> Iterator[Found]:
 def _dockerfile_current(subject: Subject) -> Iterator[Found]:
     if subject.dockerfile is None:
         raise Skip("there is no Dockerfile yet: `lockbuild render`")
+    if subject.drift.moved:
+        raise Skip("the lock is stale, and so is what follows from it")
     if subject.dockerfile != subject.rendered:
         yield Found("Dockerfile", "is not what the lock renders")
 

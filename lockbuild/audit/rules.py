@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lockbuild.store import Store
     from lockbuild.wheelhouse import Manifest
 
-__all__ = ["Found", "ImageContents", "Rule", "Skip", "Subject"]
+__all__ = ["Found", "ImageContents", "LockDrift", "NoPlan", "Rule", "Skip", "Subject"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,31 @@ class ImageContents:
     """Name of each source -> path below its folder -> sha256 of a file, or target of a link."""
     conda: Mapping[str, str] = field(default_factory=dict)
     """Conda package -> version and build."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockDrift:
+    """How a lock is not what `resolve` wrote, or no more what the stack asks for; false when all is well."""
+
+    moved: tuple[str, ...] = ()
+    """A line for each input of the stack that has changed since."""
+    edited: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """What is wrong with each file that was edited, and the digests that tell."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """File name -> text of every lock file."""
+
+    def __bool__(self) -> bool:
+        return bool(self.moved or self.edited)
+
+
+class NoPlan:
+    """Stands for a plan that cannot be made of a drifted lock: a check that looks at it is skipped."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of a plan
+        raise Skip(self._reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +86,8 @@ class Subject:
     """Why there is no image to look at."""
     components: tuple[Component, ...] = ()
     """What stack and image are made of."""
+    drift: LockDrift = field(default_factory=LockDrift)
+    """How the lock has moved from the stack, and from what was written."""
     osv: Database | None = None
     """What a local OSV export says of its packages; none where nobody named one."""
 

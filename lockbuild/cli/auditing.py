@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lockbuild.cli.reporting import FORMATS, read_earlier, report_text
-from lockbuild.cli.session import console_of, open_realiser, print_json, stack_argument
+from lockbuild.cli.session import console_of, open_drifted, optional_stack_argument, print_json
 from lockbuild.derivation import CONDA_FOLDER
 from lockbuild.errors import AuditError, LockbuildError, ToolMissing, UsageError
 from lockbuild.folders import write_text
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import date
 
-    from lockbuild.audit import ImageContents, Subject
+    from lockbuild.audit import ImageContents, LockDrift, Subject
+    from lockbuild.components import Component
     from lockbuild.findings import About
     from lockbuild.folders import StackFolder
     from lockbuild.placing import SourceTree
@@ -39,7 +41,7 @@ _ABOUT: dict[str | None, tuple[About, ...]] = {
 
 
 @click.command()
-@stack_argument
+@optional_stack_argument
 @click.argument("where", metavar="[PATH|REF|FILE]", required=False)
 @click.option(
     "--against",
@@ -85,7 +87,7 @@ _ABOUT: dict[str | None, tuple[About, ...]] = {
 @click.pass_context
 def audit(  # noqa: PLR0913 - each says another thing
     ctx: click.Context,
-    folder: StackFolder,
+    folder: StackFolder | None,
     *,
     where: str | None,
     against: str | None,
@@ -104,13 +106,18 @@ def audit(  # noqa: PLR0913 - each says another thing
     if list_:
         _list(as_json=as_json)
         return
+    if folder is None:
+        raise UsageError(
+            "it is not said what to audit",
+            hint="`lockbuild audit STACK`; `--list` alone prints every check",
+        )
     _check_where(against, where)
     format_ = "json" if as_json else format_
     if since and format_ != "html":
         raise UsageError(f"`--since`: found with `--format {format_}`, expected with `--format html`")
     earlier = read_earlier(since) if since else None
-    realiser = open_realiser(ctx, folder, console_of(ctx))
-    result = _audited(realiser, folder, against=against, where=where, osv=osv)
+    realiser, drift = open_drifted(ctx, folder, console_of(ctx))
+    result = _audited(realiser, folder, drift, against=against, where=where, osv=osv)
     text = report_text(
         result,
         format_,
@@ -118,6 +125,7 @@ def audit(  # noqa: PLR0913 - each says another thing
         stack=realiser.stack,
         locked=realiser.lock,
         earlier=earlier,
+        terminal=output is None and sys.stdout.isatty(),
     )
     if output is None:
         click.echo(text, nl=False)
@@ -141,22 +149,37 @@ def _check_where(against: str | None, where: str | None) -> None:
         )
 
 
-def _audited(
-    realiser: Realiser, folder: StackFolder, *, against: str | None, where: str | None, osv: Path | None
+def _audited(  # noqa: PLR0913 - as keywords
+    realiser: Realiser,
+    folder: StackFolder,
+    drift: LockDrift,
+    *,
+    against: str | None,
+    where: str | None,
+    osv: Path | None,
 ) -> Result:
     from lockbuild.audit import ALL_CHECKS, policy, vulnerable  # noqa: PLC0415 - heavy
     from lockbuild.audit import audit as run_checks  # noqa: PLC0415
+    from lockbuild.audit.rules import Skip  # noqa: PLC0415
+    from lockbuild.findings import Report  # noqa: PLC0415
     from lockbuild.gate.auditing import audit_wheelhouse  # noqa: PLC0415
     from lockbuild.results import Result  # noqa: PLC0415
 
     about = _ABOUT[against]
     today = datetime.now(UTC).date()
-    subject = _subject(realiser, folder, today, about=about, where=where)
+    subject = replace(
+        _subject(realiser, folder, today, about=about, where=where),
+        components=_components(realiser, drift),
+        drift=drift,
+    )
     if osv is not None:
         subject = vulnerable.with_export(subject, osv)
     report = run_checks(subject, about)
     if "wheelhouse" in about:
-        report += audit_wheelhouse(realiser, folder.wheels, subject.manifest)
+        try:
+            report += audit_wheelhouse(realiser, folder.wheels, subject.manifest)
+        except Skip as reason:
+            report += Report(findings=(), passed=(), skipped=(("gate", str(reason)),))
     known = {check.id for check in ALL_CHECKS}
     return Result(
         stack=realiser.stack.name,
@@ -175,8 +198,6 @@ def _subject(
     realiser: Realiser, folder: StackFolder, today: date, *, about: Collection[About], where: str | None
 ) -> Subject:
     from lockbuild.audit import Subject  # noqa: PLC0415 - heavy
-    from lockbuild.cli.imaging import rendered_texts  # noqa: PLC0415
-    from lockbuild.inventory import components  # noqa: PLC0415
     from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
 
     manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
@@ -191,12 +212,11 @@ def _subject(
         if manifest_file.is_file()
         else None,
         dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
-        rendered=rendered_texts(realiser.stack, realiser.lock)["Dockerfile"],
+        rendered=_rendered(realiser),
         image=image,
         trees=_trees(realiser),
         no_image=no_image,
         today=today,
-        components=components(realiser.stack, realiser.lock, realiser.plan, realiser.store),
     )
 
 
@@ -235,13 +255,37 @@ def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | N
     return contents, ""
 
 
+def _rendered(realiser: Realiser) -> str:
+    from lockbuild.cli.imaging import rendered_texts  # noqa: PLC0415 - heavy
+
+    try:
+        return rendered_texts(realiser.stack, realiser.lock)["Dockerfile"]
+    except (LockbuildError, LookupError):
+        # Only a lock that has moved away from its stack renders nothing, and that is told.
+        return ""
+
+
+def _components(realiser: Realiser, drift: LockDrift) -> tuple[Component, ...]:
+    """Return what stack and image are made of; nothing where the lock has moved too far from its stack."""
+    from lockbuild.audit.rules import Skip  # noqa: PLC0415 - heavy
+    from lockbuild.inventory import components  # noqa: PLC0415
+
+    try:
+        return components(realiser.stack, realiser.lock, realiser.plan, realiser.store)
+    except (LockbuildError, LookupError, Skip):
+        if not drift:
+            raise
+        return ()
+
+
 def _trees(realiser: Realiser) -> tuple[SourceTree, ...] | None:
     """Return what the image must have of sources; none where it cannot be known."""
-    from lockbuild.placing import source_trees  # noqa: PLC0415 - heavy
+    from lockbuild.audit.rules import Skip  # noqa: PLC0415 - heavy
+    from lockbuild.placing import source_trees  # noqa: PLC0415
 
     try:
         return source_trees(realiser.stack, realiser.plan, realiser.store)
-    except LockbuildError:
+    except (LockbuildError, Skip):
         return None
 
 

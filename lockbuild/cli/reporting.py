@@ -13,7 +13,7 @@ from lockbuild.errors import ToolMissing, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lockbuild.findings import Report
+    from lockbuild.findings import Finding, Report
     from lockbuild.lock import Lock
     from lockbuild.report.since import Audited
     from lockbuild.results import Result
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "read_earlier", "report_text"]
 
 FORMATS = ("table", "json", "sarif", "cyclonedx", "spdx", "html")
+_COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def report_text(  # noqa: PLR0913 - each format wants another thing
@@ -32,6 +33,7 @@ def report_text(  # noqa: PLR0913 - each format wants another thing
     stack: Stack,
     locked: Lock,
     earlier: Audited | None = None,
+    terminal: bool = False,
 ) -> str:
     """Return *result* as the text of one of `FORMATS`, a table in colours.
 
@@ -40,6 +42,8 @@ def report_text(  # noqa: PLR0913 - each format wants another thing
         stack: Whose edits bills of materials name.
         locked: What is in that lock.
         earlier: An audit that the HTML report compares with.
+        terminal: Whether a table is for eyes: grouped by level, the gravest last, and without what passed. Else
+            each thing has a line of its own.
 
     Raises:
         ToolMissing: What writes SPDX is not installed.
@@ -64,7 +68,8 @@ def report_text(  # noqa: PLR0913 - each format wants another thing
             templates = {name: template_text(name) for name in TEMPLATES}
             text = html(result, templates=templates, earlier=earlier)
         case _:
-            text = "".join(f"{line}\n" for line in _table(result.report))
+            lines = _grouped(result.report) if terminal else _table(result.report)
+            text = "".join(f"{line}\n" for line in (*lines, _summary(result.report)))
     return plain(text)
 
 
@@ -116,9 +121,53 @@ def _table(report: Report) -> Iterator[str]:
         if finding.waived:
             yield f"waived       {finding.check}: {finding.subject}: {finding.waived}"
             continue
-        level = click.style(f"{finding.level:<11}", fg="red" if finding.level == "error" else "yellow")
-        layer = f" (layer {finding.layer})" if finding.layer else ""
-        yield f"{level}  {finding.check}: {finding.subject}: {finding.message}{layer}"
+        yield f"{click.style(f'{finding.level:<11}', fg=_COLOURS[finding.level])}  {_told(finding)}"
     left = [finding for finding in report.findings if not finding.waived]
     for check, mend in dict.fromkeys((finding.check, finding.mend) for finding in left):
         yield f"mend         {check}: {mend}"
+
+
+def _grouped(report: Report) -> Iterator[str]:
+    if report.skipped:
+        yield _heading("not checked", len(report.skipped))
+        reasons: dict[str, list[str]] = {}
+        for check, reason in report.skipped:
+            reasons.setdefault(reason, []).append(check)
+        yield from (f"  {', '.join(checks)}: {reason}" for reason, checks in reasons.items())
+        yield ""
+    waived = [finding for finding in report.findings if finding.waived]
+    if waived:
+        yield _heading("waived", len(waived))
+        yield from (f"  {_told(finding)} ({finding.waived})" for finding in waived)
+        yield ""
+    for level in ("warning", "error"):
+        found = [one for one in report.findings if one.level == level and not one.waived]
+        if found:
+            yield _heading(f"{level}s", len(found), colour=_COLOURS[level])
+            yield from _by_check(found)
+            yield ""
+
+
+def _by_check(found: list[Finding]) -> Iterator[str]:
+    for check in dict.fromkeys(finding.check for finding in found):
+        mine = [finding for finding in found if finding.check == check]
+        yield f"  {click.style(check, bold=True)}"
+        yield from (f"    {_told(finding).removeprefix(f'{check}: ')}" for finding in mine)
+        yield from (f"    mend: {mend}" for mend in dict.fromkeys(finding.mend for finding in mine))
+
+
+def _heading(name: str, count: int, *, colour: str | None = None) -> str:
+    return f"{click.style(name, bold=True, fg=colour)} ({count})"
+
+
+def _told(finding: Finding) -> str:
+    layer = f" (layer {finding.layer})" if finding.layer else ""
+    return f"{finding.check}: {finding.subject}: {finding.message}{layer}"
+
+
+def _summary(report: Report) -> str:
+    left = [finding.level for finding in report.findings if not finding.waived]
+    waived = len(report.findings) - len(left)
+    counts = ((left.count("error"), "error"), (left.count("warning"), "warning"))
+    words = [f"{count} {word}" if count == 1 else f"{count} {word}s" for count, word in counts]
+    return ", ".join((*words, f"{waived} waived", f"{len(report.skipped)} not checked"))

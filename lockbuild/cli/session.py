@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from lockbuild.errors import LockError, ResolveError
+from lockbuild.errors import LockbuildError, LockError, ResolveError
 from lockbuild.folders import find_stack
 from lockbuild.settings import load_settings
 from lockbuild.stack import from_document
@@ -17,24 +17,29 @@ from lockbuild.stack import from_document
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lockbuild.audit.rules import LockDrift
     from lockbuild.builders import Builder
     from lockbuild.cli.console import Console
     from lockbuild.folders import StackFolder
-    from lockbuild.lock import OpenPart
+    from lockbuild.lock import Lock, OpenPart
+    from lockbuild.plan import Plan
     from lockbuild.realise import Realiser
     from lockbuild.rebuilding import Claim, Rebuilder
     from lockbuild.settings import Settings
     from lockbuild.sources import Mirrors
+    from lockbuild.stack import Stack
     from lockbuild.store import Store
 
 __all__ = [
     "console_of",
     "json_option",
     "keep_going_option",
+    "open_drifted",
     "open_lines",
     "open_realiser",
     "open_rebuilder",
     "open_store",
+    "optional_stack_argument",
     "print_json",
     "refuse_blocked",
     "refuse_impossible",
@@ -48,11 +53,16 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 def stack_argument(function: _F) -> _F:
     """Add the argument STACK, given to the command as a `StackFolder`."""
+    return click.argument("folder", metavar="STACK", callback=_found)(function)
 
-    def convert(_ctx: click.Context, _parameter: click.Parameter, value: str) -> StackFolder:
-        return find_stack(value, here=Path.cwd())
 
-    return click.argument("folder", metavar="STACK", callback=convert)(function)
+def optional_stack_argument(function: _F) -> _F:
+    """Add the argument STACK, which may be left out: the command is then given none."""
+    return click.argument("folder", metavar="[STACK]", required=False, callback=_found)(function)
+
+
+def _found(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> StackFolder | None:
+    return None if value is None else find_stack(value, here=Path.cwd())
 
 
 def json_option(function: _F) -> _F:
@@ -224,15 +234,60 @@ def open_realiser(ctx: click.Context, folder: StackFolder, console: Console) -> 
         LockError: The lock is missing, damaged or stale.
     """
     from lockbuild.plan import make_plan  # noqa: PLC0415 - not needed for --help
-    from lockbuild.realise import Realiser  # noqa: PLC0415
 
-    settings = settings_of(ctx)
     document, lock = folder.read_locked()
     stack = from_document(document)
+    return _realiser(ctx, folder, console, stack=stack, lock=lock, plan=make_plan(stack, lock))
+
+
+def open_drifted(
+    ctx: click.Context, folder: StackFolder, console: Console
+) -> tuple[Realiser, LockDrift]:
+    """Return the same of a lock that may be stale or edited, and how it is.
+
+    Where no plan can be made of stack and lock, whoever looks at the realiser's is told so by `Skip`.
+
+    Raises:
+        LockError: The lock is missing, or none that can be read.
+        StackError: The stack file is wrong.
+    """
+    from lockbuild.audit.rules import LockDrift, NoPlan  # noqa: PLC0415 - heavy
+    from lockbuild.plan import make_plan  # noqa: PLC0415
+
+    edited: list[LockError] = []
+    lock = folder.read_lock(edited=edited)
+    document = folder.read_document()
+    moved = folder.moved(lock, document, files=False)
+    if moved:
+        from lockbuild.stack.schema import check_document  # noqa: PLC0415 - only a changed file needs it
+
+        check_document(document, file=folder.stack_file)
+    moved = folder.moved(lock, document)
+    stack = from_document(document)
+    drift = LockDrift(
+        moved=moved,
+        edited=tuple((error.message, error.details) for error in edited),
+        texts=folder.read_lock_texts(),
+    )
+    try:
+        plan: Plan = make_plan(stack, lock)
+    except (LockbuildError, LookupError, StopIteration) as error:
+        if not drift:
+            raise
+        plan = cast("Plan", NoPlan(f"the lock does not fit the stack: {error}"))
+    return _realiser(ctx, folder, console, stack=stack, lock=lock, plan=plan), drift
+
+
+def _realiser(  # noqa: PLR0913 - what a stack is, each under its name
+    ctx: click.Context, folder: StackFolder, console: Console, *, stack: Stack, lock: Lock, plan: Plan
+) -> Realiser:
+    from lockbuild.realise import Realiser  # noqa: PLC0415 - not needed for --help
+
+    settings = settings_of(ctx)
     return Realiser(
         stack=stack,
         lock=lock,
-        plan=make_plan(stack, lock),
+        plan=plan,
         stack_folder=folder.path,
         store=open_store(settings),
         mirrors=lambda names: mirrors_of(settings, names),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from lockbuild.lock.reading import parse_lock
 from lockbuild.lock.values import (
     LOCK_FILE,
+    REQUIREMENTS,
     RUNTIME_LOCK,
     BuiltPin,
     Lock,
@@ -27,6 +28,7 @@ from lockbuild.lock.writing import lock_texts
 
 __all__ = [
     "LOCK_FILE",
+    "REQUIREMENTS",
     "RUNTIME_LOCK",
     "BuiltPin",
     "Lock",

@@ -28,17 +28,22 @@ from lockbuild.lock.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["parse_lock"]
 
+_RESTORE = "restore it from version control, or resolve again"
 _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!~:%-]*")
 
 
-def parse_lock(texts: Mapping[str, str]) -> Lock:
+def parse_lock(texts: Mapping[str, str], *, edited: list[LockError] | None = None) -> Lock:
     """Return the lock held by *texts*, file name -> text.
 
     Bytes that are not UTF-8 are lone surrogates in a text, as `surrogateescape` decodes them.
+
+    Args:
+        edited: Takes what is wrong with files that were edited and still make a lock; without it such a lock is
+            refused.
 
     Raises:
         LockError: A file is missing, is no lock, was edited, or is of a later version.
@@ -52,9 +57,12 @@ def parse_lock(texts: Mapping[str, str]) -> Lock:
             hint="it was written by another version of lockbuild: resolve again with this one",
         )
     try:
-        _check_digest(main)
-        for file, expected in main["files"].items():
-            _check_file(file, texts.get(file), expected)
+        faults = _edited(main, texts)
+        if edited is None:
+            for fault in faults:
+                raise fault
+        else:
+            edited += faults
         return _assemble(main, texts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # Its digests are right, so whoever wrote it wanted it so: it is no lock of ours.
@@ -91,26 +99,25 @@ def _assemble(main: Mapping[str, Any], texts: Mapping[str, str]) -> Lock:
     )
 
 
-def _check_digest(main: Mapping[str, Any]) -> None:
+def _edited(main: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[LockError]:
+    """Yield a fault for each file that is not as it was written."""
     found = content_digest(main)
     if main.get("digest") != found:
-        raise LockError(
+        yield LockError(
             f"{LOCK_FILE} is not as it was written",
             details=(f"`digest` says {main.get('digest')}", f"its content gives {found}"),
-            hint="restore it from version control, or resolve again",
+            hint=_RESTORE,
         )
-
-
-def _check_file(file: str, text: str | None, expected: str) -> None:
-    if text is None:
-        raise LockError(f"{file} is missing", hint="restore it from version control, or resolve again")
-    found = sha256_of(text.encode(errors="surrogateescape"))
-    if found != expected:
-        raise LockError(
-            f"{file} is not as it was written",
-            details=(f"{LOCK_FILE} says sha256 {expected}", f"its bytes give    sha256 {found}"),
-            hint="restore it from version control, or resolve again",
-        )
+    for file, expected in main["files"].items():
+        if file not in texts:
+            raise LockError(f"{file} is missing", hint=_RESTORE)
+        found = sha256_of(texts[file].encode(errors="surrogateescape"))
+        if found != expected:
+            yield LockError(
+                f"{file} is not as it was written",
+                details=(f"{LOCK_FILE} says sha256 {expected}", f"its bytes give    sha256 {found}"),
+                hint=_RESTORE,
+            )
 
 
 def _toml(file: str, text: str) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def _toml(file: str, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise LockError(
             f"{file} is not TOML: {error}",
-            hint="restore it from version control, or resolve again",
+            hint=_RESTORE,
         ) from error
 
 

@@ -10,6 +10,7 @@ import pytest
 from docker import DockerClient
 
 from lockbuild.folders import StackFolder
+from tests.end_to_end.audits import EXPECTED
 from tests.end_to_end.project import NATIVE, RUNTIME, TOOLCHAIN, Project, scratch_folder
 from tests.needs import need
 from tests.servers.registry import serve_registry
@@ -179,7 +180,7 @@ def test_the_image_has_all_of_its_base(project: Project, engine: str, image: str
         "user": 1000,
     }
     report = json.loads(project.with_env(DOCKER_HOST=engine).run("audit", "small", "--json").stdout)
-    assert report["findings"] == []
+    assert {finding["check"] for finding in report["findings"]} <= EXPECTED
 
 
 def test_without_the_registry_all_but_the_images_is_locked(
