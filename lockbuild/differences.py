@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lockbuild.components import Component
-    from lockbuild.findings import Finding
     from lockbuild.lock import Lock, LockedPackage
+    from lockbuild.osv import Vulnerability
     from lockbuild.stack import Stack
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "installed_size",
     "licences",
     "parts_of",
+    "vulnerabilities",
 ]
 
 GROUPS = {
@@ -115,8 +116,10 @@ class Licences:
 class Vulnerabilities:
     """Known vulnerabilities that only one side has."""
 
-    gained: tuple[Finding, ...]
-    lost: tuple[Finding, ...]
+    gained: tuple[Vulnerability, ...]
+    lost: tuple[Vulnerability, ...]
+    both: int
+    """How many both sides have."""
 
 
 # ---- parts ---------------------------------------------------------------------------------------
@@ -379,6 +382,16 @@ def _only(
         if expression not in set(other.values()):
             found.setdefault(expression, []).append(name)
     return tuple((expression, tuple(names)) for expression, names in sorted(found.items()))
+
+
+def vulnerabilities(old: Iterable[Vulnerability], new: Iterable[Vulnerability]) -> Vulnerabilities:
+    """Return which vulnerabilities only one side has, whatever version of a package has them."""
+    before, after = ({(*one.package.key, one.id): one for one in side} for side in (old, new))
+    return Vulnerabilities(
+        gained=tuple(after[key] for key in sorted(after.keys() - before.keys())),
+        lost=tuple(before[key] for key in sorted(before.keys() - after.keys())),
+        both=len(before.keys() & after.keys()),
+    )
 
 
 def download_size(parts: Iterable[Part]) -> int:

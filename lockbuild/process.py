@@ -24,11 +24,18 @@ _PACKAGES = {
         "bwrap": "bubblewrap",
         "docker": "docker.io",
         "dockerd": "docker.io iptables",
+        "dot": "graphviz",
         "newuidmap": "uidmap",
     },
-    "dnf": {"bwrap": "bubblewrap", "docker": "docker-ce", "dockerd": "docker-ce", "apt-get": "apt"},
-    "pacman": {"bwrap": "bubblewrap", "dockerd": "docker", "apt-get": "apt"},
-    "zypper": {"bwrap": "bubblewrap", "dockerd": "docker", "apt-get": "apt"},
+    "dnf": {
+        "bwrap": "bubblewrap",
+        "docker": "docker-ce",
+        "dockerd": "docker-ce",
+        "apt-get": "apt",
+        "dot": "graphviz",
+    },
+    "pacman": {"bwrap": "bubblewrap", "dockerd": "docker", "apt-get": "apt", "dot": "graphviz"},
+    "zypper": {"bwrap": "bubblewrap", "dockerd": "docker", "apt-get": "apt", "dot": "graphviz"},
 }
 _INSTALL = {
     "apt-get": "apt-get install",

@@ -44,6 +44,8 @@ VERBS = [
     "check",
     "why-rebuild",
     "diff",
+    "why",
+    "graph",
     "rebuild",
     "render",
     "describe",

@@ -12,10 +12,12 @@ from lockbuild.digest import sha256_of
 from lockbuild.documents import toml_text
 from lockbuild.folders import STACK_FILE
 from lockbuild.lock import LockedFile, OpenPart
+from tests.advisories import CRITICAL, about, record, write_folder
 from tests.needs import need
 from tests.repositories import git
 from tests.test_cli import builder, run, world
 from tests.values import deb, package, sha
+from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -401,3 +403,39 @@ def test_a_revision_without_a_lock_is_told(world: World, run: Run) -> None:
     ended = run("diff", "HEAD", "small")
     assert ended.code == 3
     assert "HEAD:stacks/small: there is no lockbuild.lock" in ended.err
+
+
+# ---- what the store and a database know ------------------------------------------------------------
+
+
+def test_vulnerabilities_are_gained_and_lost(world: World, run: Run, tmp_path: Path) -> None:
+    records = (
+        record("PYSEC-1", about("beta", ("introduced", "0"), ("fixed", "1.0"))),
+        record("GHSA-1", about("beta", ("introduced", "1.0")), severity=[CRITICAL]),
+        record("PYSEC-2", about("alpha", ("introduced", "0"))),
+    )
+    export = write_folder(tmp_path / "osv", *records)
+    world.relock(requirement(world))
+    found = run("diff", "small", "--osv", str(export), "--json").json["vulnerabilities"]
+    assert [(one["id"], one["package"], one["version"]) for one in found["gained"]] == [
+        ("GHSA-1", "beta", "1.1")
+    ]
+    assert [(one["id"], one["fixed"]) for one in found["lost"]] == [("PYSEC-1", ["1.0"])]
+    out = run("diff", "small", "--osv", str(export)).out
+    assert "  gained       beta 1.1: GHSA-1, critical 9.8" in out.splitlines()
+    assert "  1 on both sides" in out.splitlines()
+    # Nobody is to take for safe what was not looked up.
+    assert "  not looked up: Debian: the database has no record of it" in out.splitlines()
+
+
+def test_licences_are_told_of_what_the_store_has(world: World, run: Run) -> None:
+    make_wheel(world.files, "zeta", "1.0", metadata=["License-Expression: AGPL-3.0-only"])
+    data = (world.files / "zeta-1.0-py3-none-any.whl").read_bytes()
+    lock = runtime_requirement(world)
+    zeta = lock.runtime[-1]
+    assert zeta.wheel
+    wheel = replace(zeta.wheel, sha256=sha256_of(data), size=len(data))
+    world.relock(replace(lock, runtime=(*lock.runtime[:-1], replace(zeta, wheel=wheel))))
+    assert run("diff", "small", "--json").json["licences"]["unknown"] == {"from": 7, "to": 8}
+    run("build", "small")
+    assert "  gained       AGPL-3.0-only: zeta" in run("diff", "small").out.splitlines()

@@ -27,6 +27,8 @@ _COMMANDS = {
     "check": ("building", "Build again and compare with what the store has."),
     "why-rebuild": ("explaining", "Say why a stack's packages are built again, in full."),
     "diff": ("diffing", "Say how two stacks, locks or revisions differ, and what that builds again."),
+    "why": ("graphing", "Say why a package is in a stack: what asks for it, and what requires it."),
+    "graph": ("drawing", "Print the graph of a stack's parts, or of its builds."),
     "rebuild": ("rebuilding", "Make a built wheel again from the record in it, and compare."),
     "render": ("imaging", "Write the Dockerfile, and its build context if asked for."),
     "describe": ("describing", "Print a stack's page: what is inside, and how it is run."),
