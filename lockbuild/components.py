@@ -69,6 +69,8 @@ class Component:
     told_by: str = ""
     """What the expression comes from: `License-Expression`, `License`, `classifiers`, `licence file`, `copyright`,
     `stack`; empty where nothing tells."""
+    doubt: str = ""
+    """What else it says of its licence that contradicts `licence`, word for word; empty where all agrees."""
     licence_files: tuple[LicenceFile, ...] = ()
 
 

@@ -49,6 +49,7 @@ PURE = frozenset(
         "graph",
         "imagelock",
         "labels",
+        "licences",
         "lock",
         "osv",
         "plan",

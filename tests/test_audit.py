@@ -106,7 +106,9 @@ def subject(world: World) -> Subject:
         trees=(TREE,),
         today=date(2026, 1, 1),
         drift=LockDrift(texts=world.folder.read_lock_texts()),
-        components=components(world.stack, lock, world.plan, world.store),
+        components=tuple(
+            replace(one, licence="MIT") for one in components(world.stack, lock, world.plan, world.store)
+        ),
         osv=database(),
     )
 

@@ -18,7 +18,8 @@ from lockbuild.folders import StackFolder
 from lockbuild.inventory import components
 from lockbuild.inventory.conda import read_package
 from lockbuild.inventory.systems import read_deb, read_system
-from lockbuild.inventory.wheels import is_licence_file, read_wheel
+from lockbuild.inventory.texts import is_licence_file
+from lockbuild.inventory.wheels import read_wheel
 from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.plan import make_plan
 from lockbuild.stack import from_document

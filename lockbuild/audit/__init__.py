@@ -2,8 +2,8 @@
 
 `CHECKS` is the one table of what is looked at, why, and how it is mended. Each module beside this one holds a
 part of it, `RULES`: `drifted` the lock itself, `locked` what lies here, `hosts` whether it will be served
-next year, `hygiene` whether it can be made again, `imaged` what an image holds, `vulnerable` what is known of it.
-`policy` is the stack's own word on them.
+next year, `hygiene` whether it can be made again, `imaged` what an image holds, `vulnerable` what is known of it,
+`licensed` who may pass it on. `policy` is the stack's own word on them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lockbuild.audit import drifted, hosts, hygiene, imaged, locked, policy, vulnerable
+from lockbuild.audit import drifted, hosts, hygiene, imaged, licensed, locked, policy, vulnerable
 from lockbuild.audit.imaged import LOCK_LABEL
 from lockbuild.audit.rules import ImageContents, LockDrift, Skip, Subject
 from lockbuild.errors import LockbuildError
@@ -44,6 +44,7 @@ _RULES: tuple[Rule, ...] = (
     *hygiene.RULES,
     *imaged.RULES,
     *vulnerable.RULES,
+    *licensed.RULES,
 )
 CHECKS = (*(rule.check for rule in _RULES), *policy.CHECKS)
 ALL_CHECKS = (

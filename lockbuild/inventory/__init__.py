@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from lockbuild.components import ref_of
 from lockbuild.inventory.conda import conda_packages
 from lockbuild.inventory.debs import debs
-from lockbuild.inventory.others import assets, bases, interpreters, sources
+from lockbuild.inventory.others import assets, bases, interpreters
+from lockbuild.inventory.sources import sources
 from lockbuild.inventory.wheels import wheels
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def components(stack: Stack, lock: Lock, plan: Plan, store: Store) -> tuple[Comp
         *sources(stack, lock, plan, store),
         *assets(stack, lock, plan),
         *bases(stack, lock, plan),
-        *interpreters(stack, lock, plan),
+        *interpreters(stack, lock, plan, store),
     ):
         # What is in the image comes first: the same wheel may also be in a build environment.
         found.setdefault(component.ref, component)

@@ -12,7 +12,7 @@ from lockbuild.components import Component, LicenceFile, ref_of
 from lockbuild.digest import sha256_of
 from lockbuild.errors import StoreError, ToolMissing
 from lockbuild.inventory.facts import Facts, known, noted, parse_facts
-from lockbuild.licences import of_conda
+from lockbuild.licences.metadata import of_name_and_files
 from lockbuild.purls import package_url
 
 if TYPE_CHECKING:
@@ -80,13 +80,15 @@ def read_package(file: Path, filename: str) -> Facts:
         index = json.loads(info["info/index.json"])
         about = json.loads(info.get("info/about.json", b"{}"))
         paths = json.loads(info.get("info/paths.json", b"{}"))
+        texts = {name: data for name, data in info.items() if name.startswith(_LICENCES)}
         return Facts(
             installed_size=_installed_size(paths),
-            told=of_conda(str(index.get("license") or about.get("license") or "")),
+            told=of_name_and_files(
+                str(index.get("license") or about.get("license") or ""),
+                {name: data.decode(errors="replace") for name, data in texts.items()},
+            ),
             files=tuple(
-                LicenceFile(name=name, sha256=sha256_of(data))
-                for name, data in sorted(info.items())
-                if name.startswith(_LICENCES)
+                LicenceFile(name=name, sha256=sha256_of(data)) for name, data in sorted(texts.items())
             ),
         )
     except ToolMissing:

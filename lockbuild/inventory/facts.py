@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lockbuild.components import LicenceFile
 from lockbuild.digest import parse_sha256
 from lockbuild.documents import json_text
-from lockbuild.licences import Told
+from lockbuild.licences.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READING", "Facts", "PackageFacts", "known", "noted", "parse_facts", "parse_package"]
 
-READING = 2
+READING = 6
 """Raised whenever the same object would be read otherwise, by other rules for licences, say. Notes are named by it."""
 
 
@@ -109,5 +109,6 @@ def known(component: Component, facts: Facts | None) -> Component:
         licence=facts.told.licence,
         declared=facts.told.declared,
         told_by=facts.told.told_by,
+        doubt=facts.told.doubt,
         licence_files=facts.files,
     )

@@ -1,110 +1,30 @@
-"""What else a stack is made of: sources, assets, base images and interpreters."""
+"""What else a stack is made of: assets, base images and interpreters."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from packaging.utils import canonicalize_name
-
-from lockbuild.components import Component, LicenceFile, ref_of
+from lockbuild.components import Component, ref_of
 from lockbuild.digest import Sha256
-from lockbuild.inventory.facts import Facts, known
-from lockbuild.inventory.wheels import is_licence_file
-from lockbuild.licences import Told
-from lockbuild.purls import package_url, url_of_commit, url_of_image
+from lockbuild.errors import StoreError
+from lockbuild.inventory.facts import known, noted, parse_facts
+from lockbuild.inventory.sources import read_archive
+from lockbuild.purls import package_url, url_of_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lockbuild.digest import StorePath
-    from lockbuild.lock import Lock, LockedSource
+    from lockbuild.inventory.facts import Facts
+    from lockbuild.lock import Lock
     from lockbuild.plan import Plan
-    from lockbuild.stack import NamedSource, Source, Stack
+    from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["assets", "bases", "interpreters", "sources"]
+__all__ = ["assets", "bases", "interpreters"]
 
 _PYTHON = re.compile(r"cpython-(\d+\.\d+\.\d+)")
-
-
-# ---- sources ---------------------------------------------------------------------------------------
-
-
-def sources(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Component]:
-    """Yield every source with its submodules: of the image, compiled from, or grafted from."""
-    fetched = {(fetch.filename, fetch.sha256): fetch.path for fetch in plan.fetches()}
-    named = {source.name: source for source in stack.pinned_sources()}
-    placed = {source.name: source for source in stack.placed}
-    trees = dict(plan.sources)
-    for locked in lock.sources:
-        source = named.get(locked.name)
-        if source is None:
-            continue
-        parts = tuple(_submodules(locked, in_image=locked.name in placed))
-        path = fetched.get((locked.file.filename, locked.file.sha256))
-        component = Component(
-            ref=ref_of("source", locked.name, locked.commit or locked.version),
-            kind="source",
-            name=locked.name,
-            version=locked.commit or locked.version,
-            purl=_purl_of_source(locked, source.source),
-            sha256=locked.file.sha256,
-            size=locked.file.size,
-            in_image=locked.name in placed,
-            path=path,
-            origin=source.source.git or locked.index or locked.path or "",
-            needs=tuple(sorted(part.ref for part in parts)),
-            requested=True,
-        )
-        if locked.name in placed:
-            facts = _tree(placed[locked.name], trees.get(locked.name), store)
-            component = known(component, facts)
-        yield component
-        yield from parts
-
-
-def _submodules(locked: LockedSource, *, in_image: bool) -> Iterator[Component]:
-    for path, address, commit in locked.submodules:
-        yield Component(
-            ref=ref_of("source", f"{locked.name}/{path}", commit),
-            kind="source",
-            name=f"{locked.name}/{path}",
-            version=commit,
-            purl=url_of_commit(address, commit),
-            sha256=None,
-            size=None,
-            in_image=in_image,
-            origin=address,
-        )
-
-
-def _purl_of_source(locked: LockedSource, source: Source) -> str:
-    if locked.commit:
-        return url_of_commit(source.git or "", locked.commit)
-    if locked.path:
-        checksum = f"sha256:{locked.file.sha256}"
-        return package_url("generic", locked.name, locked.version, checksum=checksum)
-    project = canonicalize_name((source.sdist or locked.name).partition("==")[0])
-    return package_url("pypi", project, locked.version, file_name=locked.file.filename)
-
-
-def _tree(source: NamedSource, path: StorePath | None, store: Store) -> Facts | None:
-    """Return what a tree of the image tells: its size, and texts at its top and that of its submodules."""
-    info = store.info(path) if path else None
-    told = Told(
-        licence=source.license, declared=source.license, told_by="stack" if source.license else ""
-    )
-    if path is None or info is None:
-        return Facts(told=told) if source.license else None
-    below = f"{source.source.subdirectory.strip('/')}/" if source.source.subdirectory else ""
-    files = tuple(
-        LicenceFile(name=entry.path, sha256=Sha256(entry.content))
-        for entry in store.members(path)
-        if entry.kind in ("file", "executable") and is_licence_file(entry.path.rpartition("/")[2])
-        if entry.path.startswith(below)
-    )
-    return Facts(installed_size=info.size, told=told, files=files)
 
 
 # ---- assets ----------------------------------------------------------------------------------------
@@ -165,7 +85,7 @@ def bases(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
         )
 
 
-def interpreters(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
+def interpreters(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Component]:
     """Yield a Python that is neither a Debian nor a conda package nor part of a base image."""
     standalone = stack.interpreter.standalone
     if standalone:
@@ -182,8 +102,9 @@ def interpreters(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
     else:
         return
     fetched = {(fetch.filename, fetch.sha256): fetch.path for fetch in plan.fetches()}
+    path = fetched.get((filename, sha256))
     more = {"checksum": f"sha256:{sha256}", "download_url": origin if standalone else ""}
-    yield Component(
+    component = Component(
         ref=ref_of("interpreter", "cpython", version),
         kind="interpreter",
         name="cpython",
@@ -191,7 +112,24 @@ def interpreters(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
         purl=package_url("generic", "cpython", version, **more),
         sha256=sha256,
         size=size,
-        path=fetched.get((filename, sha256)),
+        path=path,
         origin=origin,
         requested=True,
     )
+    yield known(component, _unpacked(path, store))
+
+
+def _unpacked(path: StorePath | None, store: Store) -> Facts | None:
+    if path is None or store.info(path) is None:
+        return None
+    file = store.locate(path)
+
+    def read() -> tuple[Facts]:
+        # `LICENSE.txt` is beside the standard library.
+        return (read_archive(file, own=r"([^/]+/)*lib/python[0-9.]+"),)
+
+    try:
+        (facts,) = noted(store, path, "interpreter", read=read, parse=parse_facts)
+    except StoreError:
+        return None
+    return facts

@@ -18,7 +18,7 @@ from lockbuild.components import LicenceFile
 from lockbuild.digest import sha256_of
 from lockbuild.errors import StoreError
 from lockbuild.inventory.facts import Facts, PackageFacts
-from lockbuild.licences import of_copyright
+from lockbuild.licences.copyrights import of_copyright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,7 +150,7 @@ def _package(fields: Mapping[str, str], texts: _Texts) -> PackageFacts:
         needs=tuple(dict.fromkeys(needs)),
         provides=tuple(n for names in _relations(fields.get("Provides", "")) for n in names),
         documented=texts.links.get(f"{_DOC}{name}", "").rpartition("/")[2],
-        facts=_licensed(name, texts, size=int(size) * 1024 if size.isdecimal() else None),
+        facts=_licensed(name, source, texts, size=int(size) * 1024 if size.isdecimal() else None),
     )
 
 
@@ -162,7 +162,7 @@ def _relations(text: str) -> Iterator[tuple[str, ...]]:
             yield found
 
 
-def _licensed(package: str, texts: _Texts, *, size: int | None) -> Facts:
+def _licensed(package: str, source: str, texts: _Texts, *, size: int | None) -> Facts:
     path = f"{_DOC}{package}/copyright"
     copyright_ = texts.find(path)
     if copyright_ is None:
@@ -176,7 +176,7 @@ def _licensed(package: str, texts: _Texts, *, size: int | None) -> Facts:
             named[f"{_COMMON}{mention}"] = common
     return Facts(
         installed_size=size,
-        told=of_copyright(text),
+        told=of_copyright(text, source),
         files=tuple(
             LicenceFile(name=name, sha256=sha256_of(data)) for name, data in sorted(named.items())
         ),

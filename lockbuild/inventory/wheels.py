@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lockbuild.components import Component, LicenceFile, ref_of
 from lockbuild.digest import sha256_of
 from lockbuild.errors import StoreError
 from lockbuild.inventory.facts import Facts, known, noted, parse_facts
-from lockbuild.licences import of_metadata
+from lockbuild.inventory.sources import source_facts
+from lockbuild.inventory.texts import MOST_BYTES, is_licence_file
+from lockbuild.licences.metadata import of_metadata
 from lockbuild.purls import package_url
 from lockbuild.wheels import dist_info_of, headers_of
 
@@ -25,17 +28,10 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["is_licence_file", "read_wheel", "wheel_file", "wheels"]
+__all__ = ["SOURCE", "read_wheel", "wheel_file", "wheels"]
 
-_MOST_BYTES = 4 * 1024 * 1024
-"""No text of a licence is longer."""
-_LICENCE_FILE = re.compile(
-    r"(.*[-_.])?((un)?licen[cs]es?|copying|copyrights?|notices?|eula)([-_.].*)?|third.?party.*\.txt",
-    re.IGNORECASE,
-)
-_CODE = re.compile(
-    r".*\.(py|pyi|pyc|so|h|hpp|c|cc|cpp|cu|js|json|html|css|png|svg|toml|xml|ya?ml)", re.IGNORECASE
-)
+SOURCE = "source/"
+"""Before the name of a licence file that is in the source of a built wheel, and not in the wheel."""
 
 
 def wheels(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Component]:
@@ -66,7 +62,23 @@ def wheels(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Compo
                 needs=tuple(sorted(refs[name] for name in package.dependencies if name in refs)),
                 requested=package.requested,
             )
-            yield known(component, _facts(component, store)) if in_image else component
+            if not in_image:
+                yield component
+                continue
+            facts = _facts(component, store)
+            if component.built and not (facts and facts.told.licence):
+                facts = _with_source(facts, source_facts(package.name, stack, lock, plan, store))
+            yield known(component, facts)
+
+
+def _with_source(facts: Facts | None, source: Facts | None) -> Facts | None:
+    """Return what a built wheel tells, which tells no licence or is not built yet, with what its source tells."""
+    if source is None:
+        return facts
+    wheel = facts or Facts()
+    files = (LicenceFile(name=f"{SOURCE}{one.name}", sha256=one.sha256) for one in source.files)
+    told = replace(source.told, declared=wheel.told.declared or source.told.declared)
+    return replace(wheel, told=told, files=(*wheel.files, *files))
 
 
 def _bytes(
@@ -121,11 +133,6 @@ def _facts(component: Component, store: Store) -> Facts | None:
     return facts
 
 
-def is_licence_file(name: str) -> bool:
-    """Tell whether a file of that name, without folders, holds a licence or a notice."""
-    return bool(_LICENCE_FILE.fullmatch(name)) and not _CODE.fullmatch(name)
-
-
 def read_wheel(file: Path) -> Facts:
     """Return what the wheel in *file* tells.
 
@@ -140,7 +147,7 @@ def read_wheel(file: Path) -> Facts:
             texts = {
                 info.filename: archive.read(info)
                 for info in members
-                if _goes_along(info.filename, folder) and info.file_size <= _MOST_BYTES
+                if _goes_along(info.filename, folder) and info.file_size <= MOST_BYTES
             }
     except (
         zipfile.BadZipFile,
@@ -154,11 +161,21 @@ def read_wheel(file: Path) -> Facts:
         raise StoreError(f"`{file.name}` cannot be read as a wheel: {error}") from error
     return Facts(
         installed_size=sum(info.file_size for info in members),
-        told=of_metadata(fields),
+        told=of_metadata(fields, _own_texts(texts, folder)),
         files=tuple(
             LicenceFile(name=name, sha256=sha256_of(data)) for name, data in sorted(texts.items())
         ),
     )
+
+
+def _own_texts(texts: Mapping[str, bytes], dist_info: str) -> dict[str, str]:
+    """Return the texts of the project itself, and not of what it holds."""
+    top = re.compile(rf"{re.escape(dist_info)}/(licenses/(licenses/)?)?[^/]+")
+    # Before there was a place for them, they were beside the code: `cv2/LICENSE.txt`.
+    for pattern in (top, re.compile(r"[^/]+/[^/]+")):
+        if found := [name for name in texts if pattern.fullmatch(name)]:
+            return {name: texts[name].decode(errors="replace") for name in found}
+    return {}
 
 
 def _goes_along(name: str, dist_info: str) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lockbuild.licences.expressions import acceptable
+
 __all__ = ["ON_FIRST_FETCH", "Asset", "Checksum", "forbids_redistribution", "image_paths"]
 
 ON_FIRST_FETCH = "on-first-fetch"
@@ -64,7 +66,6 @@ _RESTRICTED = re.compile(
     r"(CC-BY-NC-.*|CC-BY-NC|Aladdin|NCGL-UK-2\.0|PolyForm-Noncommercial-.*|NONE|NOASSERTION)",
     re.IGNORECASE,
 )
-_WORD = re.compile(r"[()]|[^\s()]+")
 
 
 def forbids_redistribution(expression: str, *, redistributable: bool | None = None) -> bool:
@@ -78,37 +79,12 @@ def forbids_redistribution(expression: str, *, redistributable: bool | None = No
     """
     if redistributable is False:
         return True
-    words = _WORD.findall(expression)
-    return _any(words, known_ref=redistributable is True)
 
+    def grants(licence: str) -> bool:
+        # An exception grants more than its licence, never less.
+        word = licence.partition(" ")[0]
+        if "licenseref-" in word.lower():
+            return redistributable is True
+        return _RESTRICTED.fullmatch(word) is None
 
-def _any(words: list[str], *, known_ref: bool) -> bool:
-    """Judge, and take away, `A OR B …` from the front of *words*."""
-    forbidden = _all(words, known_ref=known_ref)
-    while words and words[0].upper() == "OR":
-        del words[0]
-        forbidden = _all(words, known_ref=known_ref) and forbidden
-    return forbidden
-
-
-def _all(words: list[str], *, known_ref: bool) -> bool:
-    """Judge, and take away, `A AND B …` from the front of *words*."""
-    forbidden = _one(words, known_ref=known_ref)
-    while words and words[0].upper() == "AND":
-        del words[0]
-        forbidden = _one(words, known_ref=known_ref) or forbidden
-    return forbidden
-
-
-def _one(words: list[str], *, known_ref: bool) -> bool:
-    """Judge, and take away, one licence with its exception, or what is in brackets."""
-    word = words.pop(0)
-    if word == "(":
-        forbidden = _any(words, known_ref=known_ref)
-        del words[:1]
-        return forbidden
-    if words and words[0].upper() == "WITH":
-        del words[:2]
-    if "licenseref-" in word.lower():
-        return not known_ref
-    return _RESTRICTED.fullmatch(word) is not None
+    return not acceptable(expression, grants)

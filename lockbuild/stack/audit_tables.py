@@ -19,7 +19,13 @@ CheckName = Annotated[
 ]
 Reason = Annotated[str, Field(min_length=1)]
 LicencePattern = Annotated[
-    str, AfterValidator(matching(r"[A-Za-z0-9.+*-]+", "an SPDX licence or a pattern: `GPL-*`"))
+    str,
+    AfterValidator(
+        matching(
+            r"[A-Za-z0-9.+*-]+( WITH [A-Za-z0-9.*-]+)?",
+            "an SPDX licence or a pattern: `GPL-*`, `*GPL-* WITH GCC-exception-*`",
+        )
+    ),
 ]
 
 
