@@ -19,9 +19,12 @@ from pydantic_core import from_json
 
 from lockbuild.errors import UsageError
 from lockbuild.osv.records import Database, Name, Record, named
+from lockbuild.progress import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+    from lockbuild.progress import Phase, Progress
 
 __all__ = ["read_export"]
 
@@ -33,6 +36,8 @@ _ENCRYPTED = 1
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 _ID = re.compile(r"[A-Za-z0-9][\w.:+-]*")
 _NAMED_FAULTS = 20
+_TELLING = 1024 * 1024
+"""After how many bytes progress is told: a record is far less."""
 
 
 class _NoRecord(ValueError):
@@ -42,8 +47,9 @@ class _NoRecord(ValueError):
 class _Reading:
     """What has been read so far."""
 
-    def __init__(self, names: Collection[Name]) -> None:
+    def __init__(self, names: Collection[Name], phase: Phase) -> None:
         self.names = frozenset(names)
+        self._phase, self._untold = phase, 0
         self.latest: dict[str, tuple[datetime, Record | None]] = {}
         """Id -> its newest record; none for one that is withdrawn or about other packages."""
         self.newest: dict[str, datetime] = {}
@@ -52,7 +58,7 @@ class _Reading:
     def take(self, where: str, data: bytes) -> None:
         """Take in one record."""
         try:
-            table = from_json(data, allow_inf_nan=False)
+            table = from_json(data, allow_inf_nan=False, cache_strings="keys")
             id_, modified, families, wanted = self._looked_at(table)
             record = _adapter().validate_python(_said(table)) if wanted else None
         except ValidationError as error:
@@ -90,31 +96,41 @@ class _Reading:
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         return id_, when, {family for family, _ in about}, not about.isdisjoint(self.names)
 
+    def advance(self, amount: int) -> None:
+        """Tell that *amount* bytes of the export have been read, every now and then."""
+        self._untold += amount
+        if self._untold >= _TELLING:
+            self._phase.advance(self._untold)
+            self._untold = 0
+
     def fault(self, where: str, why: str) -> None:
         """Remember that something could not be read."""
         self.faults.append(f"{_shown(where)}: {why}")
 
 
-def read_export(path: Path, names: Collection[Name]) -> Database:
+def read_export(path: Path, names: Collection[Name], progress: Progress | None = None) -> Database:
     """Return what the export at *path* has about packages: a record, a zip of them, or a folder of both.
 
     Args:
         names: Families of ecosystems and names in them; all else is counted only.
+        progress: Shown to; none for nobody.
 
     Raises:
         UsageError: It has no record at all.
     """
-    reading, written = _Reading(names), []
-    for file in _files(path):
-        where = file.relative_to(path.parent).as_posix()
-        try:
-            written.append(file.stat().st_mtime)
-            if file.suffix == ".zip":
-                _read_zip(file, where, reading)
-            else:
-                _read_file(file, where, reading)
-        except _BROKEN as error:
-            reading.fault(where, f"cannot be read: {error}")
+    files = [(file, file.stat()) for file in _files(path)]
+    total = sum(found.st_size for _, found in files)
+    with (progress or Silent()).phase("reading vulnerabilities", total=total, unit="bytes") as phase:
+        reading = _Reading(names, phase)
+        for file, found in files:
+            where = file.relative_to(path.parent).as_posix()
+            try:
+                if file.suffix == ".zip":
+                    _read_zip(file, where, found.st_size, reading)
+                else:
+                    _read_file(file, where, reading)
+            except _BROKEN as error:
+                reading.fault(where, f"cannot be read: {error}")
     if not reading.latest:
         raise UsageError(
             f"{path}: found no OSV record, expected a folder or zip of them",
@@ -126,7 +142,7 @@ def read_export(path: Path, names: Collection[Name]) -> Database:
         records=tuple(record for _, (_, record) in sorted(reading.latest.items()) if record),
         total=len(reading.latest),
         newest=reading.newest,
-        written=datetime.fromtimestamp(max(written), UTC).date(),
+        written=datetime.fromtimestamp(max(found.st_mtime for _, found in files), UTC).date(),
         faults=tuple(reading.faults),
     )
 
@@ -147,19 +163,21 @@ def _files(path: Path) -> Iterator[Path]:
 def _read_file(file: Path, where: str, reading: _Reading) -> None:
     with file.open("rb") as stream:
         data = stream.read(_MOST + 1)
+    reading.advance(len(data))
     if len(data) > _MOST:
         reading.fault(where, f"has more than {_MOST} bytes")
     else:
         reading.take(where, data)
 
 
-def _read_zip(file: Path, where: str, reading: _Reading) -> None:
-    left = _LEAST + _RATIO * file.stat().st_size
+def _read_zip(file: Path, where: str, size: int, reading: _Reading) -> None:
+    left = _LEAST + _RATIO * size
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             if member.is_dir() or not member.filename.endswith(".json"):
                 continue
             place = f"{where}: {member.filename}"
+            reading.advance(member.compress_size)
             if member.flag_bits & _ENCRYPTED:
                 reading.fault(place, "is encrypted")
                 continue

@@ -644,6 +644,13 @@ def test_vulnerability__whose_fix_another_wheel_keeps_out(subject: Subject, tmp_
     )
 
 
+def test_vulnerability__whatever_else_is_looked_into(subject: Subject) -> None:
+    named = replace(subject, osv=database(record("X-1", OF_ALPHA)))
+    assert "vulnerability" in {found.check for found in audit(named, ["image"]).findings}
+    unnamed = audit(replace(subject, osv=None), ["image"])
+    assert "vulnerability" not in dict(unnamed.skipped)
+
+
 def test_vulnerability_is_not_checked_without_a_database(subject: Subject) -> None:
     reasons = skips(replace(subject, osv=None))
     ours = ("vulnerability", "vulnerability-database-old", "vulnerability-not-looked-up")

@@ -106,6 +106,14 @@ def test_a_semver_range_is_evaluated_as_well() -> None:
     assert ids(wheel(), record("GHSA-1", told)) == ["GHSA-1"]
 
 
+def test_what_is_told_of_commits_besides_changes_nothing() -> None:
+    told = about("torch", ("introduced", "0"), ("fixed", "1.13.1"))
+    commits = {"type": "GIT", "events": [{"introduced": "0"}, {"fixed": "2"}]}
+    told["ranges"].insert(0, commits)
+    (one,) = found(wheel(), record("GHSA-1", {"ranges": [commits]}, told))
+    assert [fix.version for fix in one.fixes] == ["1.13.1"]
+
+
 def test_commits_are_not_versions() -> None:
     told = about("torch", ("introduced", "0"))
     told["ranges"][0]["type"] = "GIT"

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import zipfile
+from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 
 from lockbuild.errors import UsageError
 from lockbuild.osvexport import read_export
+from lockbuild.progress import Silent
 from tests.advisories import MODIFIED, about, record, write_folder, write_zip
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 TORCH, ZLIB = ("PyPI", "torch"), ("Debian", "zlib")
@@ -98,6 +101,33 @@ def test_age(tmp_path: Path) -> None:
         "Debian": date(2025, 2, 3),
     }
     assert database.written == date(2023, 11, 16)
+
+
+class _Counting(Silent):
+    """Counts what is told of progress."""
+
+    def __init__(self) -> None:
+        self.phases: list[tuple[str, int | None]] = []
+        self.done = 0
+
+    def advance(self, amount: int) -> None:
+        self.done += amount
+
+    @contextmanager
+    def phase(self, name: str, *, total: int | None, unit: str) -> Iterator[_Counting]:  # noqa: ARG002
+        self.phases.append((name, total))
+        yield self
+
+
+def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lockbuild.osvexport._TELLING", 1)
+    write_folder(tmp_path, OF_TORCH)
+    size = write_zip(tmp_path / "all.zip", OF_ZLIB).stat().st_size
+    size += (tmp_path / "PyPI" / "GHSA-1.json").stat().st_size
+    counting = _Counting()
+    read_export(tmp_path, {TORCH}, counting)
+    assert counting.phases == [("reading vulnerabilities", size)]
+    assert 0 < counting.done <= size
 
 
 # ---- what others may have put into it --------------------------------------------------------------

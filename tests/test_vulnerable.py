@@ -126,10 +126,16 @@ def test_the_answer_says_which_database_was_asked(audited: Any, tmp_path: Path) 
     os.utime(export, (1_600_000_000,) * 2)
     document = audited("cu113", export)
     assert document["vulnerability-database"] == (
-        f"{export}: 1 records, newest of PyPI 2020-01-02, written 2020-09-13"
+        f"{export}: 1 record, newest of PyPI 2020-01-02, written 2020-09-13"
     )
     old = [one for one in document["findings"] if one["check"] == "vulnerability-database-old"]
     assert [one["subject"] for one in old] == ["PyPI"]
+
+
+def test_a_table_says_which_database_was_asked(run: Run, tmp_path: Path) -> None:
+    export = write_zip(tmp_path / "all.zip", OF_TORCH)
+    ended = run("audit", str(PROJECT / "stacks" / "cu113"), "--against", "lock", "--osv", str(export))
+    assert f"\nvulnerabilities are those of {export}: 1 record, newest of PyPI 2026-01-01" in ended.out
 
 
 def test_an_export_without_records_is_refused(run: Run, tmp_path: Path) -> None:

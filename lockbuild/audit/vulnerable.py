@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lockbuild.audit.rules import Subject
     from lockbuild.osv import Database, Package, Reach, Vulnerability
+    from lockbuild.progress import Progress
 
 __all__ = ["RULES", "told_by", "with_export"]
 
@@ -30,7 +31,7 @@ _WITHOUT_RECORDS = ("conda", "interpreter")
 _SUMMARY = 120
 
 
-def with_export(subject: Subject, path: Path) -> Subject:
+def with_export(subject: Subject, path: Path, progress: Progress | None = None) -> Subject:
     """Return *subject* with what the OSV export at *path* says of its packages.
 
     Raises:
@@ -39,7 +40,7 @@ def with_export(subject: Subject, path: Path) -> Subject:
     from lockbuild import osvexport  # noqa: PLC0415 - heavy
 
     names = {package.key for package in _packages(subject)}
-    return replace(subject, osv=osvexport.read_export(path, names))
+    return replace(subject, osv=osvexport.read_export(path, names, progress))
 
 
 def told_by(database: Database | None) -> str:
@@ -51,7 +52,8 @@ def told_by(database: Database | None) -> str:
         for family in ("PyPI", "Debian", "Ubuntu")
         if family in database.newest
     )
-    return f"{database.label}: {database.total} records, {ages or 'none of PyPI or Debian'}, written {database.written}"
+    records = "1 record" if database.total == 1 else f"{database.total} records"
+    return f"{database.label}: {records}, {ages or 'none of PyPI or Debian'}, written {database.written}"
 
 
 def _database(subject: Subject) -> Database:
@@ -190,8 +192,8 @@ RULES = (
             level="warning",
             what="nothing that the image holds is known to be vulnerable",
             why="what everybody knows how to attack is attacked",
-            mend="`lockbuild resolve --upgrade-package NAME` where the stack allows a fixed version, else change what is in"
-            " its way; or waive it in `[audit]` with the reason",
+            mend="`lockbuild resolve --upgrade-package NAME` where the stack allows a fixed version (`--upgrade` for .debs), else"
+            " change what is in its way; or waive it in `[audit]` with the reason",
         ),
         _vulnerability,
     ),

@@ -173,7 +173,7 @@ def _audited(  # noqa: PLR0913 - as keywords
         drift=drift,
     )
     if osv is not None:
-        subject = vulnerable.with_export(subject, osv)
+        subject = vulnerable.with_export(subject, osv, realiser.progress)
     report = run_checks(subject, about)
     if "wheelhouse" in about:
         try:

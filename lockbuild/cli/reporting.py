@@ -69,7 +69,8 @@ def report_text(  # noqa: PLR0913 - each format wants another thing
             text = html(result, templates=templates, earlier=earlier)
         case _:
             lines = _grouped(result.report) if terminal else _table(result.report)
-            text = "".join(f"{line}\n" for line in (*lines, _summary(result.report)))
+            asked = (f"vulnerabilities are those of {result.osv}",) if result.osv else ()
+            text = "".join(f"{line}\n" for line in (*lines, *asked, _summary(result.report)))
     return plain(text)
 
 
