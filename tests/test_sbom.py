@@ -21,7 +21,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from lockbuild.components import Component, ref_of
 from lockbuild.findings import Finding
 from lockbuild.lock import LockedFile, LockedSource
-from lockbuild.sbom import Bill, bill_of, supplier_of
+from lockbuild.sbom import Bill, bill_of
 from lockbuild.sbom.cyclonedx import cyclonedx_text
 from lockbuild.sbom.spdx import spdx_text
 from tests.values import sha, small_lock, small_stack, stack_document
@@ -220,11 +220,21 @@ def test_what_a_store_happens_to_have_of_a_compiler_changes_nothing(
         ("pytorch-cu113", "pytorch-cu113"),
         ("https://github.com/Example/Gamma.git", "github.com/Example"),
         ("https://example.org/weights.pth", "example.org"),
+        ("docker.io/nvidia/cuda:11.8.0-runtime-ubuntu22.04", "docker.io/nvidia"),
         ("", ""),
     ],
 )
 def test_supplier_is_whoever_gives_it_out(origin: str, supplier: str) -> None:
-    assert supplier_of(replace(ALPHA, origin=origin)) == supplier
+    (part,) = bill(replace(ALPHA, origin=origin)).parts
+    assert part.supplier == supplier
+
+
+def test_supplier_of_a_folder_beside_the_stack_file_is_the_stack() -> None:
+    """And of what is compiled from it."""
+    purl = "pkg:generic/delta@0.1?checksum=sha256:0"
+    source = one("source", "delta", "0.1", purl=purl, origin="extension", in_image=False)
+    wheel = one("wheel", "delta", "0.1", purl="pkg:pypi/delta@0.1", origin="extension", built=True)
+    assert [part.supplier for part in bill(source, wheel).parts] == ["small", "small"]
 
 
 # ---- CycloneDX ------------------------------------------------------------------------------------

@@ -24,17 +24,7 @@ if TYPE_CHECKING:
     from lockbuild.lock import Lock, LockedFile
     from lockbuild.stack import Stack
 
-__all__ = [
-    "Bill",
-    "Edited",
-    "Part",
-    "bill_of",
-    "own_words",
-    "role_of",
-    "supplier_of",
-    "uuid_of",
-    "version_of",
-]
+__all__ = ["Bill", "Edited", "Part", "bill_of", "own_words", "uuid_of", "version_of"]
 
 Role = Literal["held", "mounted", "used"]
 
@@ -43,7 +33,8 @@ _NAMESPACE = UUID("6f2f3c9e-8b0c-5d5e-9a57-3d6c1c5a7f10")
 
 _OWN_WORDS = frozenset({"License-Expression", "License", "classifiers", "copyright"})
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ADDRESS = re.compile(r"(?:git\+)?https?://([^/?#]+)(?:/([^/?#]+)/)?")
+# A repository, a file, or an image of a registry: its host, and whose it is there.
+_ADDRESS = re.compile(r"(?:https?://)?([^/?#\s]+\.[^/?#\s]+)(?:/([^/?#]+)/)?.*")
 _SUPPLIERS = {"pypi": "PyPI", "debian": "Debian", "ubuntu": "Ubuntu"}
 
 
@@ -68,6 +59,8 @@ class Part:
     edited: Edited | None
     source: Component | None
     """What it was compiled from."""
+    supplier: str
+    """Who gives it out; of what was compiled here, who gives out its source. Empty where nobody says it."""
 
     @property
     def ref(self) -> str:
@@ -129,11 +122,12 @@ def bill_of(
         parts=tuple(
             Part(
                 component=one,
-                role=role_of(one),
+                role=_role(one),
                 tree=one.name in {"source": listings, "asset": members}.get(one.kind, ()),
                 # What is only compiled with is as it was fetched.
                 edited=edited.get(one.name) if one.built or one.in_image else None,
                 source=sources.get(one.name) if one.built else None,
+                supplier=_supplier(sources.get(one.name, one) if one.built else one, stack.name),
             )
             for one in components
         ),
@@ -154,7 +148,7 @@ def _noted(edit: Edit, files: Mapping[str, LockedFile]) -> str:
     return f"text replaced in {edit.file}: {edit.reason}"
 
 
-def role_of(component: Component) -> Role:
+def _role(component: Component) -> Role:
     """Tell whether the image holds *component*, whoever runs it brings it along, or it was only compiled with."""
     if component.in_image:
         return "held"
@@ -166,11 +160,14 @@ def version_of(component: Component) -> str:
     return component.version or (f"sha256:{component.sha256[:12]}" if component.sha256 else "")
 
 
-def supplier_of(component: Component) -> str:
-    """Return who gives it out: an index, an archive, or an account of a host; empty where nobody says it."""
-    if address := _ADDRESS.match(component.origin):
+def _supplier(component: Component, stack: str) -> str:
+    """Return who gives it out: an index, an archive, an account of a host, or the *stack*; empty where nobody says it."""
+    origin = component.origin
+    if component.kind == "source" and component.purl.startswith("pkg:generic/") and "://" not in origin:
+        return stack  # A folder beside the stack file.
+    if "/" in origin and (address := _ADDRESS.fullmatch(origin)):
         return "/".join(part for part in address.groups() if part)
-    words = component.origin.split()
+    words = origin.split()
     return _SUPPLIERS.get(words[0], words[0]) if words else ""
 
 

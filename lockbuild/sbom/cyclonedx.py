@@ -54,7 +54,7 @@ from cyclonedx.schema.schema import SCHEMA_VERSIONS
 from packageurl import PackageURL
 
 from lockbuild.plan import EPOCH
-from lockbuild.sbom import own_words, supplier_of, uuid_of, version_of
+from lockbuild.sbom import own_words, uuid_of, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -141,7 +141,6 @@ def _component(part: Part) -> CdxComponent:
         kind = ComponentType.CONTAINER
     elif one.kind == "source" and one.in_image:
         kind = ComponentType.APPLICATION
-    supplier = supplier_of(one)
     hashed = one.sha256 and not part.tree
     return CdxComponent(
         bom_ref=one.ref,
@@ -150,7 +149,7 @@ def _component(part: Part) -> CdxComponent:
         version=version_of(one) or None,
         purl=purl,
         scope=ComponentScope.OPTIONAL if part.role == "mounted" else None,
-        supplier=OrganizationalEntity(name=supplier) if supplier else None,
+        supplier=OrganizationalEntity(name=part.supplier) if part.supplier else None,
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=one.sha256)] if hashed else (),  # type: ignore[arg-type]
         licenses=list(_licences(one)),
         external_references=list(_references(one)),

@@ -33,7 +33,7 @@ from spdx_tools.spdx.model import (
 
 from lockbuild.digest import sha256_of
 from lockbuild.plan import EPOCH
-from lockbuild.sbom import own_words, supplier_of, uuid_of, version_of
+from lockbuild.sbom import own_words, uuid_of, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -115,7 +115,6 @@ def _root(bill: Bill) -> Package:
 def _package(part: Part, ids: Mapping[str, str]) -> Package:
     one = part.component
     licence = _licence(one.licence)
-    supplier = supplier_of(one)
     purpose = _PURPOSES.get(one.kind, PackagePurpose.LIBRARY)
     if one.purl.startswith("pkg:oci/"):
         purpose = PackagePurpose.CONTAINER
@@ -125,7 +124,7 @@ def _package(part: Part, ids: Mapping[str, str]) -> Package:
         version=version_of(one) or None,
         download_location=_address(one),
         files_analyzed=False,
-        supplier=Actor(ActorType.ORGANIZATION, supplier) if supplier else SpdxNoAssertion(),
+        supplier=Actor(ActorType.ORGANIZATION, part.supplier) if part.supplier else SpdxNoAssertion(),
         checksums=[Checksum(ChecksumAlgorithm.SHA256, one.sha256)]
         if one.sha256 and not part.tree
         else [],
