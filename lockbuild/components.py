@@ -25,6 +25,8 @@ class LicenceFile:
     """Its path in the component: `torch-2.0.1.dist-info/LICENSE`, `usr/share/doc/zlib1g/copyright`."""
     sha256: Sha256
     """Equal texts of several components are one."""
+    path: StorePath | None = None
+    """The store object that has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,10 @@ _COMMANDS = {
     "describe": ("describing", "Print a stack's page: what is inside, and how it is run."),
     "image": ("imaging", "Build the image, with networking off."),
     "provenance": ("attesting", "Print where built wheels come from, as in-toto Statements."),
+    "notice": (
+        "noticing",
+        "Print the NOTICE of the image: its parts, their licences, and the texts of these.",
+    ),
     "preflight": ("preflighting", "Say whether all is there that the image's command needs."),
     "audit": ("auditing", "Check that what is there is what was locked."),
     "doctor": ("doctoring", "Try every tool that lockbuild needs."),

@@ -16,7 +16,7 @@ from lockbuild.licences.metadata import of_name_and_files
 from lockbuild.purls import package_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from lockbuild.lock import Lock
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["conda_packages", "read_package"]
+__all__ = ["conda_packages", "read_package", "texts_of_package"]
 
 _MOST_BYTES = 64 * 1024 * 1024
 _LICENCES = "info/licenses/"
@@ -68,6 +68,16 @@ def _facts(component: Component, filename: str, store: Store) -> Facts | None:
     return facts
 
 
+def texts_of_package(file: Path, filename: str) -> Iterable[bytes]:
+    """Return the texts that go along with the conda package in *file*.
+
+    Raises:
+        StoreError: It cannot be read.
+        ToolMissing: What unpacks it is not installed.
+    """
+    return [data for name, data in _info_of(file, filename).items() if name.startswith(_LICENCES)]
+
+
 def read_package(file: Path, filename: str) -> Facts:
     """Return what the conda package in *file*, which is called *filename*, tells.
 
@@ -75,8 +85,8 @@ def read_package(file: Path, filename: str) -> Facts:
         StoreError: It cannot be read.
         ToolMissing: What unpacks it is not installed.
     """
+    info = _info_of(file, filename)
     try:
-        info = _info_of_old(file) if filename.endswith(".tar.bz2") else _info(file)
         index = json.loads(info["info/index.json"])
         about = json.loads(info.get("info/about.json", b"{}"))
         paths = json.loads(info.get("info/paths.json", b"{}"))
@@ -91,18 +101,12 @@ def read_package(file: Path, filename: str) -> Facts:
                 LicenceFile(name=name, sha256=sha256_of(data)) for name, data in sorted(texts.items())
             ),
         )
-    except ToolMissing:
-        raise
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        AttributeError,
-        EOFError,
-        KeyError,
-        OSError,
-        ValueError,
-    ) as error:
-        raise StoreError(f"`{filename}` cannot be read as a conda package: {error}") from error
+    except (AttributeError, KeyError, ValueError) as error:
+        raise _unreadable(filename, error) from error
+
+
+def _unreadable(filename: str, error: Exception) -> StoreError:
+    return StoreError(f"`{filename}` cannot be read as a conda package: {error}")
 
 
 def _installed_size(paths: Any) -> int | None:  # noqa: ANN401 - whatever a package says
@@ -111,16 +115,18 @@ def _installed_size(paths: Any) -> int | None:  # noqa: ANN401 - whatever a pack
     return sum(known_ones) if known_ones else None
 
 
-def _info(file: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(file) as whole:
-        (name,) = (name for name in whole.namelist() if name.startswith("info-"))
-        with whole.open(name) as packed, zstd_module().ZstdFile(packed) as plain:
-            return _members(plain)
-
-
-def _info_of_old(file: Path) -> dict[str, bytes]:
-    with tarfile.open(file, "r|bz2") as tar:
-        return dict(_wanted(tar))
+def _info_of(file: Path, filename: str) -> dict[str, bytes]:
+    """Return what a package tells of itself, by path."""
+    try:
+        if filename.endswith(".tar.bz2"):
+            with tarfile.open(file, "r|bz2") as tar:
+                return dict(_wanted(tar))
+        with zipfile.ZipFile(file) as whole:
+            (name,) = (name for name in whole.namelist() if name.startswith("info-"))
+            with whole.open(name) as packed, zstd_module().ZstdFile(packed) as plain:
+                return _members(plain)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise _unreadable(filename, error) from error
 
 
 def _members(stream: IO[bytes]) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READING", "Facts", "PackageFacts", "known", "noted", "parse_facts", "parse_package"]
 
-READING = 6
+READING = 7
 """Raised whenever the same object would be read otherwise, by other rules for licences, say. Notes are named by it."""
 
 
@@ -52,26 +52,26 @@ class PackageFacts:
     facts: Facts = field(default_factory=Facts)
 
 
-def parse_facts(document: Mapping[str, Any]) -> Facts:
-    """Return the facts of a note."""
+def parse_facts(document: Mapping[str, Any], path: StorePath) -> Facts:
+    """Return the facts of a note about the object *path*."""
     return Facts(
         installed_size=document["installed_size"],
         told=Told(**document["told"]),
         files=tuple(
-            LicenceFile(name=file["name"], sha256=parse_sha256(file["sha256"]))
+            LicenceFile(name=file["name"], sha256=parse_sha256(file["sha256"]), path=path)
             for file in document["files"]
         ),
     )
 
 
-def parse_package(document: Mapping[str, Any]) -> PackageFacts:
-    """Return the facts of a package in a note."""
+def parse_package(document: Mapping[str, Any], path: StorePath) -> PackageFacts:
+    """Return the facts of a package in a note about the object *path*."""
     return PackageFacts(
         **{key: document[key] for key in ("package", "version", "architecture", "source")},
         needs=tuple(tuple(names) for names in document["needs"]),
         provides=tuple(document["provides"]),
         documented=document["documented"],
-        facts=parse_facts(document["facts"]),
+        facts=parse_facts(document["facts"], path),
     )
 
 
@@ -84,19 +84,22 @@ def noted(
     name: str,
     *,
     read: Callable[[], Iterable[_One]],
-    parse: Callable[[Mapping[str, Any]], _One],
+    parse: Callable[[Mapping[str, Any], StorePath], _One],
 ) -> tuple[_One, ...]:
-    """Return what was noted about the object *path* under *name*; where nothing was, *read* it and note it."""
+    """Return what was noted about the object *path* under *name*; where nothing was, *read* it and note it.
+
+    Files come back with that path.
+    """
     note = f"{name}-{READING}.json"
     text = store.note(path, note)
     if text is not None:
         try:
-            return tuple(parse(document) for document in json.loads(text))
+            return tuple(parse(document, path) for document in json.loads(text))
         except (AttributeError, KeyError, TypeError, ValueError):
             pass  # Nothing leans on a note: the object says it again.
-    found = tuple(read())
-    store.write_note(path, note, json_text([asdict(one) for one in found]))
-    return found
+    documents = [asdict(one) for one in read()]
+    store.write_note(path, note, json_text(documents))
+    return tuple(parse(document, path) for document in documents)
 
 
 def known(component: Component, facts: Facts | None) -> Component:

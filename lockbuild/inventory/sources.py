@@ -21,7 +21,7 @@ from lockbuild.licences.told import Told
 from lockbuild.purls import package_url, url_of_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from lockbuild.digest import StorePath
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lockbuild.stack import NamedSource, Source, Stack
     from lockbuild.store import Store
 
-__all__ = ["read_archive", "source_facts", "sources"]
+__all__ = ["read_archive", "source_facts", "sources", "texts_of_archive"]
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
@@ -208,6 +208,18 @@ def read_archive(file: Path, *, own: str) -> Facts:
             LicenceFile(name=name, sha256=sha256_of(data)) for name, data in sorted(texts.items())
         ),
     )
+
+
+def texts_of_archive(file: Path, names: Collection[str]) -> Iterable[bytes]:
+    """Return those of its files called *names*.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        return [content() for name, _, content in _members(file) if name in names]
+    except _BROKEN as error:
+        raise StoreError(f"`{file.name}` cannot be read as an archive: {error}") from error
 
 
 def _members(file: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:

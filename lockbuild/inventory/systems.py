@@ -21,10 +21,10 @@ from lockbuild.inventory.facts import Facts, PackageFacts
 from lockbuild.licences.copyrights import of_copyright
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["read_deb", "read_system"]
+__all__ = ["read_deb", "read_system", "texts_of_deb", "texts_of_system"]
 
 _STATUS = "var/lib/dpkg/status"
 _DOC = "usr/share/doc/"
@@ -124,6 +124,38 @@ def read_deb(file: Path, *, licences: bool) -> PackageFacts:
     return _package(control, texts)
 
 
+def texts_of_system(tar: Path) -> Iterable[bytes]:
+    """Return the texts that go along with what is installed in the root file system in *tar*.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    texts = _Texts()
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            for member in archive:
+                texts.take(archive, member, _plain(member.name))
+    except _BROKEN as error:
+        raise StoreError(f"`{tar.name}` cannot be read as a root file system: {error}") from error
+    return texts.files.values()
+
+
+def texts_of_deb(file: Path) -> Iterable[bytes]:
+    """Return the texts that go along with the .deb in *file*.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    texts = _Texts()
+    try:
+        with file.open("rb") as stream, DebFile(fileobj=stream).data.tgz() as tar:
+            for member in tar:
+                texts.take(tar, member, _plain(member.name))
+    except _BROKEN as error:
+        raise StoreError(f"`{file.name}` cannot be read as a .deb: {error}") from error
+    return texts.files.values()
+
+
 def _plain(name: str) -> str:
     return name.removeprefix("./").strip("/")
 
@@ -150,7 +182,7 @@ def _package(fields: Mapping[str, str], texts: _Texts) -> PackageFacts:
         needs=tuple(dict.fromkeys(needs)),
         provides=tuple(n for names in _relations(fields.get("Provides", "")) for n in names),
         documented=texts.links.get(f"{_DOC}{name}", "").rpartition("/")[2],
-        facts=_licensed(name, source, texts, size=int(size) * 1024 if size.isdecimal() else None),
+        facts=_licensed(name, source, texts, size=int(size) * 1024 if size.isdecimal() else 0),
     )
 
 
@@ -162,7 +194,7 @@ def _relations(text: str) -> Iterator[tuple[str, ...]]:
             yield found
 
 
-def _licensed(package: str, source: str, texts: _Texts, *, size: int | None) -> Facts:
+def _licensed(package: str, source: str, texts: _Texts, *, size: int) -> Facts:
     path = f"{_DOC}{package}/copyright"
     copyright_ = texts.find(path)
     if copyright_ is None:

@@ -76,7 +76,7 @@ def _with_source(facts: Facts | None, source: Facts | None) -> Facts | None:
     if source is None:
         return facts
     wheel = facts or Facts()
-    files = (LicenceFile(name=f"{SOURCE}{one.name}", sha256=one.sha256) for one in source.files)
+    files = (replace(one, name=f"{SOURCE}{one.name}") for one in source.files)
     told = replace(source.told, declared=wheel.told.declared or source.told.declared)
     return replace(wheel, told=told, files=(*wheel.files, *files))
 
