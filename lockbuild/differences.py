@@ -294,20 +294,17 @@ def changes(old: Iterable[Part], new: Iterable[Part]) -> tuple[Change, ...]:
     after = {(part.kind, part.name): part for part in new}
     order = list(GROUPS)
     keys = sorted({*before, *after}, key=lambda key: (order.index(key[0]), key[1]))
-    found = (_change(before.get(key), after.get(key)) for key in keys)
+    found = (_change(*key, before.get(key), after.get(key)) for key in keys)
     return tuple(change for change in found if change)
 
 
-def _change(old: Part | None, new: Part | None) -> Change | None:
-    part = new or old
-    if part is None:
-        return None
+def _change(kind: str, name: str, old: Part | None, new: Part | None) -> Change | None:
     how = _how(old, new) if old and new else "added" if new else "removed"
     if how is None:
         return None
     return Change(
-        kind=part.kind,
-        name=part.name,
+        kind=kind,
+        name=name,
         how=how,
         old=old.version if old else "",
         new=new.version if new else "",

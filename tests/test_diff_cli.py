@@ -11,6 +11,7 @@ import pytest
 from lockbuild.digest import sha256_of
 from lockbuild.documents import toml_text
 from lockbuild.folders import STACK_FILE
+from lockbuild.imagelock import LockedImage
 from lockbuild.lock import LockedFile, OpenPart
 from tests.advisories import CRITICAL, about, record, write_folder
 from tests.needs import need
@@ -439,3 +440,52 @@ def test_licences_are_told_of_what_the_store_has(world: World, run: Run) -> None
     assert run("diff", "small", "--json").json["licences"]["unknown"] == {"from": 7, "to": 8}
     run("build", "small")
     assert "  gained       AGPL-3.0-only: zeta" in run("diff", "small").out.splitlines()
+
+
+def test_everything_else_is_said(world: World, run: Run) -> None:
+    world.store.history.took("gamma-2.0", 61)
+    world.store.history.took("bookworm-runtime", 5)
+    lock = compiler(world)
+    beta = tuple(
+        package("beta", "0.9.1", index="extra") if p.name == "beta" else p for p in lock.runtime
+    )
+    world.relock(replace(lock, runtime=beta, debs=(*lock.debs, deb("libgl1", "runtime"))))
+    lines = run("diff", "small").out.splitlines()
+    assert "Python packages: 1 up" in lines
+    assert "  up           beta  0.9 -> 0.9.1  (+3.1 kB)" in lines
+    assert "  added        libgl1  1.0-1  (600 B)" in lines
+    assert "Toolchain: 2 added" in lines
+    assert (
+        "Built again: 5 builds, about 1 min 1 s one after another, and 4 builds of which nobody knows how long"
+        in lines
+    )
+    assert "  package g++-11: now 1.0-1" in lines
+    assert any(line.startswith("    gamma-2.0  (1 min 1 s; needs bookworm-toolchain") for line in lines)
+    assert "    bookworm-runtime  (5 s)" in lines
+    assert any(line.endswith("of the gate  (needs bookworm-runtime, which changes)") for line in lines)
+    assert "Fetched for the image: 1 file, 600 B" in lines
+
+
+def test_labels_and_what_waits_are_said_apart(world: World, run: Run) -> None:
+    world.relock(label(world))
+    lines = run("diff", "small").out.splitlines()
+    start = lines.index("Labelled or recorded anew, and compiled as they were:")
+    assert lines[start + 1] == "  gamma-2.0+ours: version: 2.0 -> 2.0+ours"
+    assert "Built again: nothing" in lines
+    world.relock(opened(world))
+    assert "waits: gamma: source gamma" in run("diff", "small").out.splitlines()
+
+
+def test_what_a_base_image_holds_may_not_be_looked_up(world: World, run: Run, tmp_path: Path) -> None:
+    export = write_folder(tmp_path / "osv", record("PYSEC-1", about("beta", ("introduced", "0"))))
+    reference = "docker.io/library/debian:12"
+    said(
+        lambda d: d.update(
+            base={"toolchain": reference, "runtime": reference}, interpreter={"image": "python3"}, apt={}
+        )
+    )(world)
+    images = tuple(LockedImage(root=root, reference=reference) for root in ("runtime", "toolchain"))
+    parts = tuple(OpenPart(kind="base", name=one.root, reason="no answer") for one in images)
+    world.relock(replace(world.lock, debs=(), images=images, open=parts))
+    out = run("diff", "small", "--osv", str(export)).out
+    assert f"  not looked up: what {reference} holds: it is not in the store" in out.splitlines()

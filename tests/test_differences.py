@@ -19,8 +19,11 @@ from lockbuild.differences import (
     installed_size,
     licences,
     parts_of,
+    vulnerabilities,
 )
+from lockbuild.imagelock import LockedImage
 from lockbuild.lock import Lock, LockedFile
+from lockbuild.osv import Package, Vulnerability
 from tests.values import HOST, deb, package, pin, sha, small_lock, small_stack
 
 
@@ -146,6 +149,39 @@ def test_what_a_stack_decides_is_compared() -> None:
         ("interpreter", "standalone", "added"),
         ("toolchain", "nvcc", "added"),
     ]
+
+
+def test_images_are_compared_by_reference_and_digest() -> None:
+    def on(tag: str, digest: str) -> tuple[Lock, dict[str, Any]]:
+        reference = f"docker.io/library/debian:{tag}"
+        image = LockedImage(root="runtime", reference=reference, digest=f"sha256:{digest * 64}")
+        base = {"runtime": reference, "toolchain": reference}
+        return replace(small_lock(), images=(image,)), {
+            "base": base,
+            "interpreter": {"image": "python3"},
+        }
+
+    (first, said), (moved, _), (other, later) = on("12", "a"), on("12", "b"), on("13", "c")
+    assert between(first, moved, said, said) == [
+        ("base", "runtime", "bytes", "docker.io/library/debian:12", "docker.io/library/debian:12")
+    ]
+    assert [one[:3] for one in between(first, other, said, later)] == [("base", "runtime", "changed")]
+
+
+def test_vulnerabilities_are_compared_whatever_the_version() -> None:
+    def found(name: str, id_: str, version: str = "1") -> Vulnerability:
+        package = Package(ecosystems=("PyPI",), name=name, version=version, components=())
+        return Vulnerability(
+            package=package, id=id_, aliases=(), severity="", score=None, fixes=(), summary=""
+        )
+
+    told = vulnerabilities(
+        [found("a", "CVE-1"), found("b", "CVE-2")],
+        [found("a", "CVE-1", "2"), found("c", "CVE-2")],
+    )
+    assert [(one.package.name, one.id) for one in told.gained] == [("c", "CVE-2")]
+    assert [(one.package.name, one.id) for one in told.lost] == [("b", "CVE-2")]
+    assert told.both == 1
 
 
 def test_a_lock_alone_says_nothing_of_what_a_stack_decides() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockbuild.components import Component, Kind, ref_of
+from lockbuild.condalock import LockedConda
 from lockbuild.graph import (
     Ask,
     Place,
@@ -21,7 +22,7 @@ from lockbuild.graph import (
     places,
     reduced,
 )
-from tests.values import package, small_lock, small_stack, stack_document
+from tests.values import package, sha, small_lock, small_stack, stack_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -258,6 +259,50 @@ def test_sources_and_assets_are_named_by_the_stack() -> None:
     assert told("source:gamma@2.0") == ["what is compiled from: build[gamma].source: gamma==2.0"]
     assert told("asset:weights") == ["the image: asset[weights]: https://example.org/w"]
     assert told("asset:body") == ["what whoever runs the image brings along: asset[body]: body"]
+
+
+def test_conda_packages_are_wanted_or_bring_python() -> None:
+    def locked(name: str) -> LockedConda:
+        return LockedConda(
+            name=name,
+            version="1",
+            build="0",
+            channel="forge",
+            subdir="noarch",
+            filename=f"{name}-1-0.conda",
+            md5="0" * 32,
+            sha256=sha(name),
+            size=1,
+        )
+
+    stack = small_stack(
+        interpreter={"conda": "python"},
+        conda={"channels": ["https://conda.example.org/forge"], "packages": ["FFmpeg >=6", "gone"]},
+    )
+    lock = replace(small_lock(), conda=(locked("ffmpeg"), locked("python")))
+    found = places(stack, lock, [component(name, "1", kind="conda") for name in ("ffmpeg", "python")])
+    assert [(ask.who, ask.says, ask.ref) for ask in found[0].asks] == [
+        ("conda.packages", "FFmpeg >=6", "conda:ffmpeg@1"),
+        ("interpreter.conda", "python 3.11", "conda:python@1"),
+    ]
+
+
+def test_an_interpreter_and_a_source_of_the_image_are_named() -> None:
+    app = component("app", "1" * 40, kind="source", requested=True, origin="https://example.org/app")
+    python = component("cpython", "3.11.9", kind="interpreter", origin="python3.11 of a machine")
+    (found, *_) = places(small_stack(interpreter={"host": "python3.11"}), small_lock(), [app, python])
+    assert [(ask.who, ask.says) for ask in found.asks] == [
+        ("source[app]", "https://example.org/app"),
+        ("interpreter.host", "python3.11 of a machine"),
+    ]
+
+
+def test_what_is_open_is_not_there() -> None:
+    lock = small_lock()
+    # Neither its source nor what it needs is known yet, and nobody has resolved an installer.
+    bare = replace(lock, runtime=lock.runtime[:2], build=(("", ()), ("native", ())), sources=())
+    found = places(small_stack(), bare, [component("alpha", "1.2")])
+    assert [ask.who for one in found for ask in one.asks] == ["python.requires"]
 
 
 def test_a_graft_is_asked_for_by_an_edit() -> None:

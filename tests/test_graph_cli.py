@@ -12,6 +12,8 @@ import pytest
 from lockbuild.digest import sha256_of
 from lockbuild.documents import toml_text
 from lockbuild.folders import STACK_FILE
+from lockbuild.imagelock import LockedImage
+from lockbuild.lock import OpenPart
 from lockbuild.process import run as start
 from tests.debs import make_deb
 from tests.needs import need
@@ -19,6 +21,7 @@ from tests.test_cli import builder, run, world
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from xml.etree.ElementTree import Element
 
@@ -36,37 +39,36 @@ _DEPENDS = {
 
 
 @pytest.fixture(autouse=True)
-def requiring(world: World, tmp_path: Path) -> World:
+def requiring(world: World, tmp_path: Path) -> None:
     """Let the artifacts of the small stack say what they require, and lock those."""
     need("dpkg-deb")
-    requires = ["beta>=0.5; python_version >= '3.8'", "Beta<9", "beta>1; extra == 'all'", "other"]
-    alpha = make_wheel(world.files, "alpha", "1.2", requires=requires)
-
-    def locked(package: LockedPackage) -> LockedPackage:
-        if package.name != "alpha" or package.wheel is None:
-            return package
-        data = alpha.read_bytes()
-        return replace(package, wheel=replace(package.wheel, sha256=sha256_of(data), size=len(data)))
 
     def packed(deb: LockedDeb) -> LockedDeb:
         made = make_deb(tmp_path, deb.package, deb.version, fields=_DEPENDS.get(deb.package))
         (world.archive / deb.path).write_bytes(data := made.read_bytes())
         return replace(deb, sha256=sha256_of(data), size=len(data))
 
-    lock = world.lock
     document = tomllib.loads(world.folder.read_stack_text())
     bound = {"requirement": "beta<1", "reason": "it is small"}
     document["python"]["constraints"] = [bound, "alpha<2"]
     (world.folder.path / STACK_FILE).write_text(toml_text(document), encoding="utf-8")
-    world.relock(
-        replace(
-            lock,
-            runtime=tuple(map(locked, lock.runtime)),
-            build=tuple((name, tuple(map(locked, found))) for name, found in lock.build),
-            debs=tuple(map(packed, lock.debs)),
-        )
-    )
-    return world
+    world.relock(replace(world.lock, debs=tuple(map(packed, world.lock.debs))))
+    requires = ["beta>=0.5; python_version >= '3.8'", "Beta<9", "beta>1; extra == 'all'", "other"]
+    relocked(world, requires)
+
+
+def relocked(world: World, requires: Sequence[str]) -> None:
+    """Let alpha's wheel say that it *requires* so much, and lock it."""
+    data = make_wheel(world.files, "alpha", "1.2", requires=requires).read_bytes()
+
+    def locked(package: LockedPackage) -> LockedPackage:
+        if package.name != "alpha" or package.wheel is None:
+            return package
+        return replace(package, wheel=replace(package.wheel, sha256=sha256_of(data), size=len(data)))
+
+    lock = world.lock
+    build = tuple((name, tuple(map(locked, found))) for name, found in lock.build)
+    world.relock(replace(lock, runtime=tuple(map(locked, lock.runtime)), build=build))
 
 
 # ---- why -------------------------------------------------------------------------------------------
@@ -110,6 +112,42 @@ def test_debs_say_what_they_depend_on(run: Run) -> None:
 def test_what_is_not_fetched_requires_by_name_alone(run: Run) -> None:
     lines = run("why", "small", "beta").out.splitlines()
     assert "    alpha 1.2 requires beta" in lines
+
+
+def test_what_only_an_extra_requires_is_told(run: Run, world: World) -> None:
+    relocked(world, ["beta>=0.5; extra == 'all'", "beta (>=1.*)"])
+    run("fetch", "small")
+    assert "    alpha 1.2 requires beta>=0.5; extra == 'all'" in run("why", "small", "beta").out
+
+
+def test_damaged_artifacts_require_by_name_alone(run: Run, world: World) -> None:
+    run("fetch", "small")
+    for name in ("alpha-1.2-py3-none-any.whl", "python3_3.11.2-1+b1_amd64.deb"):
+        path = world.store.locate(world.fetched(name))
+        path.chmod(0o644)
+        path.write_bytes(b"damaged")
+    assert "    alpha 1.2 requires beta" in run("why", "small", "beta").out.splitlines()
+    ended = run("why", "small", "tzdata")
+    assert ended.code == 0
+    assert "base: essential" in ended.out
+
+
+def test_what_a_base_image_brings_may_not_be_known_yet(run: Run, world: World) -> None:
+    reference = "docker.io/library/debian:12"
+    document = tomllib.loads(world.folder.read_stack_text())
+    document |= {
+        "base": {"toolchain": reference, "runtime": reference},
+        "interpreter": {"image": "python3"},
+        "apt": {},
+    }
+    (world.folder.path / STACK_FILE).write_text(toml_text(document), encoding="utf-8")
+    images = tuple(LockedImage(root=root, reference=reference) for root in ("runtime", "toolchain"))
+    parts = tuple(OpenPart(kind="base", name=one.root, reason="no answer") for one in images)
+    world.relock(replace(world.lock, debs=(), images=images, open=parts))
+    ended = run("why", "small", "zlib1g")
+    assert ended.code == 2
+    assert "what the base image brings is known once" in ended.err
+    assert "base.runtime: docker.io/library/debian:12" in run("why", "small", reference).out
 
 
 def test_why_as_json(run: Run) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lockbuild.errors import LockbuildError, LockError, UsageError
+from lockbuild.errors import LockbuildError, UsageError
 from lockbuild.folders import STACK_FILE, StackFolder, find_stack, moved_inputs
 from lockbuild.lock import LOCK_FILE
 from lockbuild.stack import from_document, inputs_of
@@ -206,12 +206,10 @@ def _nearest(text: str, here: Path) -> str | None:
     return f"did you mean `{nearest[0]}`?" if nearest else None
 
 
-def _absent(repository: Repository, commit: str, revision: str, path: str) -> LockbuildError:
+def _absent(repository: Repository, commit: str, revision: str, path: str) -> UsageError:
     known = repository.folders_with(commit, STACK_FILE)
     nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.4)
     hint = f"did you mean `{revision}:{nearest[0]}`?" if nearest else None
     if known and not hint:
         hint = f"its stacks are: {', '.join(known)}"
-    if path in known:
-        return LockError(f"{revision}:{path} has no {LOCK_FILE}", hint=hint)
     return UsageError(f"{revision} ({commit[:12]}) has no stack at `{path}`", hint=hint)

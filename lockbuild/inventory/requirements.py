@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import re
+import tarfile
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
+from debian.arfile import ArError
 from debian.deb822 import Deb822
 from debian.debfile import DebError, DebFile
 from packaging.requirements import InvalidRequirement, Requirement
@@ -27,7 +30,19 @@ if TYPE_CHECKING:
 __all__ = ["Requirements"]
 
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)")
-_BROKEN = (DebError, EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    ArError,
+    DebError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Requirements:
