@@ -501,7 +501,7 @@ def test_json_of_resolve(world: World, run: Run) -> None:
 def test_json_of_audit(run: Run) -> None:
     run("render", "--context", "small")
     found = run("audit", "small", "--json").json
-    checks = {"build-pinned", "built-elsewhere", "moving-archive", "never-checked"}
+    checks = {"build-pinned", "built-elsewhere", "licence-unknown", "moving-archive", "never-checked"}
     assert {finding["check"] for finding in found["findings"]} == checks
     assert "wheel-bytes" in found["passed"]
     assert {skipped["check"] for skipped in found["skipped"]} == {

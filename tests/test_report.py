@@ -16,7 +16,7 @@ import pytest
 from lockbuild.components import LicenceFile
 from lockbuild.report import TEMPLATES, html
 from lockbuild.report.since import audited
-from lockbuild.report.words import count, plain, size_text, visible
+from lockbuild.report.words import brief, count, plain, short, size_text, visible
 from lockbuild.results import json_document
 from tests.reports import component, finding, large_result, small_result
 
@@ -201,13 +201,15 @@ def test_a_component_says_why_it_is_there() -> None:
         component("deb", "tool", in_image=False),
     )
     said = words(page(small_result(parts=parts)))
-    assert "last wheel 1.0 unknown 1.0 kB asked \u203a middle \u203a last needed by middle" in said
+    assert (
+        "last wheel 1.0 unknown licence 1.0 kB asked \u203a middle \u203a last needed by middle" in said
+    )
     assert (
         "middle wheel 1.0 MIT 1.0 kB asked \u203a middle needs last needed by asked licence as the stack says"
         in said
     )
-    assert "lone deb 1.0 unknown 1.0 kB part of the base" in said
-    assert "tool deb 1.0 unknown 1.0 kB not in the image: to build with" in said
+    assert "lone deb 1.0 unknown licence 1.0 kB part of the base" in said
+    assert "tool deb 1.0 unknown licence 1.0 kB not in the image: to build with" in said
     assert "asked 1.0 wheel brings 2 others 3.0 kB in all 3.0 kB only for it" in said
 
 
@@ -323,6 +325,49 @@ def test_counts_in_words() -> None:
     assert count(1, "check") == "1 check"
     assert count(1234, "check") == "1,234 checks"
     assert count(2, "entry", "entries") == "2 entries"
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("", ""),
+        ("MIT", "MIT"),
+        (
+            "(GPL-1.0-or-later OR Artistic-1.0-Perl) AND MIT AND MIT AND Zlib",
+            "GPL-1.0-or-later and 3 others",
+        ),
+        (
+            "GPL-3.0-or-later WITH Bison-exception-2.2 AND ISC",
+            "GPL-3.0-or-later WITH Bison-exception-2.2 and 1 other",
+        ),
+        ("LicenseRef-" + "x" * 60, "LicenseRef-" + "x" * 32 + "\u2026"),
+    ],
+)
+def test_a_long_licence_is_told_in_brief(expression: str, said: str) -> None:
+    assert brief(expression) == said
+
+
+def test_a_licence_in_brief_is_told_whole_below() -> None:
+    licence = " AND ".join(f"LicenseRef-{letter}" for letter in "abcdef")
+    part = component("wheel", "a", licence=licence, told_by="copyright")
+    text = page(small_result(parts=(part,)))
+    assert "LicenseRef-a and 5 others" in words(text)
+    assert f"{licence} , as its copyright file says" in words(text)
+    assert f'data-all="{licence}"' in text
+
+
+def test_a_commit_is_shortened_and_told_whole_below() -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    text = page(small_result(parts=(component("source", "a", commit),)))
+    assert "a source 0123456789ab unknown" in words(text)
+    assert f"commit {commit}" in words(text)
+    assert short("20230101") == "20230101"
+
+
+def test_a_finding_about_a_component_leads_to_it() -> None:
+    part = component("wheel", "a")
+    found = Elements(page(small_result(finding("licence-unknown", part.ref, "x"), parts=(part,))))
+    assert [one["href"] for one in found.all("a")].count("#part-1") == 2
 
 
 def test_what_is_not_seen_is_written_out() -> None:

@@ -224,9 +224,9 @@ def test_components_are_sorted_by_keyboard(page: Page) -> None:
     button.press("Enter")
     assert header.get_attribute("aria-sort") == "descending"
     assert names.first.inner_text() == "torch"
-    page.locator("#components th", has_text="Component").get_by_role("button").press("Enter")
+    page.locator("#components th", has_text="Version").get_by_role("button").press("Enter")
     assert header.get_attribute("aria-sort") is None
-    assert names.first.inner_text() == "addict"
+    assert names.last.inner_text() == "certifi"
 
 
 def test_components_are_filtered(page: Page) -> None:
@@ -266,8 +266,10 @@ def test_all_is_there_without_javascript(browser: Browser, site: Site) -> None:
 def test_on_paper_findings_are_unfolded_and_controls_are_gone(page: Page) -> None:
     page.locator("[data-fold]").click()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.emulate_media(media="print")
+    page.emulate_media(media="print", color_scheme="dark")
     assert len(findings(page)) == 11
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(28, 29, 32)"
     assert page.locator("form:visible").count() == 0
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert findings(page) == []

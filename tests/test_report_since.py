@@ -69,6 +69,11 @@ def test_findings_come_and_go() -> None:
     assert found.altered == ()
 
 
+def test_new_errors_come_before_new_warnings() -> None:
+    found = between((), (finding("moving-ref", "a", "b"), finding("secrets", "c", "d")))
+    assert [one.level for one in found.came] == ["error", "warning"]
+
+
 def test_equal_findings_are_counted() -> None:
     one = finding("secrets", "a", "found")
     assert len(between((one,), (one, one)).came) == 1

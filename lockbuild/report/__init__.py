@@ -18,7 +18,7 @@ from lockbuild.report.parts import Parts, taken
 from lockbuild.report.since import EMBEDDED, Past, audited, changes, parse_earlier
 from lockbuild.report.treemap import treemap
 from lockbuild.report.verdict import check_states, groups, unchecked, verdict
-from lockbuild.report.words import count, plain, size_text, visible
+from lockbuild.report.words import brief, count, plain, short, size_text, visible
 from lockbuild.results import json_document
 
 if TYPE_CHECKING:
@@ -77,7 +77,14 @@ def html(result: Result, *, templates: Mapping[str, str], earlier: Audited | Non
         # Texts of strangers do not turn around what stands beside them.
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.filters |= {"bytes": size_text, "px": _px, "said": _said, "further": _further}
+    environment.filters |= {
+        "bytes": size_text,
+        "brief": brief,
+        "short": short,
+        "px": _px,
+        "said": _said,
+        "further": _further,
+    }
     environment.globals |= {"count": count}
     style, program = templates[_STYLE], templates[_PROGRAM]
     text = environment.get_template(_PAGE).render(
@@ -141,8 +148,12 @@ def _rows(parts: Parts) -> tuple[_Row, ...]:
             needs=named(parts.needs[one.ref]),
             needed_by=named(parts.needed_by[one.ref]),
         )
-        for number, one in enumerate(parts.components, start=1)
+        for number, one in enumerate(sorted(parts.components, key=_by_name), start=1)
     )
+
+
+def _by_name(component: Component) -> tuple[str, str]:
+    return component.name.lower(), component.ref
 
 
 def _drawing(brought: Brought, parts: Parts) -> Drawing | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lockbuild.graph import reduced
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -67,8 +69,8 @@ def draw(start: str, edges: Collection[tuple[str, str]], labels: Mapping[str, st
     """
     forward = _forward(start, edges)
     layer = _layers(start, forward)
-    reduced = _reduced(forward)
-    columns = _ordered(layer, reduced)
+    lines = reduced(forward)
+    columns = _ordered(layer, lines)
     tallest = max(len(column) for column in columns)
     nodes: dict[str, Node] = {}
     x = 0.0
@@ -82,7 +84,7 @@ def draw(start: str, edges: Collection[tuple[str, str]], labels: Mapping[str, st
         width=x - _BETWEEN,
         height=tallest * _ROW - (_ROW - _HEIGHT),
         nodes=tuple(nodes.values()),
-        edges=tuple(_edge(nodes[a], nodes[b]) for a in sorted(reduced) for b in reduced[a]),
+        edges=tuple(_edge(nodes[a], nodes[b]) for a in sorted(lines) for b in lines[a]),
     )
 
 
@@ -137,21 +139,6 @@ def _topological(start: str, forward: Mapping[str, Sequence[str]]) -> list[str]:
             seen.add(follower)
             waiting.append((follower, iter(forward[follower])))
     return done[::-1]
-
-
-def _reduced(forward: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Return the edges that no longer way says already."""
-    below: dict[str, set[str]] = {}
-
-    def reach(key: str) -> set[str]:
-        if key not in below:
-            below[key] = set(forward[key]).union(*(reach(one) for one in forward[key]))
-        return below[key]
-
-    return {
-        key: tuple(one for one in ends if not any(one in reach(other) for other in ends if other != one))
-        for key, ends in forward.items()
-    }
 
 
 def _ordered(layer: Mapping[str, int], edges: Mapping[str, Iterable[str]]) -> list[list[str]]:

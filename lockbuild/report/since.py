@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockbuild.errors import UsageError
-from lockbuild.report.words import size_text
+from lockbuild.report.words import brief, short, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -157,7 +157,7 @@ def changes(before: Audited, after: Audited) -> Changes:
     )
     return Changes(
         before=before,
-        came=came,
+        came=tuple(sorted(came, key=lambda one: one.level)),  # errors before warnings
         went=went,
         altered=tuple(
             Change(kind=new.check, name=new.subject, what=what)
@@ -205,8 +205,8 @@ def _finding_changes(old: Past, new: Past) -> tuple[tuple[str, str, str], ...]:
 
 def _part_changes(old: Part, new: Part) -> tuple[tuple[str, str, str], ...]:
     found = _differing(
-        ("version", old.version or "none", new.version or "none"),
-        ("licence", old.licence or "unknown", new.licence or "unknown"),
+        ("version", short(old.version) or "none", short(new.version) or "none"),
+        ("licence", brief(old.licence) or "unknown", brief(new.licence) or "unknown"),
         ("size", size_text(old.size), size_text(new.size)),
     )
     if old.version == new.version:

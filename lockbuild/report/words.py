@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from unicodedata import category
 
-__all__ = ["count", "plain", "size_text", "visible"]
+__all__ = ["brief", "count", "plain", "short", "size_text", "visible"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
+_ROOM = 44
+"""Letters of a licence expression that a cell of a table has room for."""
+_COMMIT = 12
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_OPERATOR = re.compile(r"\s+(?:AND|OR)\s+|[()]")
 _KEPT = frozenset("\n\t")
 # Controls, formatting (marks of direction, characters of no width), surrogates, separators of lines.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -27,6 +33,20 @@ def size_text(size: int | None) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """Return `1 error`, `2 errors`; *many* where it is not *one* with an `s`."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def short(version: str) -> str:
+    """Return a version, of a commit its first letters."""
+    return version[:_COMMIT] if _HASH.fullmatch(version) else version
+
+
+def brief(expression: str) -> str:
+    """Return a licence expression, or where it is long its first licences and how many others it has."""
+    if len(expression) <= _ROOM:
+        return expression
+    licences = list(dict.fromkeys(filter(None, map(str.strip, _OPERATOR.split(expression)))))
+    first = licences[0] if len(licences[0]) <= _ROOM else f"{licences[0][: _ROOM - 1]}…"
+    return f"{first} and {count(len(licences) - 1, 'other')}" if licences[1:] else first
 
 
 def plain(text: str) -> str:

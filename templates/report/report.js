@@ -11,7 +11,7 @@
     const text = (row) => {
       const cells = [...row.cells].filter((cell) => !cell.matches(".why"));
       const check = row.closest("details.group")?.querySelector("summary code");
-      return [...cells, check].map((one) => one?.textContent ?? "").join(" ").toLowerCase();
+      return [...cells, check].map((one) => one?.dataset.all ?? one?.textContent ?? "").join(" ").toLowerCase();
     };
     const rows = all("tbody tr", section).map((row) => ({ row, text: text(row) }));
     const groups = all("details.group", section);
