@@ -34,6 +34,7 @@ __all__ = [
     "bundled_assets",
     "fill_context",
     "make_manifest",
+    "object_file",
     "strays",
     "verify_wheelhouse",
     "write_wheelhouse",
@@ -122,7 +123,7 @@ def write_wheelhouse(folder: Path, manifest: Manifest, store: Store) -> tuple[st
     folder.mkdir(parents=True, exist_ok=True)
     changes = []
     for entry in manifest.wheels:
-        origin = _object_file(store, entry)
+        origin = object_file(store, entry)
         if _place(origin, folder / entry.filename, entry.sha256):
             changes.append(entry.filename)
     for stray in strays(folder, manifest):
@@ -173,7 +174,7 @@ def fill_context(  # noqa: PLR0913 - all that goes in
         StoreError: A store object's bytes are not those of its record.
     """
     installer = plan.derivations[plan.installer]
-    files = {f"wheels/{entry.filename}": _object_file(store, entry) for entry in manifest.wheels}
+    files = {f"wheels/{entry.filename}": object_file(store, entry) for entry in manifest.wheels}
     files |= {f"rootfs/{name}.tar": store.locate(path) / "rootfs.tar" for name, path in plan.roots}
     files |= {f"conda/{PREFIX_TAR}": store.locate(path) / PREFIX_TAR for _, path in plan.prefixes}
     files[f"tools/{plan.name_of(installer.path)}"] = store.locate(plan.installer)
@@ -216,7 +217,8 @@ def _write_changed(target: Path, text: str) -> bool:
     return True
 
 
-def _object_file(store: Store, entry: WheelEntry) -> Path:
+def object_file(store: Store, entry: WheelEntry) -> Path:
+    """Return the wheel of *entry* in the store."""
     place = store.locate(entry.path)
     return place if entry.origin == "fetched" else place / entry.filename
 

@@ -18,9 +18,7 @@ import pytest
 from lockbuild.assetlock import LockedAsset
 from lockbuild.audit import (
     CHECKS,
-    LOCK_LABEL,
     Finding,
-    ImageContents,
     LockDrift,
     Report,
     Subject,
@@ -32,49 +30,35 @@ from lockbuild.condalock import CONDA_LOCK
 from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import Sha256, sha256_of, store_path
 from lockbuild.inventory import components
-from lockbuild.lock import BuiltPin, Lock, LockedFile, lock_texts
+from lockbuild.lock import Lock, lock_texts
 from lockbuild.osv import Database
 from lockbuild.packing import make_manifest, write_wheelhouse
-from lockbuild.placing import SourceTree
 from lockbuild.stack import DebianBase, PinnedWheel
 from lockbuild.stack.assets import ON_FIRST_FETCH, Asset
 from lockbuild.store.history import Verdict
-from lockbuild.store.trees import Entry
 from tests.advisories import CRITICAL, about, parsed, record
-from tests.fakes import ScriptedBuilder
-from tests.test_condalock import package as conda_package
-from tests.values import HOST, any_build, stack_document
+from tests.audited import audited_world, made_image, made_venv, seen, write_archive
+from tests.values import HOST, any_build
 from tests.wheels import make_wheel
-from tests.worlds import World, make_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lockbuild.digest import StorePath
+    from lockbuild.findings import About
+    from tests.worlds import World
 
 ALPHA = "alpha-1.2-py3-none-any.whl"
 DOCKERFILE = (
     "FROM scratch AS image\nCOPY wheels /wheels\nRUN python3 -m pip install --no-index /wheels/*.whl\n"
 )
-TREE = SourceTree(
-    name="app",
-    path="/app",
-    entries=(
-        Entry(path="data", kind="folder", content=""),
-        Entry(path="link", kind="symlink", content="main.py"),
-        Entry(path="main.py", kind="file", content="1" * 64),
-    ),
-    origin=Path("/nowhere"),
-)
+LOCK: tuple[About, ...] = ("lock",)
 IDS = [check.id for check in CHECKS if check not in policy.CHECKS]
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    base = {"debian": {"suite": "bookworm", "components": ["main"], "snapshot": "20250601T000000Z"}}
-    with make_world(tmp_path, document=stack_document(base=base)) as made:
-        made.realise(ScriptedBuilder(name="sandbox"))
-        made.relock(replace(made.lock, pins=_pins(made)))
+    with audited_world(tmp_path) as made:
         for name, path in (*made.plan.builds, *made.plan.roots):
             made.store.history.keep(checked(made, name, path))
         yield made
@@ -89,7 +73,7 @@ def checked(world: World, name: str, path: StorePath, **more: Any) -> Verdict:
 
 
 @pytest.fixture
-def subject(world: World) -> Subject:
+def subject(world: World, tmp_path: Path) -> Subject:
     """A stack of which nothing is wrong."""
     lock, manifest = world.lock, make_manifest(world.stack, world.lock, world.plan, world.store)
     write_wheelhouse(world.folder.wheels, manifest, world.store)
@@ -102,8 +86,8 @@ def subject(world: World) -> Subject:
         manifest=manifest,
         dockerfile=DOCKERFILE,
         rendered=DOCKERFILE,
-        image=contents(lock),
-        trees=(TREE,),
+        image=seen(world, write_archive(tmp_path / "image.tar", made_image(world))),
+        venv=made_venv(world, tmp_path / "venv"),
         today=date(2026, 1, 1),
         drift=LockDrift(texts=world.folder.read_lock_texts()),
         components=tuple(
@@ -132,33 +116,6 @@ def database(*records: dict[str, Any], **changes: Any) -> Database:
         written=today.date(),
     )
     return replace(whole, **changes)
-
-
-def _pins(world: World) -> tuple[BuiltPin, ...]:
-    pins = []
-    for name, path in world.plan.builds:
-        info = world.store.info(path)
-        assert info is not None
-        filename, sha256, size = info.outputs[0]
-        file = LockedFile(filename=filename, sha256=sha256, size=size)
-        pins.append(BuiltPin(name=name, derivation=path, wheel=file))
-    return tuple(pins)
-
-
-def contents(lock: Lock) -> ImageContents:
-    """Return what an image of *lock* holds."""
-    return ImageContents(
-        reference="lockbuild/small:test",
-        packages={package.name: package.version for package in lock.runtime},
-        debs={deb.package: deb.version for deb in lock.debs if "runtime" in deb.roots},
-        labels={LOCK_LABEL: f"sha256:{lock.digest}"},
-        sources={TREE.name: {"main.py": "1" * 64, "link": "main.py", "made/later.pyc": "3" * 64}},
-    )
-
-
-def image_of(subject: Subject) -> ImageContents:
-    assert subject.image is not None
-    return subject.image
 
 
 def broken(subject: Subject) -> dict[str, list[str]]:
@@ -214,8 +171,8 @@ def test_warnings_are_no_errors(subject: Subject) -> None:
 
 
 def test_errors_are_counted(subject: Subject) -> None:
-    image = replace(image_of(subject), packages={}, labels={})
-    assert audit(replace(subject, image=image)).errors == 5
+    manifest = replace(subject.manifest, wheels=()) if subject.manifest else None
+    assert audit(replace(subject, manifest=manifest, dockerfile="FROM scratch\n")).errors == 9
 
 
 def test_a_report_names_each_check_once(subject: Subject) -> None:
@@ -346,7 +303,7 @@ def test_wheel_record__without_what_the_stack_expects(subject: Subject) -> None:
 def test_wheel_tags__of_another_python(subject: Subject) -> None:
     target = replace(subject.stack.target, python="3.12")
     found = broken(replace(subject, stack=replace(subject.stack, target=target)))
-    assert list(found) == ["wheel-tags"]
+    assert list(found) == ["wheel-tags", "venv-python"]
     assert [line.partition("-")[0] for line in found["wheel-tags"]] == ["delta", "gamma"]
 
 
@@ -456,57 +413,6 @@ def test_without_a_dockerfile_nothing_is_said_of_it(subject: Subject) -> None:
 # ---- the image -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"alpha": "1.3"}, "alpha: the image has 1.3, the lock 1.2"),
-        ({"requests": "2.0"}, "requests: 2.0 is in the image, but not in the lock"),
-        ({"alpha": None}, "alpha: 1.2 is locked, but not in the image"),
-    ],
-    ids=["other", "more", "less"],
-)
-def test_image_packages__that_are_not_the_locked_ones(
-    subject: Subject, change: dict[str, str | None], said: str
-) -> None:
-    image = image_of(subject)
-    packages = {n: v for n, v in {**image.packages, **change}.items() if v is not None}
-    assert only(replace(subject, image=replace(image, packages=packages)), "image-packages") == said
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"libc6": "2.37"}, "libc6: the image has 2.37, the lock 2.36-9+deb12u10"),
-        ({"g++": "4:12.2.0-3"}, "g++: 4:12.2.0-3 is in the image, but not in the lock"),
-    ],
-    ids=["other", "toolchain"],
-)
-def test_image_debs__that_are_not_the_locked_ones(
-    subject: Subject, change: dict[str, str], said: str
-) -> None:
-    image = image_of(subject)
-    debs = {**image.debs, **change}
-    assert only(replace(subject, image=replace(image, debs=debs)), "image-debs") == said
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        ({"tool": "2.2 h1_0"}, "tool: the image has 2.2 h1_0, the lock 1.0 h1_0"),
-        ({}, "tool: 1.0 h1_0 is locked, but not in the image"),
-    ],
-    ids=["other", "less"],
-)
-def test_image_conda__that_is_not_the_locked_one(
-    subject: Subject, found: dict[str, str], said: str
-) -> None:
-    lock = replace(subject.lock, conda=(conda_package("tool"),))
-    image = replace(image_of(subject), conda={"tool": "1.0 h1_0"})
-    subject = replace(relocked(subject, lock), image=image)
-    assert not broken(subject)
-    assert only(replace(subject, image=replace(image, conda=found)), "image-conda") == said
-
-
 def test_conda_scripts__that_nobody_runs(subject: Subject, tmp_path: Path) -> None:
     build = any_build(name="conda", kind="prefix", toolchain=None)
     plan = replace(subject.plan, derivations={**subject.plan.derivations, build.path: build})
@@ -520,43 +426,15 @@ def test_conda_scripts__that_nobody_runs(subject: Subject, tmp_path: Path) -> No
     assert only(subject, "conda-scripts") == "/opt/conda/bin/.tool-post-link.sh: is not run"
 
 
-@pytest.mark.parametrize("labels", [{}, {LOCK_LABEL: "sha256:old"}], ids=["absent", "old"])
-def test_image_lock__of_another_lock(subject: Subject, labels: dict[str, str]) -> None:
-    line = only(replace(subject, image=replace(image_of(subject), labels=labels)), "image-lock")
-    assert line.startswith(
-        f"lockbuild/small:test: label {LOCK_LABEL} is {labels.get(LOCK_LABEL, 'absent')}"
-    )
-
-
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ({"link": "main.py"}, "app: below /app: main.py is missing"),
-        ({"link": "other.py", "main.py": "1" * 64}, "app: below /app: link is another"),
-        ({}, "app: below /app: link is missing, main.py is missing"),
-    ],
-)
-def test_image_sources__of_another_tree(subject: Subject, files: dict[str, str], said: str) -> None:
-    image = replace(image_of(subject), sources={"app": files})
-    assert only(replace(subject, image=image), "image-sources") == said
-
-
-def test_of_many_wrong_files_a_few_are_named(subject: Subject) -> None:
-    entries = tuple(Entry(path=f"{n}.py", kind="file", content="1" * 64) for n in range(9))
-    line = only(replace(subject, trees=(replace(TREE, entries=entries),)), "image-sources")
-    assert line.endswith("3.py is missing, 4.py is missing, 4 more")
-
-
-def test_sources_that_the_store_has_not_are_not_compared(subject: Subject) -> None:
-    assert "lockbuild build" in skips(replace(subject, trees=None))["image-sources"]
-
-
 def test_without_an_image_the_reason_is_told(subject: Subject) -> None:
     reasons = skips(replace(subject, image=None, no_image="no Docker Engine answers"))
-    assert reasons == dict.fromkeys(
-        ("image-packages", "image-debs", "image-sources", "image-conda", "image-lock"),
-        "no Docker Engine answers",
-    )
+    ids = [check.id for check in CHECKS if check.about == "image"]
+    assert reasons == dict.fromkeys(ids, "no Docker Engine answers")
+
+
+def test_without_an_environment_the_reason_is_told(subject: Subject) -> None:
+    reasons = skips(replace(subject, venv=None))
+    assert set(reasons) == {check.id for check in CHECKS if check.about == "venv"}
 
 
 # ---- vulnerabilities -------------------------------------------------------------------------------
@@ -565,7 +443,7 @@ OF_ALPHA = about("alpha", ("introduced", "1.0"), ("fixed", "1.3"))
 
 
 def vulnerability(subject: Subject, *records: dict[str, Any]) -> Finding:
-    (found,) = audit(replace(subject, osv=database(*records))).findings
+    (found,) = audit(replace(subject, osv=database(*records)), LOCK).findings
     assert found.check == "vulnerability"
     return found
 

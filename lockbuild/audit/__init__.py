@@ -2,8 +2,8 @@
 
 `CHECKS` is the one table of what is looked at, why, and how it is mended. Each module beside this one holds a
 part of it, `RULES`: `drifted` the lock itself, `locked` what lies here, `hosts` whether it will be served
-next year, `hygiene` whether it can be made again, `imaged` what an image holds, `vulnerable` what is known of it,
-`licensed` who may pass it on. `policy` is the stack's own word on them.
+next year, `hygiene` whether it can be made again, `venv` and `imaged` what environments and images hold,
+`vulnerable` what is known of it, `licensed` who may pass it on. `policy` is the stack's own word on them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lockbuild.audit import drifted, hosts, hygiene, imaged, licensed, locked, policy, vulnerable
+from lockbuild.audit import drifted, hosts, hygiene, imaged, licensed, locked, policy, venv, vulnerable
 from lockbuild.audit.imaged import LOCK_LABEL
 from lockbuild.audit.rules import ImageContents, LockDrift, Skip, Subject
 from lockbuild.errors import LockbuildError
@@ -42,6 +42,7 @@ _RULES: tuple[Rule, ...] = (
     *locked.RULES,
     *hosts.RULES,
     *hygiene.RULES,
+    *venv.RULES,
     *imaged.RULES,
     *vulnerable.RULES,
     *licensed.RULES,

@@ -1,21 +1,33 @@
-"""Is what an image holds what was locked?"""
+"""Is what an image holds what was locked, in every layer of it?"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
+from lockbuild.audit.drift import build_paths
+from lockbuild.audit.leaks import secret_name, secrets_in
 from lockbuild.audit.rules import Found, Rule, Skip
+from lockbuild.dockerfile import BILL_LABEL
+from lockbuild.dockerfile.steps import asks_network
 from lockbuild.findings import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from lockbuild.audit.drift import Difference, PackageDrift
     from lockbuild.audit.rules import ImageContents, Subject
+    from lockbuild.findings import Level
+    from lockbuild.image.manifests import LayeredImage
 
 __all__ = ["LOCK_LABEL", "RULES"]
 
 _SHOWN = 5
+_MANY = 8
 LOCK_LABEL = "io.lockbuild.lock"
+_FREE_LABELS = frozenset({"io.lockbuild.context", BILL_LABEL})
+"""What `lockbuild image` adds to the labels of the Dockerfile."""
 
 
 def _image(subject: Subject) -> ImageContents:
@@ -24,114 +36,331 @@ def _image(subject: Subject) -> ImageContents:
     return subject.image
 
 
-def _compare(found: Mapping[str, str], locked: Mapping[str, str]) -> Iterator[Found]:
-    for name in sorted({*found, *locked}):
-        if name not in locked:
-            yield Found(name, f"{found[name]} is in the image, but not in the lock")
-        elif name not in found:
-            yield Found(name, f"{locked[name]} is locked, but not in the image")
-        elif found[name] != locked[name]:
-            yield Found(name, f"the image has {found[name]}, the lock {locked[name]}")
+# ---- packages --------------------------------------------------------------------------------------
+
+
+def _of_packages(image: ImageContents, found: Iterable[PackageDrift]) -> Iterator[Found]:
+    for one in found:
+        where = f" (/{one.path})" if one.path else ""
+        facts = (("file", f"/{one.path}"),) if one.path else ()
+        yield Found(one.name, f"{one.message}{where}", layer=_layer(image, one.layer), facts=facts)
 
 
 def _image_packages(subject: Subject) -> Iterator[Found]:
-    locked = {package.name: package.version for package in subject.lock.runtime}
-    yield from _compare(_image(subject).packages, locked)
+    image = _image(subject)
+    yield from _of_packages(image, image.drift.python)
 
 
 def _image_debs(subject: Subject) -> Iterator[Found]:
-    locked = {deb.package: deb.version for deb in subject.lock.debs if "runtime" in deb.roots}
-    found = _image(subject).debs
-    if not subject.stack.base.debian:
-        # The others came with the base image, whose digest is locked.
-        found = {name: version for name, version in found.items() if name in locked}
-    yield from _compare(found, locked)
-
-
-def _image_sources(subject: Subject) -> Iterator[Found]:
-    found = _image(subject).sources
-    if subject.trees is None:
-        raise Skip("the store has not got every source: `lockbuild build`")
-    for tree in subject.trees:
-        files = found.get(tree.name, {})
-        wrong = [
-            f"{entry.path} {'is another' if entry.path in files else 'is missing'}"
-            for entry in tree.entries
-            if entry.kind != "folder" and files.get(entry.path) != entry.content
-        ]
-        more = [f"{len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
-        if wrong:
-            yield Found(tree.name, f"below {tree.path}: {', '.join([*wrong[:_SHOWN], *more])}")
+    image = _image(subject)
+    yield from _of_packages(image, image.drift.debs)
 
 
 def _image_conda(subject: Subject) -> Iterator[Found]:
-    locked = {package.name: f"{package.version} {package.build}" for package in subject.lock.conda}
-    yield from _compare(_image(subject).conda, locked)
+    image = _image(subject)
+    yield from _of_packages(image, image.drift.conda)
+
+
+# ---- files -----------------------------------------------------------------------------------------
+
+
+def _files(check: str, subject: Subject) -> Iterator[Found]:
+    """Yield what *check* says of files: each by itself, but of many below one folder a few and a count."""
+    image = _image(subject)
+    if image.expected.absent:
+        raise Skip(f"{image.expected.absent[0]}: `lockbuild build`")
+    groups: dict[tuple[int | None, str], list[Difference]] = defaultdict(list)
+    for one in image.drift.files:
+        if one.check == check:
+            top = "/".join(one.path.split("/")[:2])
+            groups[one.layer, top].append(one)
+    for (layer, top), found in groups.items():
+        shown = found if len(found) <= _MANY else found[:_SHOWN]
+        for one in shown:
+            yield Found(
+                f"/{one.path}", one.message, layer=_layer(image, layer), facts=(("way", one.way),)
+            )
+        if more := len(found) - len(shown):
+            yield Found(
+                f"/{top}",
+                f"{more:,} more files like these",
+                layer=_layer(image, layer),
+                facts=(("more", str(more)),),
+            )
+
+
+def _layer(image: ImageContents, number: int | None) -> str:
+    return image.image.layers[number].label if number is not None else ""
+
+
+# ---- the configuration -----------------------------------------------------------------------------
 
 
 def _image_lock(subject: Subject) -> Iterator[Found]:
     image = _image(subject)
-    found = image.labels.get(LOCK_LABEL, "absent")
+    found = dict(image.image.labels).get(LOCK_LABEL, "absent")
     if found != f"sha256:{subject.lock.digest}":
         yield Found(
             image.reference,
             f"label {LOCK_LABEL} is {found}, the lock's digest sha256:{subject.lock.digest}",
+            layer=_set_by(image.image, "LABEL", LOCK_LABEL),
         )
 
 
+def _image_labels(subject: Subject) -> Iterator[Found]:
+    image = _image(subject)
+    wanted = {name: text for name, text in image.expected.settings.labels if name != LOCK_LABEL}
+    found = {
+        name: text
+        for name, text in image.image.labels
+        if name != LOCK_LABEL and (name in wanted or name not in _FREE_LABELS)
+    }
+    yield from _settings(image, "LABEL", found, wanted)
+
+
+def _image_env(subject: Subject) -> Iterator[Found]:
+    image = _image(subject)
+    yield from _settings(image, "ENV", dict(image.image.env), dict(image.expected.settings.env))
+
+
+def _settings(
+    image: ImageContents, instruction: str, found: Mapping[str, str], wanted: Mapping[str, str]
+) -> Iterator[Found]:
+    for name in sorted({*found, *wanted}):
+        if found.get(name) == wanted.get(name):
+            continue
+        value = "is not set" if name not in found else f"is {_veiled(name, found[name])}"
+        locked = (
+            "the lock has none" if name not in wanted else f"the lock has {_veiled(name, wanted[name])}"
+        )
+        yield Found(name, f"{value}, {locked}", layer=_set_by(image.image, instruction, name))
+
+
+def _veiled(name: str, value: str) -> str:
+    return "(not shown)" if secret_name(name) or secrets_in("", value.encode()) else f"`{value}`"
+
+
+def _set_by(image: LayeredImage, instruction: str, name: str) -> str:
+    """Return the instruction that set a variable, label or other part of the configuration last."""
+    below = 0
+    said = ""
+    for step in image.history:
+        below = step.layer or below
+        words = step.text.split()
+        if words[:1] == [instruction] and any(
+            word.partition("=")[0].strip('"') == name for word in words
+        ):
+            said = f"configuration, above layer {below}: {instruction} {name}"
+    return said or "configuration"
+
+
+def _image_settings(subject: Subject) -> Iterator[Found]:
+    image = _image(subject)
+    found, wanted = image.image, image.expected.settings
+    for instruction, there, locked in (
+        ("USER", found.user, wanted.user),
+        ("WORKDIR", found.workdir, wanted.workdir),
+        ("ENTRYPOINT", " ".join(found.entrypoint), " ".join(wanted.entrypoint)),
+        ("CMD", " ".join(found.command), " ".join(wanted.command)),
+    ):
+        if there != locked:
+            yield Found(
+                instruction,
+                f"is `{there}`, the lock has `{locked}`",
+                layer=_last(image.image, instruction),
+            )
+
+
+def _last(image: LayeredImage, instruction: str) -> str:
+    below, said = 0, ""
+    for step in image.history:
+        below = step.layer or below
+        if step.text.split()[:1] == [instruction]:
+            said = f"configuration, above layer {below}: {step.text}"
+    return said or "configuration"
+
+
+def _image_user(subject: Subject) -> Iterator[Found]:
+    image = _image(subject)
+    user = image.image.user.partition(":")[0]
+    if user in ("", "0", "root"):
+        yield Found("USER", f"is `{image.image.user or 'root'}`", layer=_last(image.image, "USER"))
+
+
+# ---- what nobody means to leave --------------------------------------------------------------------
+
+
+def _image_secrets(subject: Subject) -> Iterator[Found]:
+    image = _image(subject)
+    yield from _files("image-secrets", subject)
+    for name, value in image.image.env:
+        if seen := secrets_in("", value.encode()):
+            yield Found(name, f"holds {', '.join(seen)}", layer=_set_by(image.image, "ENV", name))
+    for step in image.image.history:
+        if seen := secrets_in("", step.text.encode()):
+            number = str(step.layer) if step.layer else "configuration"
+            yield Found(f"history {step.text.split()[0]}", f"holds {', '.join(seen)}", layer=number)
+
+
+def _image_build_paths(subject: Subject) -> Iterator[Found]:
+    image = _image(subject)
+    for file, number, path in build_paths(image.image):
+        yield Found(f"/{file.path}", f"names `{path}`", layer=_layer(image, number))
+
+
+def _image_network(subject: Subject) -> Iterator[Found]:
+    image = _image(subject)
+    for step in image.image.history:
+        if asks_network(step.text):
+            number = f"{step.layer}: " if step.layer else ""
+            yield Found("history", step.text[:160], layer=f"{number}{step.text[:160]}")
+
+
+def _rule(
+    check: str, what: str, why: str, *, level: Level = "error", mend: str = "`lockbuild image`"
+) -> Check:
+    return Check(id=check, level=level, what=what, why=why, mend=mend, about="image")
+
+
+def _of_files(check: str, what: str, why: str, *, mend: str = "`lockbuild image`") -> Rule:
+    return Rule(_rule(check, what, why, mend=mend), partial(_files, check))
+
+
+_RUNS = "what runs must be what was resolved"
+_ANOTHER = "a file that was changed is another program"
+_ANEW = "`lockbuild image`, from a context without it: a later layer takes nothing back"
+
 RULES = (
     Rule(
-        Check(
-            id="image-packages",
-            level="error",
-            what="the image's Python packages are those of the lock",
-            why="what runs must be what was resolved",
-            mend="`lockbuild image`",
-            about="image",
-        ),
+        _rule("image-packages", "the image's Python packages are those of the lock", _RUNS),
         _image_packages,
     ),
+    _of_files(
+        "image-package-files",
+        "every file of the image's Python packages is the one of the locked wheel",
+        _ANOTHER,
+    ),
     Rule(
-        Check(
-            id="image-debs",
-            level="error",
-            what="the image's Debian packages are those of the lock",
-            why="what runs must be what was resolved",
-            mend="`lockbuild image`",
-            about="image",
-        ),
+        _rule("image-debs", "the image's Debian packages are those of the lock", _RUNS),
         _image_debs,
     ),
-    Rule(
-        Check(
-            id="image-sources",
-            level="error",
-            what="the image has every file of its sources as the lock and its edits make it",
-            why="a file that was changed is another program",
-            mend="`lockbuild image`",
-            about="image",
-        ),
-        _image_sources,
+    _of_files(
+        "image-base-files",
+        "every file of the image's base is the one of the locked root file system, with its owner and mode",
+        _ANOTHER,
+    ),
+    _of_files(
+        "image-sources",
+        "the image has every file of its sources as the lock and its edits make it",
+        _ANOTHER,
+    ),
+    _of_files(
+        "image-assets",
+        "the image's weights and other data are those of the lock",
+        "other weights give other results",
     ),
     Rule(
-        Check(
-            id="image-conda",
-            level="error",
-            what="the image's conda packages are those of the lock",
-            why="what runs must be what was resolved",
-            mend="`lockbuild image`",
-            about="image",
-        ),
+        _rule("image-conda", "the image's conda packages are those of the lock", _RUNS),
         _image_conda,
     ),
+    _of_files(
+        "image-conda-files", "every file of the image's conda packages is the locked one", _ANOTHER
+    ),
+    _of_files(
+        "image-own-files",
+        "what the Dockerfile itself makes is as it was made: environment, user and preflight",
+        "who changes the preflight or the list of users changes what runs, and as whom",
+    ),
+    _of_files(
+        "image-extra",
+        "no layer holds a file that the lock does not bring",
+        "what nobody locked, nobody answers for: no licence, no version, no origin",
+        mend="declare it in the stack as a source, asset or package, then `lockbuild image`",
+    ),
+    _of_files(
+        "image-licensed",
+        "no layer holds data that whoever runs the image has to bring along",
+        "its licence lets nobody pass it on, and a layer that deletes it ships it all the same",
+        mend=_ANEW,
+    ),
+    _of_files(
+        "image-setuid",
+        "no file gives rights of others that the base does not have",
+        "who may run such a file becomes somebody else: root, most often",
+        mend=_ANEW,
+    ),
     Rule(
-        Check(
-            id="image-lock",
-            level="error",
-            what="the image was made from this lock",
-            why="an image of an older lock looks the same from outside",
-            mend="`lockbuild image`",
-            about="image",
+        _rule(
+            "image-secrets",
+            "no layer and no setting holds a key, a token or a password",
+            "whoever can pull the image can read all of its layers",
+            mend=f"revoke it, for it is known; then {_ANEW}",
+        ),
+        _image_secrets,
+    ),
+    _of_files(
+        "image-leftovers",
+        "no layer holds wheels, packages, caches or folders that only building needs",
+        "they make the image larger, and whoever finds them installs them",
+        mend=_ANEW,
+    ),
+    Rule(
+        _rule(
+            "image-build-paths",
+            "no file beyond the lock names folders of the machine that built it",
+            "it says who built it and where, and works nowhere else",
+            level="warning",
+        ),
+        _image_build_paths,
+    ),
+    Rule(
+        _rule(
+            "image-env",
+            "the image's environment variables are those of the lock",
+            "they decide which code runs, and how",
+        ),
+        _image_env,
+    ),
+    Rule(
+        _rule(
+            "image-labels",
+            "the image's labels say what the lock says",
+            "whoever asks an image what it is must get a true answer",
+        ),
+        _image_labels,
+    ),
+    Rule(
+        _rule(
+            "image-settings",
+            "the image's user, folder, entry point and command are those of the lock",
+            "they decide what runs, and as whom",
+        ),
+        _image_settings,
+    ),
+    Rule(
+        _rule(
+            "image-user",
+            "the image is run by a user of its own",
+            "who breaks out of a container as root is root outside",
+            level="warning",
+            mend="`image.user` of the stack",
+        ),
+        _image_user,
+    ),
+    Rule(
+        _rule(
+            "image-network",
+            "no step of the image's history asks a network",
+            "what it got then is in no lock, and will be another tomorrow",
+            level="warning",
+        ),
+        _image_network,
+    ),
+    Rule(
+        _rule(
+            "image-lock",
+            "the image was made from this lock",
+            "an image of an older lock looks the same from outside",
         ),
         _image_lock,
     ),

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from lockbuild.audit.drift import Drift
+    from lockbuild.audit.expected import Expected
     from lockbuild.components import Component
     from lockbuild.findings import Check, Level
+    from lockbuild.image.manifests import LayeredImage
     from lockbuild.lock import Lock
     from lockbuild.osv import Database
-    from lockbuild.placing import SourceTree
     from lockbuild.plan import Plan
     from lockbuild.stack import Stack
     from lockbuild.store import Store
@@ -25,18 +27,12 @@ __all__ = ["Found", "ImageContents", "LockDrift", "NoPlan", "Rule", "Skip", "Sub
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageContents:
-    """What an image holds, read without running it."""
+    """What an image holds, read without running it, and where that is not what was locked."""
 
     reference: str
-    packages: Mapping[str, str]
-    """Normalised Python project -> version."""
-    debs: Mapping[str, str]
-    """Debian package -> version."""
-    labels: Mapping[str, str]
-    sources: Mapping[str, Mapping[str, str]]
-    """Name of each source -> path below its folder -> sha256 of a file, or target of a link."""
-    conda: Mapping[str, str] = field(default_factory=dict)
-    """Conda package -> version and build."""
+    image: LayeredImage
+    expected: Expected
+    drift: Drift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +76,8 @@ class Subject:
     image: ImageContents | None
     today: date
     """Waivers end at a day."""
-    trees: tuple[SourceTree, ...] | None = None
-    """What the image must have of sources; none where the store has not got all of it."""
+    venv: Path | None = None
+    """A virtual environment to look into."""
     no_image: str = ""
     """Why there is no image to look at."""
     components: tuple[Component, ...] = ()

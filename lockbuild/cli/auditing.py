@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lockbuild.cli.looking import image_contents, venv_of
 from lockbuild.cli.reporting import FORMATS, read_earlier, report_text
 from lockbuild.cli.session import console_of, open_drifted, optional_stack_argument, print_json
-from lockbuild.derivation import CONDA_FOLDER
-from lockbuild.errors import AuditError, LockbuildError, ToolMissing, UsageError
+from lockbuild.errors import AuditError, LockbuildError, UsageError
 from lockbuild.folders import write_text
 from lockbuild.lock import LOCK_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from datetime import date
 
-    from lockbuild.audit import ImageContents, LockDrift, Subject
+    from lockbuild.audit import LockDrift, Subject
     from lockbuild.components import Component
     from lockbuild.findings import About
     from lockbuild.folders import StackFolder
-    from lockbuild.placing import SourceTree
     from lockbuild.realise import Realiser
     from lockbuild.results import Result
 
@@ -167,9 +165,16 @@ def _audited(  # noqa: PLR0913 - as keywords
 
     about = _ABOUT[against]
     today = datetime.now(UTC).date()
+    parts = _components(realiser, drift)
+    image, no_image = (
+        image_contents(realiser, parts, against=against, where=where) if "image" in about else (None, "")
+    )
     subject = replace(
-        _subject(realiser, folder, today, about=about, where=where),
-        components=_components(realiser, drift),
+        _subject(realiser, folder, today),
+        image=image,
+        no_image=no_image,
+        venv=venv_of(against, where),
+        components=parts,
         drift=drift,
     )
     if osv is not None:
@@ -185,7 +190,7 @@ def _audited(  # noqa: PLR0913 - as keywords
         stack=realiser.stack.name,
         summary=realiser.stack.summary,
         lock=realiser.lock.digest,
-        image=subject.image.reference if subject.image else "",
+        image=subject.image.reference if subject.image else str(subject.venv or ""),
         today=today,
         report=policy.apply(realiser.stack.audit, report, known=known, today=today),
         checks=ALL_CHECKS,
@@ -194,14 +199,11 @@ def _audited(  # noqa: PLR0913 - as keywords
     )
 
 
-def _subject(
-    realiser: Realiser, folder: StackFolder, today: date, *, about: Collection[About], where: str | None
-) -> Subject:
+def _subject(realiser: Realiser, folder: StackFolder, today: date) -> Subject:
     from lockbuild.audit import Subject  # noqa: PLC0415 - heavy
     from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
 
     manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
-    image, no_image = _image(realiser, where) if "image" in about else (None, "")
     return Subject(
         stack=realiser.stack,
         lock=realiser.lock,
@@ -213,46 +215,9 @@ def _subject(
         else None,
         dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
         rendered=_rendered(realiser),
-        image=image,
-        trees=_trees(realiser),
-        no_image=no_image,
+        image=None,
         today=today,
     )
-
-
-def _image(realiser: Realiser, reference: str | None) -> tuple[ImageContents | None, str]:
-    """Return what the image holds, or none and why."""
-    from lockbuild.audit import ImageContents  # noqa: PLC0415 - heavy
-    from lockbuild.cli.imaging import image_tag  # noqa: PLC0415
-    from lockbuild.dockerfile import PREFIX  # noqa: PLC0415
-    from lockbuild.image import containers  # noqa: PLC0415
-    from lockbuild.image.engine import find_engine  # noqa: PLC0415
-
-    name = reference or image_tag(realiser.stack.name, realiser.lock)
-    try:
-        engine = find_engine()
-    except ToolMissing as error:
-        if reference:
-            raise
-        return None, error.message
-    facts = (
-        containers.inspect(name, engine=engine) if reference else containers.find(name, engine=engine)
-    )
-    if facts is None:
-        return None, f"the engine has no image `{name}`: `lockbuild image`"
-    installed = containers.installed(facts.id, prefix=PREFIX, conda=CONDA_FOLDER, engine=engine)
-    contents = ImageContents(
-        reference=name,
-        packages=dict(installed.python),
-        debs=dict(installed.debs),
-        conda=dict(installed.conda),
-        labels=dict(facts.labels),
-        sources={
-            source.name: containers.files_below(facts.id, source.path, engine=engine)
-            for source in realiser.stack.placed
-        },
-    )
-    return contents, ""
 
 
 def _rendered(realiser: Realiser) -> str:
@@ -276,17 +241,6 @@ def _components(realiser: Realiser, drift: LockDrift) -> tuple[Component, ...]:
         if not drift:
             raise
         return ()
-
-
-def _trees(realiser: Realiser) -> tuple[SourceTree, ...] | None:
-    """Return what the image must have of sources; none where it cannot be known."""
-    from lockbuild.audit.rules import Skip  # noqa: PLC0415 - heavy
-    from lockbuild.placing import source_trees  # noqa: PLC0415
-
-    try:
-        return source_trees(realiser.stack, realiser.plan, realiser.store)
-    except (LockbuildError, Skip):
-        return None
 
 
 def _write(output: Path, text: str) -> None:

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 from unicodedata import category
 
 from lockbuild.derivation import CONDA_FOLDER, PREFIX_TAR
-from lockbuild.digest import canonical_json, sha256_of
+from lockbuild.digest import sha256_of
+from lockbuild.dockerfile.running import (
+    PREFIX,
+    RunSettings,
+    base_env,
+    base_of,
+    labels_of,
+    origin_of,
+    set_env,
+)
 from lockbuild.documents import json_text
 from lockbuild.errors import ImageError
 from lockbuild.plan import EPOCH, INSTALLER, ROOTS, compilers, image_env, search_path
@@ -28,9 +37,9 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-    from lockbuild.digest import JsonValue, Sha256
+    from lockbuild.digest import Sha256
     from lockbuild.lock import Lock
-    from lockbuild.stack import Asset, Image, NamedSource, Stack
+    from lockbuild.stack import Asset, Image, Stack
     from lockbuild.wheelhouse import Manifest
 
 __all__ = [
@@ -41,18 +50,17 @@ __all__ = [
     "AssetFile",
     "BundledAsset",
     "Contents",
+    "RunSettings",
     "bill_name",
     "installer_wheel",
     "network_steps",
     "render",
     "render_context",
+    "run_settings",
 ]
 
 TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
 """Names of the templates that `render` wants."""
-
-PREFIX = "/opt/venv"
-"""The virtual environment in the image."""
 
 BILL_FOLDER = "/usr/share/sbom"
 """Where bills of materials are in an image."""
@@ -60,7 +68,6 @@ BILL_FOLDER = "/usr/share/sbom"
 BILL_LABEL = "io.lockbuild.sbom"
 """The image's label with the digest of its bill of materials."""
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UID = 1000
 
 # Runs each check in a Python of its own, and ends with the first that fails, whose text is the last that is said.
@@ -150,6 +157,20 @@ class _Account:
     name: str
     uid: int
     home: str
+
+
+def run_settings(stack: Stack, lock: Lock) -> RunSettings:
+    """Return the configuration that the Dockerfile of *stack* gives an image."""
+    account = _account(stack.image)
+    return RunSettings(
+        env=tuple(sorted({**base_env(lock), **dict(set_env(stack, lock))}.items())),
+        labels=tuple(labels_of(stack, lock)),
+        user=f"{account.uid}:{account.uid}" if account else "",
+        workdir=stack.image.workdir,
+        entrypoint=entrypoint(stack.image.entrypoint),
+        command=stack.image.command,
+        account=(account.name, account.uid) if account else None,
+    )
 
 
 def bill_name(stack: Stack) -> str:
@@ -268,7 +289,6 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
     _check("variable", (name for name, _ in stack.env), "env")
     account = _account(stack.image)
     below = {root: lock.image(root) for root in ROOTS}
-    common = {"LANG": "C.UTF-8", **image_env(below["runtime"]), "PATH": _path(lock)}
     toolchain = {
         "LANG": "C.UTF-8",
         **image_env(below["toolchain"]),
@@ -279,8 +299,8 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
     return {
         "account": account,
         "assets": assets,
-        "base": _base(stack, lock),
-        "base_env": sorted(common.items()),
+        "base": base_of(stack, lock),
+        "base_env": sorted(base_env(lock).items()),
         "bill": bill_name(stack),
         "bill_folder": BILL_FOLDER,
         "bill_label": BILL_LABEL,
@@ -289,10 +309,10 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "conda_folder": CONDA_FOLDER,
         "conda_packages": lock.conda,
         "entrypoint": entrypoint(stack.image.entrypoint),
-        "env": _image_env(stack, lock),
+        "env": set_env(stack, lock),
         "epoch": EPOCH,
         "installer": installer,
-        "labels": _labels(stack, lock),
+        "labels": labels_of(stack, lock),
         "open": [part.label for part in lock.open_parts],
         "preflight": FOLDER,
         "sources": _sources(stack, lock, account),
@@ -324,21 +344,13 @@ def _sources(stack: Stack, lock: Lock, account: _Account | None) -> list[_Source
             _Source(
                 name=source.name,
                 path=source.path,
-                origin=_origin(source, lock),
+                origin=origin_of(source, lock),
                 owner=owner,
                 folders=tuple(folders),
                 workdir=workdir if f"{workdir}/".startswith(inside) else "",
             )
         )
     return found
-
-
-def _origin(source: NamedSource, lock: Lock) -> str:
-    """Return where a source is from: its commit, else its archive's name and hash."""
-    locked = next((one for one in lock.sources if one.name == source.name), None)
-    archive = f"{locked.file.filename} sha256:{locked.file.sha256}" if locked else "open"
-    commit = (locked.commit if locked else None) or source.source.commit
-    return (commit or archive) + (" with edits" if source.edits else "")
 
 
 def _python(stack: Stack) -> str:
@@ -362,64 +374,6 @@ def _account(image: Image) -> _Account | None:
         return None
     _check("user", (image.user,), "image.user")
     return _Account(name=image.user, uid=_UID, home=f"/home/{image.user}")
-
-
-def _path(lock: Lock) -> str:
-    image = lock.image("runtime")
-    return (image.path if image else "") or _PATH
-
-
-def _base(stack: Stack, lock: Lock) -> str:
-    """Return what the image stands on, in words: an archive, or an image by its digest."""
-    if base := stack.base.debian:
-        return " ".join((base.vendor, base.suite, *base.components, base.snapshot or "")).strip()
-    image = lock.image("runtime")
-    if image is None:
-        return ""
-    return f"{image.reference}@{image.digest}" if image.digest else image.reference
-
-
-def _image_env(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
-    own = dict(stack.env)
-    conda = f"{CONDA_FOLDER}/bin:" if stack.conda else ""
-    path = own.get("PATH", _path(lock))
-    variables = {"PATH": f"{PREFIX}/bin:{conda}{path}", "VIRTUAL_ENV": PREFIX}
-    if stack.target.cuda:
-        # What NVIDIA's container runtime looks at; without it the image has no GPU.
-        variables |= {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility", "NVIDIA_VISIBLE_DEVICES": "all"}
-    return sorted((variables | {name: own[name] for name in own if name != "PATH"}).items())
-
-
-def _labels(stack: Stack, lock: Lock) -> list[tuple[str, str]]:
-    debs: list[JsonValue] = [
-        [deb.package, deb.version, deb.sha256] for deb in lock.debs if "runtime" in deb.roots
-    ]
-    labels = {
-        "io.lockbuild.base": _base(stack, lock),
-        "io.lockbuild.debs": f"sha256:{sha256_of(canonical_json(debs))}",
-        "io.lockbuild.lock": f"sha256:{lock.digest}" if lock.digest else "",
-        "io.lockbuild.python": stack.target.python,
-        "io.lockbuild.stack": stack.name,
-        "org.opencontainers.image.description": stack.summary,
-        "org.opencontainers.image.title": stack.name,
-    }
-    if stack.bundles:
-        assets: list[JsonValue] = [[asset.name, asset.sha256] for asset in lock.assets]
-        labels["io.lockbuild.assets"] = f"sha256:{sha256_of(canonical_json(assets))}"
-    if lock.conda:
-        conda: list[JsonValue] = [[package.filename, package.sha256] for package in lock.conda]
-        labels["io.lockbuild.conda"] = f"sha256:{sha256_of(canonical_json(conda))}"
-    if stack.placed:
-        places = (f"{source.name}={source.path} {_origin(source, lock)}" for source in stack.placed)
-        labels["io.lockbuild.sources"] = "; ".join(places)
-    if standalone := stack.interpreter.standalone:
-        labels["io.lockbuild.interpreter"] = f"{standalone.filename} sha256:{standalone.sha256}"
-    if lock.interpreter:
-        own = lock.interpreter.file
-        labels["io.lockbuild.interpreter"] = f"{own.filename} sha256:{own.sha256}"
-    if stack.target.cuda:
-        labels["io.lockbuild.cuda"] = stack.target.cuda
-    return sorted((name, value.strip()) for name, value in labels.items() if value)
 
 
 def _wheels(manifest: Manifest) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["network_steps", "steps"]
+__all__ = ["asks_network", "network_steps", "stage_steps", "steps"]
 
 # Commands that ask a network, and what keeps each of them from doing so.
 _TOOLS = (
@@ -69,6 +69,26 @@ def steps(dockerfile: str) -> Iterator[tuple[int, str]]:
                 words.append(f"; {body.strip()}")
         yield begin, " ".join(words)
         words = []
+
+
+def stage_steps(dockerfile: str, target: str) -> tuple[str, ...]:
+    """Return the instructions that the stage *target* is made of, those of the stages below it first."""
+    stages: dict[str, list[str]] = {}
+    last: list[str] = []
+    for _, step in steps(dockerfile):
+        if begun := re.match(r"FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", step, re.IGNORECASE):
+            last = [*stages.get(begun[1].lower(), [])]
+            stages[(begun[2] or str(len(stages))).lower()] = last
+        elif not step.startswith("#"):
+            last.append(step)
+    return tuple(stages.get(target.lower(), ()))
+
+
+def asks_network(created_by: str) -> bool:
+    """Whether a step of an image's history, as engines write it down, ran a program that asks a network."""
+    command = re.sub(r"^(RUN\s+)?(\|\d+\s+(\S+=\S*\s+)*)?(/bin/(ba)?sh -\S*c\s+)?", "", created_by)
+    ran = command != created_by or created_by.startswith("RUN")
+    return ran and "--network=none" not in created_by and any(map(_asks, _commands(command)))
 
 
 def _reaches(step: str, stages: set[str]) -> bool:

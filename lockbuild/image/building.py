@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import DockerException
 
+from lockbuild.dockerfile.steps import stage_steps
 from lockbuild.errors import ImageError
 from lockbuild.image.clients import find_client
 from lockbuild.image.containers import inspect
@@ -27,7 +28,7 @@ from lockbuild.image.engine import connect
 from lockbuild.progress import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import docker
 
@@ -82,7 +83,8 @@ def build(  # noqa: PLR0913 - each says another thing about the image
             raise _failure(tail, engine, log)
         image = iidfile.read_text(encoding="utf-8").strip()
     with closing(connect(engine)) as docker, _engine_faults(engine):
-        image = _settle(docker, image, engine, epoch)
+        dockerfile = (context / "Dockerfile").read_text(encoding="utf-8")
+        image = _settle(docker, image, engine, epoch, stage_steps(dockerfile, target))
         docker.api.tag(image, *_split(tag))
     return inspect(tag, engine=engine)
 
@@ -200,8 +202,12 @@ def _engine_faults(engine: Engine) -> Iterator[None]:
 # ---- the same image for the same layers ------------------------------------------------------------
 
 
-def _settle(docker: docker.DockerClient, image: str, engine: Engine, epoch: int) -> str:
+def _settle(
+    docker: docker.DockerClient, image: str, engine: Engine, epoch: int, steps: Sequence[str]
+) -> str:
     """Give the image a configuration that says nothing of when and by what it was built; return its id.
+
+    Its history has the Dockerfile's own instructions, *steps*: each layer tells what made it.
 
     BuildKits before 0.11 write the time into it, so that equal layers would make different images. The
     engine takes an archive without layers as long as it has them. Engines with containerd's store do
@@ -210,7 +216,9 @@ def _settle(docker: docker.DockerClient, image: str, engine: Engine, epoch: int)
     if engine.storage_driver not in {"overlay2", "overlay", "vfs", "btrfs", "zfs", "fuse-overlayfs"}:
         return image
     facts: dict[str, Any] = docker.images.get(image).attrs
-    text = json.dumps(_configuration(facts, epoch), sort_keys=True, separators=(",", ":")).encode()
+    text = json.dumps(
+        _configuration(facts, epoch, steps), sort_keys=True, separators=(",", ":")
+    ).encode()
     layers = len(facts["RootFS"]["Layers"])
     manifest = [
         {
@@ -231,7 +239,7 @@ def _settle(docker: docker.DockerClient, image: str, engine: Engine, epoch: int)
     return loaded
 
 
-def _configuration(facts: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+def _configuration(facts: Mapping[str, Any], epoch: int, steps: Sequence[str]) -> dict[str, Any]:
     moment = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     # The classic builder's names of the container and image that a step ran in.
     volatile = {"Hostname", "Image"}
@@ -244,8 +252,23 @@ def _configuration(facts: Mapping[str, Any], epoch: int) -> dict[str, Any]:
             name: value for name, value in facts["Config"].items() if value and name not in volatile
         },
         "rootfs": {"type": "layers", "diff_ids": layers},
-        "history": [{"created": moment, "created_by": "lockbuild"} for _ in layers],
+        "history": [
+            {"created": moment, "created_by": text, **({} if made else {"empty_layer": True})}
+            for text, made in _history(steps, len(layers))
+        ],
     }
+
+
+def _history(steps: Sequence[str], layers: int) -> list[tuple[str, bool]]:
+    """Return the image's instructions, and whether each made one of its layers.
+
+    BuildKit makes a layer of WORKDIR where it makes the folder, and in some releases always.
+    """
+    for making in ({"ADD", "COPY", "RUN", "WORKDIR"}, {"ADD", "COPY", "RUN"}):
+        made = [step.partition(" ")[0].upper() in making for step in steps]
+        if sum(made) == layers:
+            return list(zip(steps, made, strict=True))
+    return [("lockbuild", True)] * layers
 
 
 def _split(tag: str) -> tuple[str, str]:

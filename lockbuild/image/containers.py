@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from lockbuild.image import BindMount, Engine
 
-__all__ = ["files_below", "inspect", "installed", "load", "run", "save"]
+__all__ = ["files_below", "inspect", "installed", "load", "run", "save", "saved"]
 
 _BLOCK = 1 << 20
 _METADATA = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.(dist-info/METADATA|egg-info/PKG-INFO)")
@@ -169,6 +169,17 @@ def run(  # noqa: PLR0913 - each says another thing about the container
             stdout=container.logs(stdout=True, stderr=False).decode(errors="replace"),
             stderr=container.logs(stdout=False, stderr=True).decode(errors="replace"),
         )
+
+
+@contextmanager
+def saved(ref: str, *, engine: Engine) -> Iterator[Iterator[bytes]]:
+    """Give the blocks of what `docker save` would write of an image.
+
+    Raises:
+        ImageError: The engine does not have the image.
+    """
+    with _session(engine, ref) as docker:
+        yield docker.images.get(ref).save(chunk_size=_BLOCK)
 
 
 def save(ref: str, file: Path, *, engine: Engine) -> None:

@@ -1,0 +1,446 @@
+"""Where an image is not what it shall be, file by file and layer by layer. Pure.
+
+Every file that differs is said once, by the check that knows most of it: what may not be passed on before what
+gives rights of others, that before secrets, leftovers of building, packages, and all else.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal
+
+from lockbuild.audit.contents import conda_of, debs_in, debs_of, pythons_of
+from lockbuild.audit.expected import MADE
+from lockbuild.audit.installing import compiled_from
+from lockbuild.audit.leaks import PATH, SECRET
+from lockbuild.derivation import CONDA_FOLDER
+from lockbuild.dockerfile import PREFIX
+from lockbuild.image.layers import final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from lockbuild.audit.contents import Present
+    from lockbuild.audit.expected import Expected, PartName, Want
+    from lockbuild.image.layers import LayerFile, Placed
+    from lockbuild.image.manifests import LayeredImage
+    from lockbuild.lock import Lock
+    from lockbuild.stack import Mount, Stack
+
+__all__ = ["Difference", "Drift", "PackageDrift", "build_paths", "drift_of"]
+
+Way = Literal["missing", "changed", "added"]
+_TOP = PREFIX.removeprefix("/")
+_ANCHOR = f"{_TOP}/pyvenv.cfg"
+_SHORT = 12
+# What installing a .deb changes beside the package's own files.
+_DPKG = re.compile(
+    r"var/lib/dpkg/(?:status|available|lock|triggers/|diversions|statoverride|alternatives/|[^/]+-old$)"
+    r"|var/(?:log|cache)/(?:apt|debconf|ldconfig|man)/|var/log/(?:dpkg|alternatives)\.log|var/lib/apt/"
+    r"|etc/ld\.so\.cache$|etc/alternatives/"
+)
+# What only building needs, by the names that tools give it.
+_LEFTOVERS = re.compile(
+    r"(?:.*/)?[^/]+\.(?:whl|deb)"
+    r"|(?:root|home/[^/]+)/\.cache/(?:pip|uv|ccache|conda)/.+|(?:.*/)?\.ccache/.+"
+    r"|build/.+|(?:var/)?tmp/(?:pip-|tmpxft_|build-env-|cc[A-Za-z0-9]{6}\.)[^/]*(?:/.*)?"
+    r"|var/cache/apt/(?:archives/.+|[^/]+\.bin)|var/lib/apt/lists/.+|(?:.*/)?conda/pkgs/.+"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A file that is not as it shall be."""
+
+    check: str
+    """Id of the check that says it; empty where a package's own finding does."""
+    way: Way
+    path: str
+    message: str
+    layer: int | None
+    """The layer that brought it, or took it away, from 0; none where no layer did."""
+    owner: str = ""
+    """Package, .deb, source or asset that it shall be of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageDrift:
+    """A package that is not the locked one."""
+
+    name: str
+    message: str
+    path: str
+    """The file that says so; empty for a package that is missing."""
+    layer: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """All that differs."""
+
+    files: tuple[Difference, ...] = ()
+    python: tuple[PackageDrift, ...] = ()
+    debs: tuple[PackageDrift, ...] = ()
+    conda: tuple[PackageDrift, ...] = ()
+
+
+@dataclass(slots=True)
+class _Compared:
+    """An image beside what it shall be."""
+
+    image: LayeredImage
+    expected: Expected
+    actual: dict[str, Placed]
+    mounts: tuple[Mount, ...]
+    shown: dict[tuple[int, str], str] = field(init=False)
+    """Layer and path there -> where a program sees it."""
+
+    def __post_init__(self) -> None:
+        self.shown = {(one.layer, one.file.path): path for path, one in self.actual.items()}
+
+    @property
+    def anchor(self) -> int | None:
+        """The layer that brought the environment."""
+        placed = self.actual.get(_ANCHOR)
+        return placed.layer if placed else None
+
+
+def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Lock) -> Drift:
+    """Return where *image* is not what *expected* says."""
+    actual = final([layer.content for layer in image.layers])
+    compared = _Compared(image, expected, actual, stack.mounts)
+    python, python_files, python_names = _python(compared, lock)
+    debs, deb_files, deb_names = _debs(compared, stack, lock)
+    conda, conda_files, _ = _conda(compared, lock)
+    if expected.absent:
+        # Who does not know all that belongs there cannot tell what does not.
+        return Drift(python=python, debs=debs, conda=conda)
+    told = frozenset((*python_files, *deb_files, *conda_files))
+    owners = {"package": python_names, "base": deb_names}
+    found = [*_forbidden(compared)]
+    said = {(one.path, one.layer) for one in found}
+    for one, part in (*_wanted(compared), *_added(compared)):
+        folded = _folded(one, told, has_debs=bool(debs)) or one.owner in owners.get(part, ())
+        if (one.path, one.layer) not in said and not folded:
+            found.append(one)
+    return Drift(
+        files=tuple(sorted(found, key=lambda one: (one.layer or 0, one.path))),
+        python=python,
+        debs=debs,
+        conda=conda,
+    )
+
+
+def _folded(one: Difference, told: frozenset[str], *, has_debs: bool) -> bool:
+    """Whether a package's own finding says it already."""
+    source = compiled_from(one.path)
+    return one.path in told or source in told or (has_debs and _DPKG.match(one.path) is not None)
+
+
+# ---- packages --------------------------------------------------------------------------------------
+
+_Packages = tuple[tuple[PackageDrift, ...], frozenset[str], frozenset[str]]
+"""What differs, the files that it brought, and the names."""
+
+
+def _python(compared: _Compared, lock: Lock) -> _Packages:
+    """Compare the environment's packages, and find those that are somewhere else and nobody brought."""
+    locked = {package.name: package.version for package in lock.runtime}
+    here, elsewhere = [], []
+    for one in pythons_of(compared.image, compared.actual):
+        if one.path.startswith(f"{_TOP}/lib"):
+            here.append(one)
+        elif not compared.expected.absent and not _is_held(compared, one.path):
+            elsewhere.append(one)
+    drift, files = _packages(here, locked, "the lock")
+    for one in elsewhere:
+        message = f"{one.version} is in the image, but not in the lock"
+        drift.append(PackageDrift(name=one.name, message=message, path=one.path, layer=one.layer))
+        files |= one.files
+    # What installers write beside a package's own files need not be in its list.
+    folders = tuple(f"{posixpath.dirname(one.path)}/" for one in drift if one.path)
+    files |= {path for path in compared.actual if path.startswith(folders)}
+    return tuple(drift), frozenset(files), frozenset(one.name for one in drift)
+
+
+def _debs(compared: _Compared, stack: Stack, lock: Lock) -> _Packages:
+    present = list(debs_of(compared.image, compared.actual))
+    status = compared.expected.status
+    if status:
+        locked = debs_in(status.decode("utf-8", "replace"))
+        where = "the root file system of the lock"
+    else:
+        locked = {deb.package: deb.version for deb in lock.debs if "runtime" in deb.roots}
+        where = "the lock"
+        if not stack.base.debian:
+            # The others came with the base image, whose digest is locked.
+            present = [one for one in present if one.name in locked]
+    drift, files = _packages(present, locked, where)
+    names = {one.name for one in drift}
+    files |= {
+        path
+        for path in compared.actual
+        if path.startswith("var/lib/dpkg/info/")
+        and posixpath.basename(path).rpartition(".")[0].partition(":")[0] in names
+    }
+    return tuple(drift), frozenset(files), frozenset(names)
+
+
+def _conda(compared: _Compared, lock: Lock) -> _Packages:
+    locked = {package.name: f"{package.version} {package.build}" for package in lock.conda}
+    present = conda_of(compared.image, compared.actual, CONDA_FOLDER)
+    if not locked:
+        present = tuple(one for one in present if not _is_held(compared, one.path))
+    drift, files = _packages(present, locked, "the lock")
+    return tuple(drift), frozenset(files), frozenset(one.name for one in drift)
+
+
+def _packages(
+    present: Iterable[Present], locked: Mapping[str, str], where: str
+) -> tuple[list[PackageDrift], set[str]]:
+    drift: list[PackageDrift] = []
+    files: set[str] = set()
+    seen: set[str] = set()
+    for one in sorted(present, key=lambda one: (one.name, one.path)):
+        expected = locked.get(one.name)
+        seen.add(one.name)
+        if one.version == expected:
+            continue
+        message = (
+            f"{one.version} is in the image, but not in {where}"
+            if expected is None
+            else f"the image has {one.version}, {where} {expected}"
+        )
+        drift.append(PackageDrift(name=one.name, message=message, path=one.path, layer=one.layer))
+        files |= one.files | {one.path}
+    for name in sorted(locked.keys() - seen):
+        message = f"{locked[name]} is locked, but not in the image"
+        drift.append(PackageDrift(name=name, message=message, path="", layer=None))
+    return sorted(drift, key=lambda one: one.name), files
+
+
+# ---- what no layer may hold ------------------------------------------------------------------------
+
+
+def _is_held(compared: _Compared, path: str) -> bool:
+    return path in compared.expected.held
+
+
+def _ours(compared: _Compared, number: int, file: LayerFile) -> bool:
+    """Whether the lock brings this file, as it is, to this place."""
+    held = compared.expected.held
+    path = compared.shown.get((number, file.path), file.path)
+    contents = held.get(path, frozenset()) | held.get(file.path, frozenset())
+    return file.content in contents or (bool(MADE & contents) and number == compared.anchor)
+
+
+def _forbidden(compared: _Compared) -> Iterator[Difference]:
+    """Yield files of any layer that must not be there whatever else holds, each once."""
+    for number, layer in enumerate(compared.image.layers):
+        for file in layer.content.files:
+            if file.kind == "folder":
+                continue
+            found = _why(compared, number, file)
+            if found:
+                path = compared.shown.get((number, file.path))
+                yield Difference(
+                    check=found[0],
+                    way="added",
+                    path=path or file.path,
+                    message=found[1] + ("" if path else _later(compared, number, file.path)),
+                    layer=number,
+                )
+
+
+def _why(compared: _Compared, number: int, file: LayerFile) -> tuple[str, str] | None:
+    """Return the check that forbids a file, and what it says; none where nothing does."""
+    privileged = compared.expected.privileged.get(file.path)
+    rights = (file.mode, file.capability)
+    if file.privileged and privileged != rights:
+        what = "has capabilities" if file.capability else f"has mode {file.mode:04o}"
+        was = "none of the lock's" if privileged is None else f"mode {privileged[0]:04o}"
+        return "image-setuid", f"{what}, which gives rights of others; the base has {was}"
+    if _ours(compared, number, file):
+        return None
+    if mount := _licensed(compared, file.path):
+        return (
+            "image-licensed",
+            f"belongs to `{mount.path}`, which must be mounted: {mount.why or 'its licence'}",
+        )
+    if file.kind == "file" and (seen := _marks(file, SECRET)):
+        return "image-secrets", f"holds {', '.join(seen)}"
+    if (
+        file.kind == "file"
+        and _LEFTOVERS.fullmatch(file.path)
+        and file.path not in compared.expected.held
+    ):
+        return "image-leftovers", f"{file.size:,} bytes that only building needs"
+    return None
+
+
+def _marks(file: LayerFile, kind: str) -> list[str]:
+    return [words.removeprefix(kind) for words in file.seen if words.startswith(kind)]
+
+
+def _licensed(compared: _Compared, path: str) -> Mount | None:
+    """Return the mount that a file belongs to: by where it lies, or by a name that only its data has."""
+    for mount in compared.mounts:
+        place = mount.path.strip("/")
+        if path == place or path.startswith(f"{place}/"):
+            return mount
+        for pattern in mount.holds:
+            # A pattern without a word of its own, such as `*.pkl`, says something below its mount alone.
+            words = re.sub(r"\[[^]]*\]|[*?]", "", posixpath.basename(pattern)).rpartition(".")[0]
+            if len(words) > len("data") and fnmatchcase(f"/{path}", f"*/{pattern}"):
+                return mount
+    return None
+
+
+def _later(compared: _Compared, number: int, path: str) -> str:
+    """Return what became of a file of a lower layer, for its message."""
+    for layer in compared.image.layers[number + 1 :]:
+        content = layer.content
+        gone = path in content.removed or any(
+            path.startswith(f"{folder}/") for folder in (*content.removed, *content.emptied)
+        )
+        if gone:
+            return f"; layer {layer.number} deletes it, and it is still shipped"
+    return "; a later layer replaces it, and it is still shipped"
+
+
+# ---- what must be there ----------------------------------------------------------------------------
+
+_CHECKS: dict[PartName, str] = {
+    "base": "image-base-files",
+    "conda": "image-conda-files",
+    "asset": "image-assets",
+    "source": "image-sources",
+    "package": "image-package-files",
+    "own": "image-own-files",
+}
+_WORDS: dict[PartName, str] = {
+    "base": "of the base",
+    "conda": "of the conda packages",
+    "asset": "of asset `{}`",
+    "source": "of source `{}`",
+    "package": "of {}",
+    "own": "of the Dockerfile",
+}
+
+
+def _wanted(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:
+    """Yield what is missing or another than it shall be."""
+    for path, want in compared.expected.files.items():
+        placed = compared.actual.get(path)
+        if placed is None:
+            if not want.optional and want.kind != "folder":
+                layer = _removed_by(compared, path)
+                yield _difference("missing", path, want, "is missing", layer), want.part
+        elif said := _other(compared, path, want, placed):
+            yield _difference("changed", path, want, said, placed.layer), want.part
+
+
+def _difference(way: Way, path: str, want: Want, said: str, layer: int | None) -> Difference:
+    owner = f" ({want.owner})" if want.part == "base" and want.owner else ""
+    words = _WORDS[want.part].format(want.owner) + owner
+    return Difference(
+        check=_CHECKS[want.part],
+        way=way,
+        path=path,
+        message=f"{words}: {said}",
+        layer=layer,
+        owner=want.owner,
+    )
+
+
+def _other(compared: _Compared, path: str, want: Want, placed: Placed) -> str:
+    """Return in what a file differs from what it shall be; empty where it does not."""
+    file = placed.file
+    if file.kind != want.kind and not (want.kind == "file" and want.contents == MADE):
+        return f"is a {file.kind}, expected a {want.kind}"
+    if want.kind != "folder" and file.content not in want.contents:
+        if MADE & want.contents:
+            if placed.layer != compared.anchor:
+                return "was changed after the environment was made"
+        elif not (
+            want.part == "package" and file.content in compared.expected.recheck(want.owner, path)
+        ):
+            kind = "target" if file.kind == "symlink" else "sha256"
+            return f"found {kind} {_short(file.content)}, expected {_short(min(want.contents))}"
+    if want.rights and file.kind != "symlink":
+        rights = (file.mode, file.uid, file.gid)
+        if rights != want.rights:
+            return f"found {_rights(rights)}, expected {_rights(want.rights)}"
+    return ""
+
+
+def _short(content: str) -> str:
+    return f"{content[:_SHORT]}…" if re.fullmatch(r"[0-9a-f]{64}", content) else f"`{content}`"
+
+
+def _rights(rights: tuple[int, int, int]) -> str:
+    mode, uid, gid = rights
+    return f"mode {mode:04o} of {uid}:{gid}"
+
+
+def _removed_by(compared: _Compared, path: str) -> int | None:
+    parents = [path]
+    while "/" in parents[-1]:
+        parents.append(parents[-1].rpartition("/")[0])
+    for number, layer in reversed(list(enumerate(compared.image.layers))):
+        content = layer.content
+        if not {*content.removed, *content.emptied}.isdisjoint(parents):
+            return number
+    return None
+
+
+def _added(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:
+    """Yield the files of every layer that the lock does not bring."""
+    files = compared.expected.files
+    for number, layer in enumerate(compared.image.layers):
+        for file in layer.content.files:
+            path = compared.shown.get((number, file.path))
+            if file.kind == "folder" or (path in files if path else False):
+                continue
+            if _ours(compared, number, file) or _is_bytecode(compared, number, path or file.path):
+                continue
+            place = path or file.path
+            source = files.get(compiled_from(place) or "")
+            if source is not None and source.part == "package" and path:
+                said = "bytecode that did not come with its module, and runs in its place"
+                yield _difference("added", place, source, said, number), "package"
+                continue
+            size = f"{file.size:,} bytes" if file.kind == "file" else f"a {file.kind}"
+            hidden = "" if path else _later(compared, number, file.path)
+            yield (
+                Difference(
+                    check="image-extra",
+                    way="added",
+                    path=place,
+                    message=f"{size} that the lock does not bring{hidden}",
+                    layer=number,
+                ),
+                "own",
+            )
+
+
+def _is_bytecode(compared: _Compared, number: int, path: str) -> bool:
+    """Whether a file is what compiling the environment makes: it comes with it, beside its module."""
+    source = compiled_from(path)
+    return (
+        source is not None
+        and number == compared.anchor
+        and path.startswith(f"{_TOP}/lib/")
+        and source in compared.expected.files
+    )
+
+
+def build_paths(image: LayeredImage) -> Iterator[tuple[LayerFile, int, str]]:
+    """Yield each file that names a path of the machine that built it, its layer from 0, and the path."""
+    for number, layer in enumerate(image.layers):
+        for file in layer.content.files:
+            for path in _marks(file, PATH):
+                yield file, number, path

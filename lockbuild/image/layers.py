@@ -1,0 +1,294 @@
+"""Layers of an image: what each of them brings and takes away, and the file system that they make together.
+
+What layers mean is said by https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md. Nothing is unpacked:
+a layer is read once, from its beginning to its end, and every file is hashed while it goes by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from lockbuild.digest import Sha256
+from lockbuild.errors import ImageError
+from lockbuild.image.tarstream import members, path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from lockbuild.image.tarstream import Header, Source
+
+__all__ = ["FileKind", "Layer", "LayerFile", "Placed", "final", "read_layer"]
+
+FileKind = Literal["file", "symlink", "folder", "special"]
+_WHITEOUT, _OPAQUE, _AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
+_MAX_LINKS = 255
+_MAX_FILES = 5_000_000
+_MAX_PATH = 4096  # Linux's PATH_MAX
+_LOOKED_AT = 1 << 20
+"""Bytes of a file that is looked into: what people must not leave in a layer is text."""
+
+
+class LayerFile(NamedTuple):
+    """A file, link or folder as a layer brings it."""
+
+    path: str
+    """Below the top, without a slash before it."""
+    kind: FileKind
+    mode: int
+    """Permissions, with setuid, setgid and sticky bits."""
+    uid: int
+    gid: int
+    size: int
+    content: str
+    """Sha256 of a file, target of a symlink; empty for all else."""
+    capability: bool = False
+    seen: tuple[str, ...] = ()
+    """What `look` saw in it."""
+
+    @property
+    def privileged(self) -> bool:
+        """Whether who runs it gets rights of somebody else."""
+        return self.kind == "file" and (self.capability or bool(self.mode & 0o6000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What a layer brings and takes away."""
+
+    files: tuple[LayerFile, ...]
+    """In the order of the layer."""
+    removed: tuple[str, ...] = ()
+    """Paths that layers below have and this one hides."""
+    emptied: tuple[str, ...] = ()
+    """Folders of which nothing from below is left."""
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+    """Content of each file that was asked for."""
+
+
+class Placed(NamedTuple):
+    """A file of the file system that layers make, and where it comes from."""
+
+    file: LayerFile
+    layer: int
+    """From 0."""
+
+
+def _keep_none(_: str) -> bool:
+    return False
+
+
+def read_layer(
+    source: Source,
+    *,
+    keep: Callable[[str], bool] = _keep_none,
+    look: Callable[[str, Sha256, bytes], tuple[str, ...]] | None = None,
+) -> Layer:
+    """Read a layer, a tar, to its end.
+
+    Args:
+        keep: Whether the content of the file of a path is wanted.
+        look: Told path, sha256 and bytes of each file that is not big; what it answers is kept with the file.
+
+    Raises:
+        ImageError: It is no tar, is damaged, or holds what no layer may.
+    """
+    found: dict[str, LayerFile] = {}
+    texts: dict[str, bytes] = {}
+    removed: list[str] = []
+    emptied: list[str] = []
+    for header, content in members(source):
+        path = path_of(header.name, source.what)
+        if not path:
+            continue
+        folder, _, name = path.rpartition("/")
+        if name.startswith(_WHITEOUT):
+            if name == _OPAQUE:
+                emptied.append(folder)
+            elif not name.startswith(_AUFS):
+                removed.append(f"{folder}/{name[len(_WHITEOUT) :]}".removeprefix("/"))
+            continue
+        if len(found) >= _MAX_FILES or len(path) > _MAX_PATH:
+            raise ImageError(
+                f"{source.what}: more than {_MAX_FILES:,} files, or a path of more than {_MAX_PATH:,} characters"
+            )
+        if header.kind == "file":
+            found[path] = _read_file(header, path, content, (keep, look, texts))
+        elif header.kind == "link":
+            found[path] = _linked(found, header, path, source.what)
+        else:
+            target = header.target if header.kind == "symlink" else ""
+            found[path] = LayerFile(path, header.kind, header.mode, header.uid, header.gid, 0, target)
+    for _ in source.drain():
+        pass
+    return Layer(
+        files=tuple(found.values()), removed=tuple(removed), emptied=tuple(emptied), texts=texts
+    )
+
+
+def _read_file(
+    header: Header,
+    path: str,
+    content: Iterator[memoryview],
+    asked: tuple[
+        Callable[[str], bool],
+        Callable[[str, Sha256, bytes], tuple[str, ...]] | None,
+        dict[str, bytes],
+    ],
+) -> LayerFile:
+    keep, look, texts = asked
+    digest = hashlib.sha256()
+    wanted = keep(path)
+    small = header.size <= _LOOKED_AT
+    parts = []
+    for part in content:
+        digest.update(part)
+        if wanted or (look and small):
+            parts.append(part)
+    sha256 = Sha256(digest.hexdigest())
+    seen: tuple[str, ...] = ()
+    if parts:
+        data = b"".join(parts)
+        if wanted:
+            texts[path] = data
+        if look and small:
+            seen = look(path, sha256, data)
+    elif wanted:
+        texts[path] = b""
+    return LayerFile(
+        path,
+        "file",
+        header.mode,
+        header.uid,
+        header.gid,
+        header.size,
+        sha256,
+        header.capability,
+        seen,
+    )
+
+
+def _linked(found: Mapping[str, LayerFile], header: Header, path: str, what: str) -> LayerFile:
+    """Return the file that a hard link is: another name of one that came before it."""
+    target = found.get(path_of(header.target.removeprefix("/"), what))
+    if target is None or target.kind == "folder":
+        raise ImageError(f"{what}: `{path}` is a hard link to `{header.target}`, which is no file of it")
+    return target._replace(path=path)
+
+
+# ---- together --------------------------------------------------------------------------------------
+
+
+class _Node:
+    """A place in the file system: what is there, and what is below it."""
+
+    __slots__ = ("below", "placed")
+
+    def __init__(self, placed: Placed | None) -> None:
+        self.placed = placed
+        self.below: dict[str, _Node] | None = None
+
+    @property
+    def link(self) -> str | None:
+        """Target of a symlink."""
+        placed = self.placed
+        return placed.file.content if placed and placed.file.kind == "symlink" else None
+
+
+class _System:
+    """A file system under construction."""
+
+    def __init__(self) -> None:
+        self.top = _Node(None)
+        self.top.below = {}
+        self._folders: dict[str, _Node] = {}
+
+    def folder(self, path: str, *, make: bool) -> _Node | None:
+        """Return the folder at *path*, links followed as seen from the top; none where it is not."""
+        if (known := self._folders.get(path)) is not None:
+            return known
+        waiting, here, links = path.split("/")[::-1] if path else [], [self.top], 0
+        while waiting:
+            part = waiting.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                here = here[:-1] or here
+                continue
+            below = here[-1].below
+            if below is None:
+                raise TypeError(path)
+            child = below.get(part)
+            if child is not None and child.link is not None:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise ImageError(f"`{path}`: links lead in a circle")
+                here = [self.top] if child.link.startswith("/") else here
+                waiting += child.link.split("/")[::-1]
+                continue
+            if child is None or child.below is None:
+                if not make:
+                    return None
+                child = below[part] = _Node(None)
+                child.below = {}
+            here.append(child)
+        self._folders[path] = here[-1]
+        return here[-1]
+
+    def put(self, placed: Placed) -> None:
+        parent, _, name = placed.file.path.rpartition("/")
+        folder = self.folder(parent, make=True)
+        if folder is None or folder.below is None:
+            raise TypeError(parent)
+        there = folder.below.get(name)
+        if placed.file.kind == "folder" and there is not None and there.below is not None:
+            there.placed = placed
+            return
+        node = folder.below[name] = _Node(placed)
+        if placed.file.kind == "folder":
+            node.below = {}
+        if there is not None and (there.below is not None or there.link is not None):
+            self._folders.clear()
+
+    def hide(self, path: str) -> None:
+        parent, _, name = path.rpartition("/")
+        folder = self.folder(parent, make=False)
+        if folder is not None and folder.below is not None and name in folder.below:
+            del folder.below[name]
+            self._folders.clear()
+
+    def empty(self, path: str) -> None:
+        folder = self.folder(path, make=False)
+        if folder is not None and folder.below:
+            folder.below = {}
+            self._folders.clear()
+
+
+def final(layers: Iterable[Layer]) -> dict[str, Placed]:
+    """Return path -> what is there in the file system that *layers* make, the lowest first; sorted.
+
+    A path is the one that a program sees: links on the way are followed.
+
+    Raises:
+        ImageError: Links lead in a circle.
+    """
+    system = _System()
+    for number, layer in enumerate(layers):
+        # A whiteout hides what layers below have, never what its own brings, wherever it stands in it.
+        for path in layer.emptied:
+            system.empty(path)
+        for path in layer.removed:
+            system.hide(path)
+        for file in layer.files:
+            system.put(Placed(file, number))
+    found: dict[str, Placed] = {}
+    waiting = [("", system.top)]
+    while waiting:
+        prefix, folder = waiting.pop()
+        for name, node in (folder.below or {}).items():
+            if node.placed:
+                found[f"{prefix}{name}"] = node.placed
+            if node.below is not None:
+                waiting.append((f"{prefix}{name}/", node))
+    return dict(sorted(found.items()))

@@ -1,0 +1,538 @@
+"""What an audit says of images: nothing of the untampered one, and one thing of each that was tampered with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lockbuild.audit import Subject, audit
+from lockbuild.derivation import PREFIX_TAR
+from tests.audited import SITE, STATUS, audited_world, installed, made_image, seen, write_archive
+from tests.images import Member, layer
+from tests.test_condalock import package as conda_package
+from tests.values import any_build
+from tests.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lockbuild.audit import ImageContents
+    from lockbuild.findings import About, Finding
+    from tests.audited import Made
+    from tests.worlds import World
+
+AGAINST: tuple[About, ...] = ("image",)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with audited_world(tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+def audited(world: World, image: ImageContents) -> list[Finding]:
+    subject = Subject(
+        stack=world.stack,
+        lock=world.lock,
+        plan=world.plan,
+        store=world.store,
+        wheelhouse=world.folder.wheels,
+        manifest=None,
+        dockerfile=None,
+        rendered="",
+        image=image,
+        today=date(2026, 1, 1),
+    )
+    report = audit(subject, AGAINST)
+    assert report.skipped == ()
+    return list(report.findings)
+
+
+@pytest.fixture
+def found(world: World, tmp_path: Path) -> Callable[[Made], list[Finding]]:
+    """Return what an audit finds in an image."""
+    return lambda image: audited(world, seen(world, write_archive(tmp_path / "image.tar", image)))
+
+
+def test_an_image_as_it_was_made_gives_no_finding(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    assert found(made_image(world)) == []
+
+
+# ---- nine ways -------------------------------------------------------------------------------------
+
+
+def upgraded(image: Made, folder: Path) -> Made:
+    wheel = make_wheel(folder, "alpha", "1.3", files={"alpha.py": b"new = 1\n", "alpha_more.py": b""})
+    gone = [
+        Member(name=f"{SITE}/alpha-1.2.dist-info/.wh.{name}", content=b"")
+        for name in ("METADATA", "RECORD", "WHEEL", "INSTALLER", "REQUESTED")
+    ]
+    return image.above("RUN pip install --no-index alpha==1.3", *gone, *installed(wheel))
+
+
+def edited(image: Made, _: Path) -> Made:
+    return image.above(
+        "RUN sed -i s/a/b/ alpha.py", Member(name=f"{SITE}/alpha.py", content=b"evil = 1\n")
+    )
+
+
+def deb_added(image: Made, _: Path) -> Made:
+    status = f"{STATUS}Package: netcat\nStatus: install ok installed\nVersion: 1.10-47\n\n"
+    return image.above(
+        "RUN dpkg -i netcat.deb",
+        Member(name="bin/nc", content=b"netcat", mode=0o755),
+        Member(name="var/lib/dpkg/status", content=status.encode()),
+        Member(name="var/lib/dpkg/status-old", content=STATUS.encode()),
+        Member(name="var/lib/dpkg/info/netcat.list", content=b"/.\n/bin\n/bin/nc\n"),
+        Member(name="var/lib/dpkg/info/netcat.md5sums", content=b"0  bin/nc\n"),
+        Member(name="var/log/dpkg.log", content=b"installed netcat\n"),
+    )
+
+
+def env_changed(image: Made, _: Path) -> Made:
+    env = [text if not text.startswith("OMP_") else "OMP_NUM_THREADS=64" for text in image.config["Env"]]
+    return image.configured("ENV OMP_NUM_THREADS=64", Env=env)
+
+
+def weights_swapped(image: Made, _: Path) -> Made:
+    return image.above(
+        "COPY model.bin /app/weights/", Member(name="app/weights/model.bin", content=b"others")
+    )
+
+
+def licensed(image: Made, _: Path) -> Made:
+    added = image.above(
+        "COPY smpl /app/body_models", Member(name="app/body_models/SMPL_NEUTRAL.pkl", content=b"smpl")
+    )
+    return added.above("RUN rm -r /app/body_models", Member(name="app/.wh.body_models", content=b""))
+
+
+def label_forged(image: Made, _: Path) -> Made:
+    labels = {**image.config["Labels"], "io.lockbuild.lock": "sha256:forged"}
+    return image.configured("LABEL io.lockbuild.lock=sha256:forged", Labels=labels)
+
+
+def wheel_left(image: Made, _: Path) -> Made:
+    return image.above(
+        "COPY wheels /wheels", Member(name="wheels/alpha-1.2-py3-none-any.whl", content=b"PK")
+    )
+
+
+def setuid_added(image: Made, _: Path) -> Made:
+    return image.above(
+        "RUN chmod u+s /usr/bin/python3.11",
+        Member(name="usr/bin/python3.11", content=b"python", mode=0o4755),
+    )
+
+
+NINE: dict[Callable[[Made, Path], Made], tuple[str, str, str]] = {
+    upgraded: ("image-packages", "alpha-1.3.dist-info/METADATA", "6: RUN pip install"),
+    edited: ("image-package-files", f"/{SITE}/alpha.py", "6: RUN sed"),
+    deb_added: ("image-debs", "/var/lib/dpkg/info/netcat.list", "6: RUN dpkg -i netcat.deb"),
+    env_changed: ("image-env", "OMP_NUM_THREADS", "configuration, above layer 5: ENV OMP_NUM_THREADS"),
+    weights_swapped: ("image-assets", "/app/weights/model.bin", "6: COPY model.bin"),
+    licensed: ("image-licensed", "/app/body_models/SMPL_NEUTRAL.pkl", "6: COPY smpl /app/body_models"),
+    label_forged: (
+        "image-lock",
+        "io.lockbuild.lock",
+        "configuration, above layer 5: LABEL io.lockbuild.lock",
+    ),
+    wheel_left: ("image-leftovers", "/wheels/alpha-1.2-py3-none-any.whl", "6: COPY wheels /wheels"),
+    setuid_added: ("image-setuid", "/usr/bin/python3.11", "6: RUN chmod u+s /usr/bin/python3.11"),
+}
+
+
+@pytest.mark.parametrize("tamper", NINE, ids=lambda tamper: tamper.__name__)
+def test_each_way_of_tampering_is_one_finding_that_names_file_and_layer(
+    world: World,
+    found: Callable[[Made], list[Finding]],
+    tmp_path: Path,
+    tamper: Callable[[Made, Path], Made],
+) -> None:
+    check, named, layer = NINE[tamper]
+    (finding,) = found(tamper(made_image(world), tmp_path))
+    assert (finding.check, finding.level) == (check, "error")
+    assert named in f"{finding.subject} {finding.message}"
+    assert finding.layer.startswith(layer)
+
+
+def test_nine_ways_at_once_are_nine_findings(
+    world: World, found: Callable[[Made], list[Finding]], tmp_path: Path
+) -> None:
+    image = made_image(world)
+    for tamper in (one for one in NINE if one is not edited):
+        image = tamper(image, tmp_path)
+    # What belongs to a package of another version is said with that: the edit is another package's.
+    image = image.above("RUN sed", Member(name=f"{SITE}/beta.py", content=b"evil = 1\n"))
+    assert sorted(finding.check for finding in found(image)) == sorted(
+        check for check, _, _ in NINE.values()
+    )
+
+
+# ---- each check ------------------------------------------------------------------------------------
+
+
+def lines(findings: list[Finding]) -> list[str]:
+    return [f"{one.check}: {one.subject}: {one.message}" for one in findings]
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("beta-0.9.dist-info/.wh.METADATA", "image-packages: beta: 0.9 is locked, but not in the image"),
+        ("gamma/.wh._ext.so", f"image-package-files: /{SITE}/gamma/_ext.so: of gamma: is missing"),
+    ],
+    ids=["package", "file"],
+)
+def test_image_packages__missing(
+    world: World, found: Callable[[Made], list[Finding]], gone: str, said: str
+) -> None:
+    image = made_image(world).above("RUN rm", Member(name=f"{SITE}/{gone}", content=b""))
+    assert lines(found(image)) == [said]
+
+
+def test_image_packages__beside_the_environment(
+    world: World, found: Callable[[Made], list[Finding]], tmp_path: Path
+) -> None:
+    wheel = make_wheel(tmp_path, "requests", "2.0")
+    place = "usr/local/lib/python3.11/dist-packages"
+    members = [replace(one, name=one.name.replace(SITE, place)) for one in installed(wheel)]
+    (line,) = lines(found(made_image(world).above("RUN pip3 --version", *members)))
+    assert line.startswith(
+        "image-packages: requests: 2.0 is in the image, but not in the lock (/usr/local"
+    )
+
+
+def test_image_package_files__made_again_after_the_environment(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    """Python never compares bytecode of this kind with its module, so a changed one runs unnoticed."""
+    cached = f"{SITE}/gamma/__pycache__/__init__.cpython-311.pyc"
+    image = made_image(world).above("COPY evil.pyc", Member(name=cached, content=b"evil"))
+    (finding,) = found(image)
+    assert lines([finding]) == [
+        f"image-package-files: /{cached}: of gamma: bytecode that did not come with its module, and runs in its place"
+    ]
+    assert finding.layer == "6: COPY evil.pyc"
+
+
+def test_image_own_files__a_console_script_that_was_changed(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above("RUN", Member(name="opt/venv/pyvenv.cfg", content=b"home = /evil"))
+    assert "image-own-files" in {one.check for one in found(image)}
+
+
+def test_image_own_files__a_user_too_many(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    image = made_image(world).above(
+        "RUN useradd", Member(name="etc/passwd", content=b"evil:x:0:0::/:/bin/sh\n")
+    )
+    (line,) = lines(found(image))
+    assert line.startswith("image-own-files: /etc/passwd: of the Dockerfile: found sha256 ")
+
+
+def test_image_debs__of_another_version(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    status = STATUS.replace("2.36-9+deb12u10", "2.37-1")
+    image = made_image(world).above(
+        "RUN dpkg -i libc6.deb", Member(name="var/lib/dpkg/status", content=status.encode())
+    )
+    (line,) = lines(found(image))
+    assert line == (
+        "image-debs: libc6: the image has 2.37-1, the root file system of the lock 2.36-9+deb12u10"
+        " (/var/lib/dpkg/status)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        (
+            Member(name="usr/bin/python3.11", content=b"python", mode=0o777),
+            "/usr/bin/python3.11: of the base (python3): found mode 0777 of 0:0, expected mode 0755 of 0:0",
+        ),
+        (
+            Member(name="usr/lib/libc.so.6", content=b"libc", owner=(1000, 0)),
+            "/usr/lib/libc.so.6: of the base: found mode 0644 of 1000:0, expected mode 0644 of 0:0",
+        ),
+        (
+            Member(name="usr/bin/python3", link="/opt/evil"),
+            "/usr/bin/python3: of the base: found target `/opt/evil`, expected `python3.11`",
+        ),
+        (
+            Member(name="usr/lib/.wh.libc.so.6", content=b""),
+            "/usr/lib/libc.so.6: of the base: is missing",
+        ),
+        (
+            # Through the link of the base: what a program sees is what is told.
+            Member(name="bin/su", link="python3"),
+            "/usr/bin/su: of the base: is a symlink, expected a file",
+        ),
+    ],
+    ids=["mode", "owner", "link", "deleted", "through a link"],
+)
+def test_image_base_files__changed(
+    world: World, found: Callable[[Made], list[Finding]], member: Member, said: str
+) -> None:
+    (finding,) = found(made_image(world).above("RUN change", member))
+    assert lines([finding]) == [f"image-base-files: {said}"]
+    assert finding.layer == "6: RUN change"
+
+
+@pytest.fixture
+def conda(world: World, tmp_path: Path) -> Callable[[bytes, str], list[str]]:
+    """Return what an audit finds where the lock has a conda package: its file and version are the image's."""
+    build = any_build(name=f"conda-{tmp_path.name}", kind="prefix", toolchain=None)
+    derivations = {**world.plan.derivations, build.path: build}
+    plan = replace(world.plan, derivations=derivations, prefix=build.path)
+    lock = replace(world.lock, conda=(conda_package("tool"),))
+    record = b'{"name": "tool", "version": "1.0", "build": "h1_0", "files": ["bin/tool"]}'
+
+    def members(data: bytes, text: bytes) -> tuple[Member, ...]:
+        return (
+            Member(name="opt/conda/bin/tool", content=data, mode=0o755),
+            Member(name="opt/conda/conda-meta/tool.json", content=text),
+        )
+
+    prefix = tmp_path / "prefix"
+    prefix.mkdir()
+    (prefix / PREFIX_TAR).write_bytes(layer(*members(b"tool", record)))
+    world.store.add_folder(build.path, prefix)
+
+    def look(data: bytes, version: str) -> list[str]:
+        text = record.replace(b'"1.0"', f'"{version}"'.encode())
+        image = made_image(world, lock).above("ADD conda/prefix.tar /", *members(data, text))
+        file = write_archive(tmp_path / "image.tar", image)
+        return lines(audited(world, seen(world, file, lock=lock, plan=plan)))
+
+    return look
+
+
+def test_image_conda__of_another_version(conda: Callable[[bytes, str], list[str]]) -> None:
+    assert conda(b"tool", "1.0") == []
+    assert conda(b"other", "1.1") == [
+        "image-conda: tool: the image has 1.1 h1_0, the lock 1.0 h1_0 (/opt/conda/conda-meta/tool.json)"
+    ]
+
+
+def test_image_conda_files__edited(conda: Callable[[bytes, str], list[str]]) -> None:
+    (line,) = conda(b"evil", "1.0")
+    assert line.startswith(
+        "image-conda-files: /opt/conda/bin/tool: of the conda packages: found sha256 "
+    )
+
+
+def test_image_sources__edited(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    image = made_image(world).above("RUN sed", Member(name="app/main.py", content=b"evil"))
+    (line,) = lines(found(image))
+    assert line.startswith("image-sources: /app/main.py: of source `app`: found sha256 ")
+
+
+def test_image_assets__missing(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    image = made_image(world).above("RUN rm", Member(name="app/weights/.wh..wh..opq", content=b""))
+    (finding,) = found(image)
+    assert (finding.subject, finding.layer) == ("/app/weights/model.bin", "6: RUN rm")
+
+
+def test_image_extra__names_each_of_a_few_files(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    members = [Member(name=f"srv/{n}.txt", content=b"x") for n in range(3)]
+    findings = found(made_image(world).above("COPY srv /srv", *members))
+    assert [(one.check, one.subject) for one in findings] == [
+        ("image-extra", f"/srv/{n}.txt") for n in range(3)
+    ]
+
+
+def test_image_extra__counts_thousands(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    members = [Member(name=f"srv/data/{n:04}.txt", content=b"x") for n in range(2000)]
+    findings = found(made_image(world).above("COPY srv /srv", *members))
+    assert len(findings) == 6
+    assert lines(findings)[-1] == "image-extra: /srv/data: 1,995 more files like these"
+
+
+def test_image_extra__in_a_lower_layer_alone(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above("COPY notes /", Member(name="notes", content=b"x"))
+    (finding,) = found(image.above("RUN rm /notes", Member(name=".wh.notes", content=b"")))
+    assert finding.layer == "6: COPY notes /"
+    assert finding.message.endswith("; layer 7 deletes it, and it is still shipped")
+
+
+def test_image_licensed__somewhere_else_under_its_name(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above("COPY", Member(name="srv/SMPL_NEUTRAL.pkl", content=b"smpl"))
+    (line,) = lines(found(image))
+    assert line == (
+        "image-licensed: /srv/SMPL_NEUTRAL.pkl: belongs to `/app/body_models`, which must be mounted:"
+        " its licence forbids passing it on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("member", "what"),
+    [
+        (Member(name="srv/tool", content=b"x", mode=0o4755), "has mode 4755"),
+        (Member(name="usr/bin/chage", content=b"chage", mode=0o6755, owner=(0, 42)), "has mode 6755"),
+        (
+            Member(name="srv/ping", content=b"x", xattrs={"security.capability": "\x01"}),
+            "has capabilities",
+        ),
+    ],
+    ids=["setuid", "more than before", "capabilities"],
+)
+def test_image_setuid__that_the_base_has_not(
+    world: World, found: Callable[[Made], list[Finding]], member: Member, what: str
+) -> None:
+    (line,) = lines(found(made_image(world).above("RUN", member)))
+    assert line.startswith(f"image-setuid: /{member.name}: {what}, which gives rights of others")
+
+
+KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nxxxx\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("root/.ssh/id_ed25519", KEY, "a private key"),
+        ("root/.netrc", b"machine a.example login me password secret\n", "a password for a server"),
+        ("root/.git-credentials", b"https://me:secret@git.example\n", "a password for a repository"),
+        (
+            "etc/pip.conf",
+            b"[global]\nindex-url = https://me:secret@a.example/\n",
+            "a password for an index",
+        ),
+        ("app/settings.env", b"AWS=AKIA" + b"A" * 16 + b"\n", "an access key of AWS"),
+        ("app/token", b"hf_" + b"a" * 34, "a token of Hugging Face"),
+        ("app/ci", b"ghp_" + b"a1" * 18, "a token of GitHub"),
+    ],
+)
+def test_image_secrets__in_a_layer_that_a_later_one_hides(
+    world: World, found: Callable[[Made], list[Finding]], name: str, content: bytes, what: str
+) -> None:
+    folder, _, last = name.rpartition("/")
+    image = made_image(world).above("COPY secrets", Member(name=name, content=content))
+    (finding,) = found(image.above("RUN rm", Member(name=f"{folder}/.wh.{last}", content=b"")))
+    assert (finding.check, finding.subject, finding.layer) == (
+        "image-secrets",
+        f"/{name}",
+        "6: COPY secrets",
+    )
+    assert finding.message.startswith(f"holds {what};")
+    assert "secret@" not in finding.message
+
+
+def test_image_secrets__in_settings_and_steps(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    token = "ghp_" + "a1" * 18
+    image = made_image(world)
+    image = image.configured(f"ENV TOKEN={token}", Env=[*image.config["Env"], f"TOKEN={token}"])
+    findings = found(image)
+    assert sorted({one.check for one in findings}) == ["image-env", "image-secrets"]
+    assert not any(token in one.message for one in findings)
+
+
+def test_image_leftovers__of_installing(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    names = ("root/.cache/pip/http/ab/cd", "var/cache/apt/archives/curl.deb", "build/objects/a.o")
+    image = made_image(world).above("RUN", *(Member(name=name, content=b"x") for name in names))
+    assert sorted((one.check, one.subject) for one in found(image)) == sorted(
+        ("image-leftovers", f"/{name}") for name in names
+    )
+
+
+def test_image_build_paths__of_whoever_built_it(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above(
+        "COPY", Member(name="srv/config.ini", content=b"cache = /home/alice/project/cache\n")
+    )
+    assert [(one.check, one.level) for one in found(image)] == [
+        ("image-extra", "error"),
+        ("image-build-paths", "warning"),
+    ]
+
+
+def test_image_env__more_and_less(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    image = made_image(world)
+    env = [text for text in image.config["Env"] if not text.startswith("LANG=")]
+    image = image.configured("ENV LD_PRELOAD=/evil.so", Env=[*env, "LD_PRELOAD=/evil.so"])
+    assert lines(found(image)) == [
+        "image-env: LANG: is not set, the lock has `C.UTF-8`",
+        "image-env: LD_PRELOAD: is `/evil.so`, the lock has none",
+    ]
+
+
+def test_image_labels__forged(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    image = made_image(world)
+    labels = {**image.config["Labels"], "io.lockbuild.stack": "other"}
+    assert lines(found(image.configured("LABEL io.lockbuild.stack=other", Labels=labels))) == [
+        "image-labels: io.lockbuild.stack: is `other`, the lock has `small`"
+    ]
+
+
+def test_image_lock__absent(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    image = made_image(world)
+    labels = {k: v for k, v in image.config["Labels"].items() if k != "io.lockbuild.lock"}
+    (line,) = lines(found(image.configured("LABEL", Labels=labels)))
+    assert line.startswith("image-lock: image.tar: label io.lockbuild.lock is absent, the lock's digest")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"Cmd": ["sh"]}, "CMD: is `sh`, the lock has `python3`"),
+        ({"Entrypoint": None}, "ENTRYPOINT: is ``, the lock has `/opt/lockbuild/entrypoint`"),
+        ({"WorkingDir": "/"}, "WORKDIR: is `/`, the lock has `/workspace`"),
+        ({"User": "2000"}, "USER: is `2000`, the lock has `1000:1000`"),
+    ],
+    ids=["command", "entry point", "folder", "user"],
+)
+def test_image_settings__of_another_image(
+    world: World, found: Callable[[Made], list[Finding]], changes: dict[str, object], said: str
+) -> None:
+    word = said.partition(":")[0]
+    (finding,) = found(made_image(world).configured(f"{word} x", **changes))
+    assert lines([finding]) == [f"image-settings: {said}"]
+    assert finding.layer == f"configuration, above layer 5: {word} x"
+
+
+def test_image_user__root(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    assert lines(found(made_image(world).configured("USER root", User="root"))) == [
+        "image-settings: USER: is `root`, the lock has `1000:1000`",
+        "image-user: USER: is `root`",
+    ]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "RUN /bin/sh -c apt-get update && apt-get install curl # buildkit",
+        "/bin/sh -c pip install requests",
+    ],
+)
+def test_image_network__asked_by_a_step(
+    world: World, found: Callable[[Made], list[Finding]], step: str
+) -> None:
+    (finding,) = found(made_image(world).above(step))
+    assert finding.check == "image-network"
+    assert finding.layer == f"6: {step.removesuffix(' # buildkit')}"
+
+
+def test_what_the_store_has_not_is_not_guessed(world: World, tmp_path: Path) -> None:
+    record = world.store.root / "records" / f"{world.built('runtime')}.json"
+    text = record.read_text()
+    record.unlink()
+    try:
+        contents = seen(world, write_archive(tmp_path / "image.tar", made_image(world)))
+    finally:
+        record.write_text(text)
+    assert contents.drift.files == ()
+    assert "bookworm-runtime" in contents.expected.absent[0]
