@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -33,7 +35,12 @@ _MOST = 32 * 1024 * 1024
 _LEAST, _RATIO = 1024**3, 50
 """How many times its size a zip may unpack to, beyond a first gigabyte."""
 _ENCRYPTED = 1
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What `zipfile` raises at bytes that no honest tool wrote: names that are no text, offsets beyond the end.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(LookupError, NotImplementedError, OverflowError, RuntimeError, ValueError),
+)
 _ID = re.compile(r"[A-Za-z0-9][\w.:+-]*")
 _NAMED_FAULTS = 20
 _TELLING = 1024 * 1024
@@ -60,7 +67,7 @@ class _Reading:
         try:
             table = from_json(data, allow_inf_nan=False, cache_strings="keys")
             id_, modified, families, wanted = self._looked_at(table)
-            record = _adapter().validate_python(_said(table)) if wanted else None
+            record = _with_true_ids(_adapter().validate_python(_said(table))) if wanted else None
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
@@ -174,12 +181,15 @@ def _read_zip(file: Path, where: str, size: int, reading: _Reading) -> None:
     left = _LEAST + _RATIO * size
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            if member.is_dir() or not member.filename.endswith(".json"):
+            if not member.filename.endswith(".json"):
                 continue
             place = f"{where}: {member.filename}"
             reading.advance(member.compress_size)
             if member.flag_bits & _ENCRYPTED:
                 reading.fault(place, "is encrypted")
+                continue
+            if member.compress_type not in _METHODS:
+                reading.fault(place, f"is compressed by method {member.compress_type}")
                 continue
             try:
                 with archive.open(member) as stream:
@@ -200,6 +210,14 @@ def _read_zip(file: Path, where: str, size: int, reading: _Reading) -> None:
 @cache
 def _adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
+
+
+def _with_true_ids(record: Record) -> Record:
+    """Return *record* without ids of others that are none: they are shown, and joined by spaces."""
+    aliases, upstream = (
+        tuple(id_ for id_ in ids if _ID.fullmatch(id_)) for ids in (record.aliases, record.upstream)
+    )
+    return replace(record, aliases=aliases, upstream=upstream)
 
 
 def _said(value: Any) -> Any:  # noqa: ANN401 - any JSON

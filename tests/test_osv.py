@@ -93,6 +93,7 @@ def test_range_of_python_versions(
         ("1.0~rc1-1", "1.0-1", True),
         ("3.0.17-1~deb12u2", "3.0.17-1", True),
         ("1.10-1", "1.9-1", False),
+        ("1.10-1", "0", False),
     ],
 )
 def test_range_of_debian_versions(version: str, fixed: str, *, expected: bool) -> None:
@@ -300,6 +301,26 @@ def test_an_alias_of_another_package_is_no_bond_between_packages() -> None:
         ("torch", "CVE-2023-1"),
         ("zlib", "CVE-2023-1"),
     ]
+
+
+ID = st.sampled_from([f"CVE-2025-{n}" for n in range(4)] + [f"GHSA-{n}" for n in range(4)])
+
+
+@pytest.mark.property
+@given(st.dictionaries(ID, st.lists(ID, max_size=2), min_size=1))
+def test_aliases_are_joined_as_neighbours_of_neighbours_are(aliases: dict[str, list[str]]) -> None:
+    records = [record(id_, about("torch", ALL), aliases=others) for id_, others in aliases.items()]
+    neighbours = {(one, two) for id_, others in aliases.items() for one in others for two in [id_]}
+    groups = []
+    for id_ in aliases:
+        group, size = {id_}, 0
+        while len(group) > size:
+            size = len(group)
+            group |= {b for pair in neighbours for a, b in (pair, pair[::-1]) if a in group}
+        groups.append(frozenset(group))
+    hits = found(wheel(), *records)
+    assert {frozenset((one.id, *one.aliases)) for one in hits} == set(groups)
+    assert len(hits) == len(set(groups))
 
 
 def test_a_fix_is_a_later_version_that_no_alias_calls_affected() -> None:

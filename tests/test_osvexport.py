@@ -222,6 +222,21 @@ def test_an_encrypted_member_is_named(tmp_path: Path) -> None:
     assert read_export(file, {TORCH}).faults == ("all.zip: GHSA-1.json: is encrypted",)
 
 
+def test_a_member_compressed_otherwise_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("GHSA-1.json", json.dumps(OF_TORCH))
+    write_folder(tmp_path, OF_ZLIB)
+    (fault,) = read_export(tmp_path, {TORCH}).faults
+    assert fault == f"{tmp_path.name}/all.zip: GHSA-1.json: is compressed by method 14"
+
+
+def test_ids_of_others_that_are_none_are_left_out(tmp_path: Path) -> None:
+    names = ["CVE-2025-1", "CVE-2025-2 CVE-2025-3", "\x1b[2J", ""]
+    write_folder(tmp_path, {**OF_TORCH, "aliases": names, "upstream": names})
+    (one,) = read_export(tmp_path, {TORCH}).records
+    assert (one.aliases, one.upstream) == (("CVE-2025-1",), ("CVE-2025-1",))
+
+
 def test_members_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
     file = write_zip(tmp_path / "all.zip", OF_TORCH)
     with zipfile.ZipFile(file, "a") as archive:
@@ -298,3 +313,32 @@ def test_no_value_anywhere_stops_the_reading(tmp_path: Path, key: str, inner: st
     (tmp_path / "a.json").write_text(json.dumps(changed), encoding="utf-8")
     (tmp_path / "b.json").write_text(json.dumps(OF_ZLIB), encoding="utf-8")
     assert "DEBIAN-CVE-1-1" in read_ids(tmp_path)
+
+
+@pytest.mark.property
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=500)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, 2000),
+)
+def test_no_byte_anywhere_stops_the_reading(
+    tmp_path: Path, changes: list[tuple[int, int]], cut: int
+) -> None:
+    data = bytearray(write_zip(tmp_path / "all.zip", OF_TORCH, OF_OTHER).read_bytes())
+    for place, value in changes:
+        data[place % len(data)] = value
+    (tmp_path / "all.zip").write_bytes(bytes(data[: -cut or None] if cut < len(data) // 10 else data))
+    (tmp_path / "b.json").write_text(json.dumps(OF_ZLIB), encoding="utf-8")
+    assert "DEBIAN-CVE-1-1" in read_ids(tmp_path)
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Found by changing bytes: the central directory names a member by bytes that are not UTF-8, another by nothing."""
+    data = write_zip(tmp_path / "a.zip", {**OF_TORCH, "id": "GHSA-é"}).read_bytes()
+    for number, name in enumerate((b"\xc3\xa9", b"\xff\xff")):
+        assert name == b"\xff\xff" or name in data
+        (tmp_path / f"{number}.zip").write_bytes(data.replace("é".encode(), name))
+    write_folder(tmp_path, OF_ZLIB)
+    database = read_export(tmp_path, {ZLIB})
+    assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1"]
+    assert f"{tmp_path.name}/1.zip: cannot be read: 'utf-8' codec" in database.faults[-1]

@@ -210,8 +210,11 @@ def pins_of(stack: str, file: Path) -> Path:
     return file
 
 
-def pip_audit(requirements: Path, url: str, cache: Path) -> dict[str, set[frozenset[str]]]:
-    """Return package -> the ids of each vulnerability that pip-audit finds."""
+Told = dict[str, dict[frozenset[str], list[str]]]
+"""Package -> the ids of each vulnerability -> later versions that do not have it."""
+
+
+def pip_audit(requirements: Path, url: str, cache: Path) -> Told:
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "pip_audit", "--vulnerability-service", "osv", "--osv-url", url),
@@ -224,19 +227,25 @@ def pip_audit(requirements: Path, url: str, cache: Path) -> dict[str, set[frozen
     )
     assert ended.returncode == 1, ended.stderr
     return {
-        package["name"]: {frozenset((found["id"], *found["aliases"])) for found in package["vulns"]}
+        package["name"]: {
+            # pip-audit lists what mends a branch that is behind as well.
+            frozenset((found["id"], *found["aliases"])): [
+                fixed for fixed in found["fix_versions"] if Version(fixed) > Version(package["version"])
+            ]
+            for found in package["vulns"]
+        }
         for package in json.loads(ended.stdout)["dependencies"]
         if package.get("vulns")
     }
 
 
-def lockbuild(document: dict[str, Any]) -> dict[str, set[frozenset[str]]]:
-    found: dict[str, set[frozenset[str]]] = {}
+def lockbuild(document: dict[str, Any]) -> Told:
+    told: Told = {}
     for finding in vulnerabilities(document):
         facts = finding["facts"]
         names = frozenset((facts["id"], *facts["aliases"].split()))
-        found.setdefault(finding["subject"], set()).add(names)
-    return found
+        told.setdefault(finding["subject"], {})[names] = facts["fixed"].split()
+    return told
 
 
 @pytest.mark.parametrize("stack", ["cpu", "cu113"])

@@ -55,7 +55,7 @@ def fixes(affected: Affected, version: str, family: str) -> Iterator[tuple[str, 
             later = [
                 begin for begin in begins if begin and sort_key(begin, family) > sort_key(fixed, family)
             ]
-            yield fixed, min(later, key=lambda begin: sort_key(begin, family), default="")
+            yield fixed.strip(), min(later, key=lambda begin: sort_key(begin, family), default="")
 
 
 def sort_key(version: str, family: str) -> tuple[int, Any]:
