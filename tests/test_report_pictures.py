@@ -54,6 +54,30 @@ def test_why_ends_where_needs_go_round() -> None:
     assert names(parts.why("wheel:c@1.0")) == "abc"
 
 
+def test_what_the_image_holds_is_there_for_something_in_the_image() -> None:
+    parts = Parts(
+        (
+            component(
+                "deb",
+                "compiler",
+                requested=True,
+                in_image=False,
+                needs=("deb:lib@1.0", "deb:linker@1.0"),
+            ),
+            component("deb", "lib"),
+            component("deb", "linker", in_image=False),
+            component("deb", "middle", needs=("deb:lib@1.0",)),
+            component("deb", "asked", requested=True, needs=("deb:middle@1.0", "deb:linker@1.0")),
+        )
+    )
+    ways = [[one.name for one in parts.why(f"deb:{name}@1.0")] for name in ("lib", "linker")]
+    assert ways == [["asked", "middle", "lib"], ["compiler", "linker"]]
+    brought = {one.component.name: one for one in parts.brought}
+    assert [names(step) for step in brought["asked"].steps] == ["middle", "lib"]
+    assert [one.name for one in brought["asked"].own] == ["asked", "lib", "middle"]
+    assert [one.name for one in brought["compiler"].own] == ["compiler"]
+
+
 def test_a_need_that_the_stack_has_not_is_left_out() -> None:
     assert chain(A="b gone", b="").needs["wheel:a@1.0"] == ("wheel:b@1.0",)
 

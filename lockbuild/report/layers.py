@@ -76,9 +76,8 @@ def draw(start: str, edges: Collection[tuple[str, str]], labels: Mapping[str, st
     x = 0.0
     for column in columns:
         width = max(len(labels[key]) for key in column) * _LETTER + _PADDING
-        top = (tallest - len(column)) * _ROW / 2
         for place, key in enumerate(column):
-            nodes[key] = Node(key=key, label=labels[key], x=x, y=top + place * _ROW, width=width)
+            nodes[key] = Node(key=key, label=labels[key], x=x, y=place * _ROW, width=width)
         x += width + _BETWEEN
     return Drawing(
         width=x - _BETWEEN,

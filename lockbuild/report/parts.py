@@ -78,9 +78,17 @@ class Parts:
         return tuple(one.ref for one in self.components if one.requested)
 
     @cached_property
+    def _image(self) -> frozenset[str]:
+        return frozenset(one.ref for one in self.components if one.in_image)
+
+    @cached_property
     def _before(self) -> Mapping[str, str | None]:
-        """Ref -> the one before it on the shortest way from what the stack asks for."""
-        return self._walk(self.requested)
+        """Ref -> the one before it on the shortest way from what the stack asks for.
+
+        What the image holds is there for something in the image, whatever a compiler needs.
+        """
+        in_image = self._walk([ref for ref in self.requested if ref in self._image], within=self._image)
+        return self._walk(self.requested) | in_image
 
     def why(self, ref: str) -> tuple[Component, ...]:
         """Return the shortest way to a component from one that the stack asks for, both included; empty for none."""
@@ -93,33 +101,38 @@ class Parts:
 
     @cached_property
     def brought(self) -> tuple[Brought, ...]:
-        """What each component that the stack asks for brings, the largest first."""
-        found = []
-        for ref in self.requested:
-            reached = self._walk([ref])
-            others = self._walk([other for other in self.requested if other != ref])
-            found.append(
-                Brought(
-                    component=self.by_ref[ref],
-                    steps=self._steps(ref, reached),
-                    size=sum(taken(self.by_ref[one]) for one in reached),
-                    own=tuple(self.by_ref[one] for one in sorted(reached) if one not in others),
-                )
-            )
-        return tuple(sorted(found, key=lambda one: (-one.size, one.component.ref)))
+        """What each component that the stack asks for brings, the largest first; into the image where it is in it."""
+        return tuple(
+            sorted(map(self._brought, self.requested), key=lambda one: (-one.size, one.component.ref))
+        )
+
+    def _brought(self, ref: str) -> Brought:
+        within = self._image if ref in self._image else self.by_ref.keys()
+        reached = self._walk([ref], within=within)
+        others = self._walk(
+            [one for one in self.requested if one != ref and one in within], within=within
+        )
+        return Brought(
+            component=self.by_ref[ref],
+            steps=self._steps(ref, reached),
+            size=sum(taken(self.by_ref[one]) for one in reached),
+            own=tuple(self.by_ref[one] for one in sorted(reached) if one not in others),
+        )
 
     def edges(self, refs: Collection[str]) -> tuple[tuple[str, str], ...]:
         """Return who needs whom among *refs*."""
         return tuple((ref, need) for ref in sorted(refs) for need in self.needs[ref] if need in refs)
 
-    def _walk(self, starts: Iterable[str]) -> dict[str, str | None]:
+    def _walk(
+        self, starts: Iterable[str], *, within: Collection[str] | None = None
+    ) -> dict[str, str | None]:
         """Return every ref that *starts* lead to -> the one it was reached from, the nearest first."""
         before: dict[str, str | None] = dict.fromkeys(starts)
         waiting = deque(before)
         while waiting:
             ref = waiting.popleft()
             for need in self.needs[ref]:
-                if need not in before:
+                if need not in before and (within is None or need in within):
                     before[need] = ref
                     waiting.append(need)
         return before
