@@ -10,7 +10,7 @@ from lockbuild.plan.changes import Rebuilding, Rebuilt, left_by, rebuilding
 from tests.values import deb, package, small_lock, small_stack, stack_document
 
 if TYPE_CHECKING:
-    from lockbuild.lock import Lock
+    from lockbuild.lock import Lock, LockedPackage
 
 
 def of(lock: Lock | None = None, **changes: Any) -> Rebuilding:
@@ -53,6 +53,28 @@ def test_reasons_lead_down_to_the_change() -> None:
     (reason,) = named(of(build=builds(FORCE_CUDA="0")), "environment delta").reasons
     assert reason.text == "needs gamma-2.0, which changes"
     assert [one.text for one in reason.because] == ["env FORCE_CUDA: 1 -> 0"]
+
+
+def test_what_reaches_it_by_way_of_others_can_be_left_out() -> None:
+    found = of(build=builds(FORCE_CUDA="0"))
+    others = [one.build for one in found.builds]
+    assert named(found, "wheel gamma").causes_beside(others) == ("env FORCE_CUDA: 1 -> 0",)
+    assert named(found, "environment delta").causes_beside(others) == ()
+
+
+def test_wheels_of_one_version_for_other_pythons_are_told_apart() -> None:
+    lock = small_lock()
+
+    def other(one: LockedPackage) -> LockedPackage:
+        if one.name != "beta" or one.wheel is None:
+            return one
+        return replace(one, wheel=replace(one.wheel, filename="beta-0.9-cp311-cp311-linux_x86_64.whl"))
+
+    build = tuple((name, tuple(map(other, found))) for name, found in lock.build)
+    found = of(replace(lock, runtime=tuple(map(other, lock.runtime)), build=build))
+    assert named(found, "environment gamma").causes == (
+        "input wheel beta: beta-0.9-py3-none-any.whl -> beta-0.9-cp311-cp311-linux_x86_64.whl",
+    )
 
 
 def test_label_alone_is_stamped_alone() -> None:

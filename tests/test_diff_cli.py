@@ -460,9 +460,15 @@ def test_everything_else_is_said(world: World, run: Run) -> None:
         in lines
     )
     assert "  package g++-11: now 1.0-1" in lines
-    assert any(line.startswith("    gamma-2.0  (1 min 1 s; needs bookworm-toolchain") for line in lines)
+    # What is changed is said once, above what needs it.
+    assert lines.count("  package g++-11: now 1.0-1") == 1
+    first, later = lines.index("    bookworm-toolchain"), lines.index("  env CC: now gcc-11")
+    assert lines[first - 1] == "  package g++-11: now 1.0-1"
+    assert lines[later + 1] == "  env CXX: now g++-11"
+    gamma = "    gamma-2.0  (1 min 1 s; needs bookworm-toolchain, environment-"
+    assert any(line.startswith(gamma) for line in lines[later + 2 : later + 4])
     assert "    bookworm-runtime  (5 s)" in lines
-    assert any(line.endswith("of the gate  (needs bookworm-runtime, which changes)") for line in lines)
+    assert any(line.endswith("of the gate  (needs bookworm-runtime)") for line in lines)
     assert "Fetched for the image: 1 file, 600 B" in lines
 
 

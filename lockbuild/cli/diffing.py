@@ -183,21 +183,23 @@ def _say_rebuilt(found: Comparison) -> None:
 
 
 def _say_grouped(found: Comparison, builds: Sequence[Rebuilt]) -> None:
-    """Say what is built under what was changed for it in the end: one change often reaches many builds."""
+    """Say what is built under what was changed for it: one change often reaches many builds."""
     groups: dict[tuple[str, ...], list[Rebuilt]] = {}
     for one in builds:
-        # What wheels are tried in has them all, which nobody wants to read again.
-        groups.setdefault(() if "gate" in one.names else one.causes, []).append(one)
-    for causes, members in groups.items():
+        # What wheels are tried in has every change of theirs, which nobody wants to read again.
+        causes = () if "gate" in one.names else one.causes_beside(other.build for other in builds)
+        groups.setdefault(causes, []).append(one)
+    for causes, members in sorted(groups.items(), key=lambda group: not group[0]):
         for cause in causes[:_CAUSES]:
             click.echo(f"  {cause}")
         if len(causes) > _CAUSES:
             click.echo(f"  and {counted(len(causes) - _CAUSES, 'more change')}")
+        if not causes:
+            click.echo("  what needs these" if len(groups) > 1 else "  what wheels are tried in")
         for one in members:
-            via = [reason.text for reason in one.reasons if reason.because]
             seconds = found.durations.get(one.build.path)
-            more = [in_time(seconds)] if seconds is not None else []
-            click.echo(f"    {_called(one)}{_in_brackets([*more, *via])}")
+            time = [in_time(seconds)] if seconds is not None else []
+            click.echo(f"    {_called(one)}{_in_brackets([*time, *_needed(one)])}")
 
 
 def _time(found: Comparison, builds: Sequence[Rebuilt]) -> str:
@@ -242,6 +244,13 @@ def _called(one: Rebuilt) -> str:
     if "gate" in one.names:
         return f"{name} of the gate"
     return f"{name} of {', '.join(owners)}" if one.build.kind == "environment" and owners else name
+
+
+def _needed(one: Rebuilt) -> list[str]:
+    """Return the builds that it needs and that are others now, in words; nothing where there are none."""
+    texts = (reason.text for reason in one.reasons if reason.because)
+    names = [text.removeprefix("needs ").removesuffix(", which changes") for text in texts]
+    return [f"needs {', '.join(names)}"] if names else []
 
 
 def _say_fetches(heading: str, fetches: Sequence[Fetch]) -> None:

@@ -40,7 +40,12 @@ class Rebuilt:
     @property
     def causes(self) -> tuple[str, ...]:
         """Return what was changed in the end: the reasons that have no reason themselves, each once, sorted."""
-        return tuple(sorted(set(_leaves(self.reasons))))
+        return self.causes_beside(())
+
+    def causes_beside(self, others: Iterable[Build]) -> tuple[str, ...]:
+        """Return the causes but for those that reach it only by way of *others*, which are built again as well."""
+        told = frozenset(f"needs {other.name}, which changes" for other in others)
+        return tuple(sorted(set(_leaves(self.reasons, told))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +125,11 @@ def _paths(found: Missing) -> Iterator[StorePath]:
     yield from (build.path for build in found.to_build)
 
 
-def _leaves(reasons: Iterable[Reason]) -> Iterator[str]:
+def _leaves(reasons: Iterable[Reason], told: frozenset[str]) -> Iterator[str]:
     for reason in reasons:
+        if reason.text in told:
+            continue
         if reason.because:
-            yield from _leaves(reason.because)
+            yield from _leaves(reason.because, told)
         else:
             yield reason.text

@@ -147,7 +147,10 @@ def _input(
             children = (Reason(text=f"{old.name} -> {new.name}"),)
         yield Reason(text=f"needs {derivation.name}, which changes", because=children)
     elif old.name != new.name:
-        yield Reason(text=f"{name}: {_called(old.name)} -> {_called(new.name)}")
+        called = (_called(old.name), _called(new.name))
+        # Wheels of one version may be for other Pythons.
+        before, after = called if called[0] != called[1] else (old.name, new.name)
+        yield Reason(text=f"{name}: {before} -> {after}")
     else:
         yield Reason(text=f"{name}: {_content(text_of(old), derivation)}")
 
