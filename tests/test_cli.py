@@ -51,6 +51,7 @@ VERBS = [
     "describe",
     "image",
     "provenance",
+    "notice",
     "preflight",
     "audit",
     "doctor",
