@@ -25,6 +25,8 @@ _LEAST = 260
 _LETTER = 7.2
 """Width of a letter: more than it has on average, so that what is said to fit does."""
 _LINE = 15
+_THIN = 1e-9
+"""What rounding may leave of a side, so that nothing is divided by 0."""
 _MARGIN = 10
 
 
@@ -121,12 +123,12 @@ def _lay(areas: Sequence[float], box: Box) -> tuple[list[Box], Box]:
         for area in areas:
             row.append(Box(box.x, y, depth, area / depth))
             y += area / depth
-        return row, Box(box.x + depth, box.y, max(box.width - depth, 0), box.height)
+        return row, Box(box.x + depth, box.y, max(box.width - depth, _THIN), box.height)
     depth, x = whole / box.width, box.x
     for area in areas:
         row.append(Box(x, box.y, area / depth, depth))
         x += area / depth
-    return row, Box(box.x, box.y + depth, box.width, max(box.height - depth, 0))
+    return row, Box(box.x, box.y + depth, box.width, max(box.height - depth, _THIN))
 
 
 def _group(kind: str, parts: Sequence[Component], box: Box) -> Group:
