@@ -260,12 +260,13 @@ def test_pythons_that_are_no_package(store: Store) -> None:
 
 
 def test_the_stack_s_word_on_a_licence_is_the_strongest(store: Store) -> None:
-    of = {"alpha": "MIT", "deb:libc6": "LGPL-2.1-or-later", "wheel:tzdata": "ISC"}
+    of = {"alpha": "MIT", "beta": "NONE", "deb:libc6": "LGPL-2.1-or-later", "wheel:tzdata": "ISC"}
     found = inventory(small_stack(audit={"licenses": {"of": of}}), small_lock(), store)
-    told = {ref: (one.licence, one.told_by) for ref, one in found.items() if one.licence}
+    told = {ref: (one.licence, one.told_by) for ref, one in found.items() if one.told_by}
     assert told == {
         "deb:libc6@2.36-9+deb12u10": ("LGPL-2.1-or-later", "stack"),
         "wheel:alpha@1.2": ("MIT", "stack"),
+        "wheel:beta@0.9": ("", "stack"),
     }
 
 

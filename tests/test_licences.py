@@ -95,6 +95,7 @@ def test_licences_that_resemble_one_another_are_told_apart() -> None:
         ("BSD License", "BSD-*"),
         ("3-Clause BSD License", "BSD-3-Clause"),
         ("new BSD", "BSD-3-Clause"),
+        ("FreeBSD", "BSD-2-Clause"),
         ("GPL-3.0", "GPL-3.0-*"),
         ("GPLv3+", "GPL-3.0-or-later"),
         ("NVIDIA Proprietary Software", "LicenseRef-NVIDIA-Proprietary"),

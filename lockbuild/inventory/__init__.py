@@ -14,6 +14,7 @@ from lockbuild.inventory.debs import debs
 from lockbuild.inventory.others import assets, bases, interpreters
 from lockbuild.inventory.sources import sources
 from lockbuild.inventory.wheels import wheels
+from lockbuild.licences.told import UNSTATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,4 +53,8 @@ def components(stack: Stack, lock: Lock, plan: Plan, store: Store) -> tuple[Comp
 def _as_said(component: Component, said: Mapping[str, str]) -> Component:
     # A wheel and a .deb may share a name: the kind before it says which is meant.
     licence = said.get(ref_of(component.kind, component.name)) or said.get(component.name)
-    return replace(component, licence=licence, told_by="stack") if licence else component
+    if not licence:
+        return component
+    if licence in UNSTATED:
+        return replace(component, licence="", declared=licence, told_by="stack")
+    return replace(component, licence=licence, told_by="stack")

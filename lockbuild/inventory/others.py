@@ -10,6 +10,7 @@ from lockbuild.digest import Sha256
 from lockbuild.errors import StoreError
 from lockbuild.inventory.facts import known, noted, parse_facts
 from lockbuild.inventory.sources import read_archive
+from lockbuild.licences.told import UNSTATED
 from lockbuild.purls import package_url, url_of_image
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def assets(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
             path=paths.get(asset.name),
             origin=url,
             requested=True,
-            licence=asset.license if asset.license not in ("NONE", "NOASSERTION") else "",
+            licence=asset.license if asset.license not in UNSTATED else "",
             declared=asset.license,
             told_by="stack" if asset.license else "",
         )

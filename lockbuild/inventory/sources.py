@@ -17,7 +17,7 @@ from lockbuild.errors import StoreError
 from lockbuild.inventory.facts import Facts, known, noted, parse_facts
 from lockbuild.inventory.texts import MOST_BYTES, is_licence_file
 from lockbuild.licences.metadata import of_files
-from lockbuild.licences.told import Told
+from lockbuild.licences.told import UNSTATED, Told
 from lockbuild.purls import package_url, url_of_commit
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _placed(source: NamedSource, tree: StorePath | None, store: Store) -> Facts 
     facts = _tree(tree, f"{below.strip('/')}/" if below else "", store)
     if not source.license:
         return facts
-    said = source.license if source.license not in ("NONE", "NOASSERTION") else ""
+    said = source.license if source.license not in UNSTATED else ""
     told = Told(licence=said, declared=source.license, told_by="stack")
     return Facts(
         installed_size=facts.installed_size if facts else None,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -17,6 +15,12 @@ _WORD = re.compile(r"[()]|[^\s()]+")
 
 def canonical(text: str) -> str | None:
     """Return *text* as SPDX writes it; none where it is no expression."""
+    # The list of licences takes a moment to load, and most commands ask nothing of it.
+    from packaging.licenses import (  # noqa: PLC0415
+        InvalidLicenseExpression,
+        canonicalize_license_expression,
+    )
+
     try:
         return canonicalize_license_expression(text)
     except InvalidLicenseExpression:

@@ -80,6 +80,8 @@ _NAMES = {
     "bsd 3 clause": "BSD-3-Clause",
     "bsd like": "BSD-*",
     "bsd style": "BSD-*",
+    # https://www.gnu.org/licenses/license-list.html#FreeBSD: another name of it.
+    "freebsd": "BSD-2-Clause",
     "gpl": "GPL-*",
     "gpl 2": "GPL-2.0-*",
     "gpl 2.0": "GPL-2.0-*",

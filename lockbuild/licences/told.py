@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Told"]
+__all__ = ["UNSTATED", "Told"]
+
+UNSTATED = frozenset({"NONE", "NOASSERTION"})
+"""SPDX's words for "upstream grants nothing" and "not known"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
