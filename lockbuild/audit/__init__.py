@@ -11,7 +11,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lockbuild.audit import drifted, hosts, hygiene, imaged, licensed, locked, policy, venv, vulnerable
+from lockbuild.audit import (
+    drifted,
+    hosts,
+    hygiene,
+    imaged,
+    licensed,
+    locked,
+    policy,
+    venv,
+    vulnerable,
+    weights,
+)
 from lockbuild.audit.imaged import LOCK_LABEL
 from lockbuild.audit.rules import ImageContents, LockDrift, Skip, Subject
 from lockbuild.errors import LockbuildError
@@ -42,6 +53,7 @@ _RULES: tuple[Rule, ...] = (
     *locked.RULES,
     *hosts.RULES,
     *hygiene.RULES,
+    *weights.RULES,
     *venv.RULES,
     *imaged.RULES,
     *vulnerable.RULES,
