@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from identify.vendor.licenses import LICENSES
 from packageurl import PackageURL
 
 from lockbuild.assetlock import LockedAsset
 from lockbuild.condalock import LockedConda
+from lockbuild.digest import sha256_of
 from lockbuild.errors import StoreError
 from lockbuild.folders import StackFolder
 from lockbuild.inventory import components
@@ -28,7 +30,7 @@ from tests.conda import CondaPackage, archive_bytes
 from tests.debs import make_deb
 from tests.fakes import ScriptedBuilder
 from tests.needs import need
-from tests.values import HOST, pin, sha, small_lock, small_stack
+from tests.values import HOST, pin, sha, small_lock, small_stack, stack_document
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world
 
@@ -37,10 +39,12 @@ if TYPE_CHECKING:
 
     from lockbuild.components import Component
     from lockbuild.derivation import BuildTask
+    from lockbuild.digest import StorePath
     from lockbuild.lock import Lock
     from lockbuild.stack import Stack
 
 STACKS = Path(__file__).parent.parent / "stacks"
+MIT, ISC = dict(LICENSES)["MIT"], dict(LICENSES)["ISC"]
 COMMIT = "44f764299fa305faf6ec5ebd99939e0508331503"
 STATUS = """\
 Package: libc6
@@ -285,6 +289,157 @@ def test_every_committed_lock(name: str, store: Store) -> None:
     for one in found:
         assert one.purl == "" or PackageURL.from_string(one.purl)
         assert bool(one.purl) or one.kind == "base"
+
+
+# ---- what sources tell -----------------------------------------------------------------------------
+
+
+APP = {
+    "name": "app",
+    "git": "https://example.org/app.git",
+    "commit": COMMIT,
+    "submodules": True,
+    "path": "/workspace",
+}
+
+
+def locked_app() -> Lock:
+    file = LockedFile(filename="app-44f764299fa3", sha256=sha("app"))
+    submodules = (("third/eigen", "https://gitlab.com/libeigen/eigen.git", "1" * 40),)
+    app = LockedSource(name="app", version="", index="", file=file, commit=COMMIT, submodules=submodules)
+    lock = small_lock()
+    return replace(lock, sources=(*lock.sources, app))
+
+
+def add_tree(store: Store, path: StorePath, files: Mapping[str, str], folder: Path) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    store.add_folder(path, folder)
+
+
+def test_a_tree_of_the_image_tells_its_licence_and_that_of_its_submodules(
+    store: Store, tmp_path: Path
+) -> None:
+    stack, lock = small_stack(source=[APP]), locked_app()
+    path = dict(make_plan(stack, lock).sources)["app"]
+    texts = {"LICENSE": MIT, "a.py": "12345", "third/eigen/COPYING": ISC, "third/eigen/x/NOTICE": "y"}
+    add_tree(store, path, texts, tmp_path / "tree")
+    found = inventory(stack, lock, store)
+    app, eigen = found[f"source:app@{COMMIT}"], found[f"source:app/third/eigen@{'1' * 40}"]
+    assert (app.licence, app.told_by, eigen.licence) == ("MIT", "licence file", "ISC")
+    assert [file.name for file in app.licence_files] == [
+        name for name in sorted(texts) if name != "a.py"
+    ]
+    assert app.installed_size == sum(map(len, texts.values()))
+    assert [(file.name, file.path) for file in eigen.licence_files] == [
+        ("third/eigen/COPYING", path),
+        ("third/eigen/x/NOTICE", path),
+    ]
+    said = inventory(small_stack(source=[{**APP, "license": "Apache-2.0"}]), lock, store)[app.ref]
+    assert (said.licence, said.told_by, said.installed_size) == (
+        "Apache-2.0",
+        "stack",
+        app.installed_size,
+    )
+    unstated = {**APP, "license": "NOASSERTION", "accept-license": "for ourselves"}
+    said = inventory(small_stack(source=[unstated]), lock, store)[app.ref]
+    assert (said.licence, said.declared, said.told_by) == ("", "NOASSERTION", "stack")
+
+
+def test_a_folder_of_a_tree_tells_for_itself(store: Store, tmp_path: Path) -> None:
+    stack, lock = small_stack(source=[{**APP, "subdirectory": "inner"}]), locked_app()
+    path = dict(make_plan(stack, lock).sources)["app"]
+    add_tree(store, path, {"LICENSE": MIT, "inner/LICENSE": ISC, "inner/b": "1"}, tmp_path / "tree")
+    app = inventory(stack, lock, store)[f"source:app@{COMMIT}"]
+    assert (app.licence, app.installed_size) == ("ISC", len(ISC) + 1)
+
+
+def test_a_damaged_tree_tells_nothing(store: Store, tmp_path: Path) -> None:
+    stack, lock = small_stack(source=[APP]), locked_app()
+    path = dict(make_plan(stack, lock).sources)["app"]
+    add_tree(store, path, {"LICENSE": MIT}, tmp_path / "tree")
+    (store.root / "listings" / path).write_text("[]")
+    assert inventory(stack, lock, store)[f"source:app@{COMMIT}"].licence == ""
+
+
+def write_sdist(path: Path, files: Mapping[str, str]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_a_built_wheel_that_says_nothing_has_the_licence_of_its_sdist(
+    store: Store, tmp_path: Path
+) -> None:
+    sdist = write_sdist(
+        tmp_path / "gamma-2.0.tar.gz", {"gamma-2.0/LICENSE": MIT, "gamma-2.0/x/LICENSE": ISC}
+    )
+    lock = small_lock()
+    file = LockedFile(filename=sdist.name, sha256=sha256_of(sdist.read_bytes()))
+    lock = replace(lock, sources=(replace(lock.sources[0], file=file), *lock.sources[1:]))
+    plan = make_plan(small_stack(), lock)
+    (path,) = (fetch.path for fetch in plan.fetches() if fetch.filename == sdist.name)
+    store.add_file(path, sdist, sha256=file.sha256)
+    gamma = inventory(small_stack(), lock, store)["wheel:gamma@2.0"]
+    assert (gamma.licence, gamma.told_by, gamma.installed_size) == ("MIT", "licence file", None)
+    assert [(one.name, one.path) for one in gamma.licence_files] == [("source/gamma-2.0/LICENSE", path)]
+
+
+def test_an_sdist_that_cannot_be_read_tells_nothing(world: World) -> None:
+    world.realise()
+    assert of_world(world)["wheel:gamma@2.0"].licence == ""
+
+
+@pytest.mark.parametrize(
+    ("texts", "licence"),
+    [
+        ({"LICENSE": MIT, "ext/LICENSE": ISC}, "ISC"),
+        ({"LICENSE": MIT, "ext/setup.py": ""}, "MIT"),
+    ],
+)
+def test_a_built_wheel_that_says_nothing_has_the_licence_of_its_tree(
+    texts: dict[str, str], licence: str, store: Store, tmp_path: Path
+) -> None:
+    source = {"git": "https://example.org/g.git", "commit": COMMIT, "subdirectory": "ext"}
+    builds = [{**stack_document()["build"][0], "source": source}, stack_document()["build"][1]]
+    lock, file = small_lock(), LockedFile(filename="gamma-44f764299fa3", sha256=sha("gamma"))
+    locked = replace(lock.sources[0], file=file, commit=COMMIT, index="")
+    lock, stack = replace(lock, sources=(locked, lock.sources[1])), small_stack(build=builds)
+    (path,) = (one.path for one in make_plan(stack, lock).fetches() if one.filename == file.filename)
+    add_tree(store, path, texts, tmp_path / "tree")
+    gamma = inventory(stack, lock, store)["wheel:gamma@2.0"]
+    assert (gamma.licence, gamma.origin) == (licence, "https://example.org/g.git")
+
+
+def test_an_archive_of_python_tells_its_licence(store: Store, tmp_path: Path) -> None:
+    files = {
+        "python/bin/python3": "12",
+        "python/lib/python3.11/LICENSE.txt": MIT,
+        "python/lib/python3.11/site-packages/pip/LICENSE.txt": ISC,
+    }
+    packed = write_sdist(tmp_path / "cpython-3.11.9+20240814.tar.gz", files)
+    archive = {
+        "url": [f"https://example.org/{packed.name}"],
+        "sha256": sha256_of(packed.read_bytes()),
+    }
+    stack = small_stack(interpreter={"standalone": archive})
+    (path,) = (
+        one.path for one in make_plan(stack, small_lock()).fetches() if one.filename == packed.name
+    )
+    store.add_file(path, packed, sha256=sha256_of(packed.read_bytes()))
+    cpython = inventory(stack, small_lock(), store)["interpreter:cpython@3.11.9"]
+    assert (cpython.licence, cpython.installed_size) == ("MIT", sum(map(len, files.values())))
+    assert [file.name for file in cpython.licence_files] == ["python/lib/python3.11/LICENSE.txt"]
+    note = next((store.root / "notes" / path).iterdir())
+    note.unlink()
+    place = store.locate(path)
+    place.chmod(0o644)
+    place.write_bytes(b"neither")
+    assert inventory(stack, small_lock(), store)["interpreter:cpython@3.11.9"].licence == ""
 
 
 # ---- wheels ----------------------------------------------------------------------------------------

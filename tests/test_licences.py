@@ -44,8 +44,13 @@ def test_several_licences_in_one_text_are_told_in_their_order() -> None:
 
 
 def test_a_text_that_says_more_is_not_understood_as_a_whole() -> None:
-    more = f"{TEXTS['MIT']}\nUse by a competitor is not permitted without a further licence.\n"
-    assert (recognise(more).licences, recognise(more).whole) == (("MIT",), False)
+    for further in (
+        "Use by a competitor is not permitted without a further licence.",
+        "It may not be used for anything else.",
+        "For research only: commercial use is another matter.",
+    ):
+        found = recognise(f"{TEXTS['MIT']}\n{further}\n")
+        assert (found.licences, found.whole) == (("MIT",), False)
 
 
 def test_a_notice_names_a_licence_whose_text_is_elsewhere() -> None:
@@ -74,6 +79,8 @@ def test_licences_that_resemble_one_another_are_told_apart() -> None:
         " acknowledgement.\n\n4. Neither",
     )
     assert recognise(advertising).licences == ("BSD-4-Clause",)
+    other = "3. His name may not be used to endorse anything.\n\nTHIS SOFTWARE IS PROVIDED"
+    assert recognise(TEXTS["BSD-2-Clause"].replace("THIS SOFTWARE IS PROVIDED", other)).licences == ()
     assert recognise(TEXTS["MIT"].replace("subject to the following conditions:", "")).licences == ()
     assert recognise("nothing of the kind").licences == ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,12 +64,8 @@ def _splits(expression: str, joint: str) -> list[str]:
 
 def _is_wrapped(expression: str) -> bool:
     """Tell whether one pair of brackets is around all of *expression*."""
-    depth = 0
-    for position, sign in enumerate(expression):
-        depth += {"(": 1, ")": -1}.get(sign, 0)
-        if depth == 0:
-            return sign == ")" and position == len(expression) - 1
-    return False
+    depths = list(accumulate({"(": 1, ")": -1}.get(sign, 0) for sign in expression))
+    return expression.startswith("(") and depths.index(0) == len(depths) - 1
 
 
 def licences_in(expression: str) -> tuple[str, ...]:

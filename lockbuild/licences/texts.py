@@ -304,7 +304,7 @@ _GRANT = re.compile(
     r"|see (?:the )?licen[cs]e(?: file)?(?: for (?:more )?details)?"
 )
 _LEGAL = re.compile(
-    r"\b(?:licen[cs]\w*|permission|permitted|redistribut\w*|warrant\w*|liab\w+|copyleft|patents?|non commercial|noncommercial)\b"
+    r"\b(?:licen[cs]\w*|permission|permitted|redistribut\w*|warrant\w*|liab\w+|copyleft|patents?|may not|must|prohibited|forbidden|commercial\w*|noncommercial)\b"
 )
 
 
