@@ -575,7 +575,9 @@ def test_texts_of_packages_are_found_along_links(tmp_path: Path) -> None:
 
 def test_needs_are_the_locked_packages_that_fulfil_them(world: World) -> None:
     def system(_task: BuildTask, out: Path) -> None:
-        write_tar(out / "rootfs.tar", {"var/lib/dpkg/status": STATUS})
+        release = 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=focal\n'
+        files = {"var/lib/dpkg/status": STATUS, "usr/lib/os-release": release}
+        write_tar(out / "rootfs.tar", files, {"etc/os-release": "../usr/lib/os-release"})
 
     world.realise(ScriptedBuilder(recipes={"bookworm-runtime": system}))
     found = of_world(world)
@@ -583,7 +585,7 @@ def test_needs_are_the_locked_packages_that_fulfil_them(world: World) -> None:
     assert python.needs == ("deb:libc6@2.36-9+deb12u10", "deb:tzdata@2025b-0+deb12u1")
     assert python.installed_size == 3072
     assert (along.in_image, along.sha256, along.needs) == (True, None, ("deb:libc6@2.36-9+deb12u10",))
-    assert along.purl == "pkg:deb/debian/came-along@2:1.0-1?arch=amd64&distro=bookworm"
+    assert along.purl == "pkg:deb/ubuntu/came-along@2:1.0-1?arch=amd64&distro=focal"
 
 
 def test_a_deb_tells_of_itself(tmp_path: Path) -> None:

@@ -31,30 +31,28 @@ def debs(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Compone
     """Yield the packages of the image, locked ones first, then those of the toolchain alone."""
     fetched = {(fetch.filename, fetch.sha256): fetch.path for fetch in plan.fetches()}
     paths = {deb.package: fetched.get((deb.filename, deb.sha256)) for deb in lock.debs}
-    runtime = [deb for deb in lock.debs if _RUNTIME in deb.roots]
-    toolchain = [deb for deb in lock.debs if _RUNTIME not in deb.roots]
     installed = {one.package: one for one in _installed(plan, store)}
-    told = {
-        deb.package: installed.get(deb.package) or _packed(paths[deb.package], store, licences=True)
-        for deb in runtime
-    }
-    brought = [one for one in installed.values() if one.package not in told]
-    found = {**{name: one for name, one in told.items() if one}, **{o.package: o for o in brought}}
-    versions = {deb.package: deb.version for deb in runtime} | {o.package: o.version for o in brought}
-    needs = _needs(found, versions)
-    for deb in runtime:
-        component = _locked(deb, stack, paths[deb.package], needs.get(deb.package, ()))
-        yield known(component, _documented(deb.package, found))
-    for one in brought:
-        yield known(_brought(one, stack, needs[one.package]), one.facts)
-    packed = {deb.package: _packed(paths[deb.package], store, licences=False) for deb in toolchain}
-    compiled = [deb for deb in lock.debs if set(deb.roots) - {_RUNTIME}]
-    versions = {deb.package: deb.version for deb in compiled}
-    needs = _needs({**told, **packed}, versions)
-    for deb in toolchain:
-        component = _locked(deb, stack, paths[deb.package], needs.get(deb.package, ()), in_image=False)
-        tells = packed[deb.package]
-        yield known(component, tells.facts if tells else None)
+    tells: dict[str, PackageFacts | None] = {}
+    for deb in lock.debs:
+        in_image = _RUNTIME in deb.roots
+        found = installed.get(deb.package) if in_image else None
+        tells[deb.package] = found or _packed(paths[deb.package], store, licences=in_image)
+    runtime = {deb.package: deb.version for deb in lock.debs if _RUNTIME in deb.roots}
+    brought = {name: one for name, one in installed.items() if name not in runtime}
+    needs = _needs({**tells, **brought}, runtime | {name: one.version for name, one in brought.items()})
+    for deb in lock.debs:
+        if deb.package in runtime:
+            component = _locked(deb, stack, paths[deb.package], needs.get(deb.package, ()))
+            yield known(component, _documented(deb.package, tells))
+    for name, one in brought.items():
+        yield known(_brought(one, stack, needs[name]), one.facts)
+    compiled_in = {deb.package: deb.version for deb in lock.debs if set(deb.roots) - {_RUNTIME}}
+    needs = _needs(tells, compiled_in)
+    for deb in lock.debs:
+        if deb.package not in runtime:
+            path, facts = paths[deb.package], _documented(deb.package, tells)
+            component = _locked(deb, stack, path, needs.get(deb.package, ()), in_image=False)
+            yield known(component, facts)
 
 
 def _installed(plan: Plan, store: Store) -> tuple[PackageFacts, ...]:
@@ -87,7 +85,7 @@ def _packed(path: StorePath | None, store: Store, *, licences: bool) -> PackageF
     return facts
 
 
-def _documented(package: str, found: Mapping[str, PackageFacts]) -> Facts | None:
+def _documented(package: str, found: Mapping[str, PackageFacts | None]) -> Facts | None:
     """Return what *package* tells, with the licence of the package whose documents it links to."""
     one = found.get(package)
     if one is None:
@@ -163,8 +161,7 @@ def _locked(
 
 def _brought(one: PackageFacts, stack: Stack, needs: tuple[str, ...]) -> Component:
     """Return a package that the image below brings along, which no lock names."""
-    archive = stack.base.archive
-    vendor, suite = (archive.vendor, archive.suite) if archive else ("debian", "")
+    vendor, suite = one.vendor or "debian", one.suite
     source, _, source_version = one.source.partition(" ")
     return Component(
         ref=ref_of("deb", one.package, one.version),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READING", "Facts", "PackageFacts", "known", "noted", "parse_facts", "parse_package"]
 
-READING = 9
+READING = 10
 """Raised whenever the same object would be read otherwise, by other rules for licences, say. Notes are named by it."""
 
 
@@ -47,6 +47,10 @@ class PackageFacts:
     needs: tuple[tuple[str, ...], ...] = ()
     """For each requirement, the names of the packages of which any will do."""
     provides: tuple[str, ...] = ()
+    vendor: str = ""
+    """Whose system it is installed in, as that says: `ubuntu`."""
+    suite: str = ""
+    """The system's release: `focal`."""
     documented: str = ""
     """The package whose documents are its own, where it brings none but a link to them."""
     facts: Facts = field(default_factory=Facts)
@@ -70,6 +74,8 @@ def parse_package(document: Mapping[str, Any], path: StorePath) -> PackageFacts:
         **{key: document[key] for key in ("package", "version", "architecture", "source")},
         needs=tuple(tuple(names) for names in document["needs"]),
         provides=tuple(document["provides"]),
+        vendor=document["vendor"],
+        suite=document["suite"],
         documented=document["documented"],
         facts=parse_facts(document["facts"], path),
     )

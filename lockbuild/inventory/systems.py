@@ -7,7 +7,7 @@ import posixpath
 import re
 import tarfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
 from debian.arfile import ArError
@@ -18,6 +18,7 @@ from lockbuild.components import LicenceFile
 from lockbuild.digest import sha256_of
 from lockbuild.errors import StoreError
 from lockbuild.inventory.facts import Facts, PackageFacts
+from lockbuild.inventory.texts import MOST_BYTES
 from lockbuild.licences.copyrights import of_copyright
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["read_deb", "read_system", "texts_of_deb", "texts_of_system"]
 
 _STATUS = "var/lib/dpkg/status"
+_RELEASE = ("etc/os-release", "usr/lib/os-release")
+"""One of them is a link to the other: os-release(5)."""
 _DOC = "usr/share/doc/"
 _COMMON = "usr/share/common-licenses/"
 _TEXT = re.compile(
     r"usr/share/(doc/[^/]+/(copyright|licen[cs]e|notice)[^/]*|common-licenses/[^/]+)", re.IGNORECASE
 )
 _MENTIONED = re.compile(r"/usr/share/common-licenses/([A-Za-z0-9][A-Za-z0-9.+-]*[A-Za-z0-9+])")
-_MOST_BYTES = 4 * 1024 * 1024
 _MOST_STATUS = 64 * 1024 * 1024
 _BROKEN = (
     ArError,
@@ -62,7 +64,7 @@ class _Texts:
             self.links[name] = posixpath.normpath(target).lstrip("/")
         elif member.islnk() and _TEXT.fullmatch(name):
             self.links[name] = _plain(member.linkname)
-        elif member.isreg() and _TEXT.fullmatch(name) and member.size <= _MOST_BYTES:
+        elif member.isreg() and _TEXT.fullmatch(name) and member.size <= MOST_BYTES:
             self.files[name] = _content(tar, member)
 
     def find(self, path: str) -> bytes | None:
@@ -86,19 +88,28 @@ def read_system(tar: Path) -> tuple[PackageFacts, ...]:
     Raises:
         StoreError: It cannot be read.
     """
-    texts, status = _Texts(), b""
+    texts, status, release = _Texts(), b"", b""
     try:
         with tarfile.open(tar, "r:") as archive:
             for member in archive:
                 name = _plain(member.name)
                 if name == _STATUS and member.isreg() and member.size <= _MOST_STATUS:
                     status = _content(archive, member)
+                elif name in _RELEASE and member.isreg() and member.size <= MOST_BYTES:
+                    release = _content(archive, member)
                 else:
                     texts.take(archive, member, name)
     except _BROKEN as error:
         raise StoreError(f"`{tar.name}` cannot be read as a root file system: {error}") from error
     installed = (one for one in _paragraphs(status) if one.get("Status", "").endswith(" installed"))
-    return tuple(sorted((_package(one, texts) for one in installed), key=lambda one: one.package))
+    said = dict(
+        re.findall(
+            r'^(ID|VERSION_CODENAME)="?([a-z0-9._-]+)"?$', release.decode(errors="replace"), re.MULTILINE
+        )
+    )
+    vendor, suite = said.get("ID", ""), said.get("VERSION_CODENAME", "")
+    found = (replace(_package(one, texts), vendor=vendor, suite=suite) for one in installed)
+    return tuple(sorted(found, key=lambda one: one.package))
 
 
 def read_deb(file: Path, *, licences: bool) -> PackageFacts:
