@@ -377,7 +377,7 @@ def test_of_an_empty_store_nothing_is_said(subject: Subject, world: World) -> No
     for path in world.store.paths():
         world.store.remove(path)
     reasons = skips(subject)
-    made = {"never-checked", "not-reproducible", "built-elsewhere"}
+    made = {"never-checked", "not-reproducible"}
     assert set(reasons) == {"store-bytes", "pickle-code", "pickle-unread", *made}
     assert reasons["store-bytes"] == "the store holds nothing of this stack: `lockbuild fetch`"
 

@@ -1,4 +1,4 @@
-"""Auditing: is what is there what was locked? Asks neither network nor engine; hashes bytes again.
+"""Auditing: is what is there what was locked? Hashes bytes again; asks no network, but for `online` where it is told to.
 
 `CHECKS` is the one table of what is looked at, why, and how it is mended. Each module beside this one holds a
 part of it, `RULES`: `drifted` the lock itself, `locked` what lies here, `hosts` whether it will be served
@@ -18,6 +18,7 @@ from lockbuild.audit import (
     imaged,
     licensed,
     locked,
+    online,
     policy,
     venv,
     vulnerable,
@@ -52,6 +53,7 @@ _RULES: tuple[Rule, ...] = (
     *drifted.RULES,
     *locked.RULES,
     *hosts.RULES,
+    *online.RULES,
     *hygiene.RULES,
     *weights.RULES,
     *venv.RULES,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lockbuild.audit.rules import Subject
 
-__all__ = ["RULES", "addresses_of", "on_this_machine"]
+__all__ = ["RULES", "addresses_of", "name_of", "on_this_machine"]
 
 _OWNERS = {
     "GitHub": ("github.com", "githubusercontent.com", "github.io", "ghcr.io"),
@@ -103,7 +103,7 @@ def _owner(host: str) -> str:
 def _single_host(subject: Subject) -> Iterator[Found]:
     named: dict[str, list[Fetch]] = {}
     for fetch in subject.plan.fetches():
-        named.setdefault(_name(subject, fetch), []).append(fetch)
+        named.setdefault(name_of(subject, fetch), []).append(fetch)
     for name, fetches in sorted(named.items()):
         hosts = sorted(
             {_host(one) for f in fetches for one in addresses_of(f) if not on_this_machine(one)}
@@ -123,7 +123,7 @@ def _single_host(subject: Subject) -> Iterator[Found]:
             )
 
 
-def _name(subject: Subject, fetch: Fetch) -> str:
+def name_of(subject: Subject, fetch: Fetch) -> str:
     """Return what people call what is fetched; one name for all that one index or channel serves."""
     where = fetch.where
     if isinstance(where, IndexFile):
@@ -143,7 +143,7 @@ def _plain_http(subject: Subject) -> Iterator[Found]:
     found: dict[str, str] = {}
     for fetch in subject.plan.fetches():
         for address in addresses_of(fetch):
-            found.setdefault(address, _name(subject, fetch))
+            found.setdefault(address, name_of(subject, fetch))
     for asset in subject.stack.bundles:
         for address in asset.url:
             found.setdefault(address, f"asset {asset.name}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lockbuild.audit.rules import Subject
     from lockbuild.derivation import PathInfo
+    from lockbuild.digest import StorePath
     from lockbuild.store.history import Verdict
 
 __all__ = ["RULES"]
@@ -42,9 +43,12 @@ def _made(subject: Subject) -> Iterator[tuple[str, PathInfo, Verdict | None]]:
 
 
 def _never_checked(subject: Subject) -> Iterator[Found]:
+    compiles = dict(subject.plan.compiles)
     for name, _, verdict in _made(subject):
         if verdict is None:
-            yield Found(name, "it was built once, and never again to compare")
+            known = name not in compiles or _builder(subject, compiles[name])
+            by = "" if known else ", nobody knows by what,"
+            yield Found(name, f"it was built once{by} and never again to compare")
 
 
 def _not_reproducible(subject: Subject) -> Iterator[Found]:
@@ -59,18 +63,16 @@ def _not_reproducible(subject: Subject) -> Iterator[Found]:
 
 
 def _built_elsewhere(subject: Subject) -> Iterator[Found]:
-    compiles = dict(subject.plan.compiles)
-    for name, _, verdict in _made(subject):
-        if name not in compiles:
-            continue  # a root file system, which nothing but the rootfs builder makes
+    for name, path in subject.plan.compiles:
         # The wheel that people get was stamped; what compiled it is what matters.
-        builder = subject.store.note(compiles[name], BUILDER_NOTE)
-        checked = verdict and verdict.identical and verdict.where.partition(",")[0]
-        engine = (builder or "").strip() or checked
-        if not engine:
-            yield Found(name, "the store does not say what built it, and nobody has built it again")
-        elif engine not in _SANDBOXES:
+        engine = _builder(subject, path)
+        if engine and engine not in _SANDBOXES:
             yield Found(name, f"`{engine}` built it, which is no sandbox")
+
+
+def _builder(subject: Subject, path: StorePath) -> str:
+    """Return what built an object; empty where the store does not say: a former lockbuild, or somebody else."""
+    return (subject.store.note(path, BUILDER_NOTE) or "").strip()
 
 
 def _wheel_provenance(subject: Subject) -> Iterator[Found]:

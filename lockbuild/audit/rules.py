@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from lockbuild.audit.drift import Drift
     from lockbuild.audit.expected import Expected
+    from lockbuild.audit.online import Upstream
     from lockbuild.components import Component
     from lockbuild.findings import Check, Level
     from lockbuild.image.manifests import LayeredImage
@@ -82,6 +83,8 @@ class Subject:
     """Why there is no image to look at."""
     components: tuple[Component, ...] = ()
     """What stack and image are made of."""
+    upstream: Upstream | None = None
+    """Who asks those that serve what is locked; none unless that was asked for."""
     drift: LockDrift = field(default_factory=LockDrift)
     """How the lock has moved from the stack, and from what was written."""
     osv: Database | None = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from lockbuild.audit import LockDrift, Subject
+    from lockbuild.audit.online import Upstream
     from lockbuild.components import Component
     from lockbuild.findings import About
     from lockbuild.folders import StackFolder
@@ -74,6 +75,11 @@ _ABOUT: dict[str | None, tuple[About, ...]] = {
     help="With `--format html`: an earlier report, HTML or JSON, to say what has changed since.",
 )
 @click.option(
+    "--online",
+    is_flag=True,
+    help="Also ask indexes, archives, repositories and registries whether they still serve what is locked.",
+)
+@click.option(
     "--level",
     type=click.Choice(("error", "warning")),
     default="error",
@@ -93,13 +99,14 @@ def audit(  # noqa: PLR0913 - each says another thing
     format_: str,
     output: Path | None,
     since: Path | None,
+    online: bool,
     level: str,
     list_: bool,
     as_json: bool,
 ) -> None:
     """Check that STACK's wheelhouse, store, Dockerfile and image are what was locked, and may be used.
 
-    Needs no network; reads an image's files without running it.
+    Needs no network but for --online; reads an image's files without running it.
     """
     if list_:
         _list(as_json=as_json)
@@ -115,7 +122,7 @@ def audit(  # noqa: PLR0913 - each says another thing
         raise UsageError(f"`--since`: found with `--format {format_}`, expected with `--format html`")
     earlier = read_earlier(since) if since else None
     realiser, drift = open_drifted(ctx, folder, console_of(ctx))
-    result = _audited(realiser, folder, drift, against=against, where=where, osv=osv)
+    result = _audited(realiser, folder, drift, against=against, where=where, osv=osv, online=online)
     text = report_text(
         result,
         format_,
@@ -155,6 +162,7 @@ def _audited(  # noqa: PLR0913 - as keywords
     against: str | None,
     where: str | None,
     osv: Path | None,
+    online: bool,
 ) -> Result:
     from lockbuild.audit import ALL_CHECKS, policy, vulnerable  # noqa: PLC0415 - heavy
     from lockbuild.audit import audit as run_checks  # noqa: PLC0415
@@ -176,6 +184,7 @@ def _audited(  # noqa: PLR0913 - as keywords
         venv=venv_of(against, where),
         components=parts,
         drift=drift,
+        upstream=_upstream(realiser) if online else None,
     )
     if osv is not None:
         subject = vulnerable.with_export(subject, osv, realiser.progress)
@@ -228,6 +237,14 @@ def _rendered(realiser: Realiser) -> str:
     except (LockbuildError, LookupError):
         # Only a lock that has moved away from its stack renders nothing, and that is told.
         return ""
+
+
+def _upstream(realiser: Realiser) -> Upstream:
+    from lockbuild.audit.online import Upstream  # noqa: PLC0415 - heavy
+
+    return Upstream(
+        mirrors=realiser.mirrors, progress=realiser.progress, connections=realiser.connections
+    )
 
 
 def _components(realiser: Realiser, drift: LockDrift) -> tuple[Component, ...]:
