@@ -19,7 +19,7 @@ from tests.repositories import commit, new, own_git
 from tests.servers.git import git_server
 from tests.servers.index import serve_index
 from tests.servers.registry import serve_registry
-from tests.test_audit import broken, only, skips, subject, world  # noqa: F401 - fixtures
+from tests.test_audit import broken, only, subject, world  # noqa: F401 - fixtures
 from tests.values import sha
 from tests.worlds import unconfigured
 
@@ -66,7 +66,7 @@ def gone(subject: Subject) -> list[tuple[str, str, str]]:
 
 def test_without_a_word_nobody_is_asked(subject: Subject, world: World) -> None:
     world.index.requests.clear()
-    reasons = skips(subject)
+    reasons = dict(audit(subject).skipped)
     assert reasons["gone-upstream"] == "only `--online` asks a network"
     assert "`--online` asks" in reasons["yanked"]
     assert world.index.requests == []
