@@ -10,6 +10,7 @@ import pytest
 
 from lockbuild.audit import Subject, audit
 from lockbuild.derivation import PREFIX_TAR
+from lockbuild.digest import sha256_of
 from tests.audited import SITE, STATUS, audited_world, installed, made_image, seen, write_archive
 from tests.images import Member, layer
 from tests.test_condalock import package as conda_package
@@ -227,6 +228,27 @@ def test_image_own_files__a_console_script_that_was_changed(
 ) -> None:
     image = made_image(world).above("RUN", Member(name="opt/venv/pyvenv.cfg", content=b"home = /evil"))
     assert "image-own-files" in {one.check for one in found(image)}
+
+
+def test_image_own_files__a_bill_of_materials_of_another_release(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    bill = b'{"bomFormat": "CycloneDX", "version": 2}'
+    image = made_image(world).above("COPY", Member(name="usr/share/sbom/small.cdx.json", content=bill))
+    (forged,) = found(image)
+    assert (forged.check, forged.level) == ("image-own-files", "error")
+    labels = {**image.config["Labels"], "io.lockbuild.sbom": f"sha256:{sha256_of(bill)}"}
+    (older,) = found(image.configured("LABEL", Labels=labels))
+    assert (older.check, older.level) == ("image-own-files", "warning")
+    assert "made by another release?" in older.message
+
+
+def test_image_labels__of_another_bill_of_materials(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world)
+    labels = {**image.config["Labels"], "io.lockbuild.sbom": "sha256:forged"}
+    assert [one.check for one in found(image.configured("LABEL", Labels=labels))] == ["image-labels"]
 
 
 def test_image_own_files__a_user_too_many(world: World, found: Callable[[Made], list[Finding]]) -> None:

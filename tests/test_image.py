@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lockbuild.audit.contents import debs_of, kept, pythons_of
 from lockbuild.digest import sha256_of
 from lockbuild.dockerfile import BILL_FOLDER, PREFIX, TEMPLATES, Contents, render_context
 from lockbuild.errors import ImageError, ToolMissing, UsageError
 from lockbuild.image import BindMount, Engine, ImageFacts
+from lockbuild.image.archive import Reading, read_saved
 from lockbuild.image.building import build
 from lockbuild.image.clients import find_client
-from lockbuild.image.containers import files_below, inspect, installed, load, run, save
+from lockbuild.image.containers import inspect, load, run, save
 from lockbuild.image.engine import find_engine, own_engine
+from lockbuild.image.layers import final
 from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.placing import write_archive
 from lockbuild.plan import EPOCH
@@ -228,9 +231,10 @@ def test_label_of_the_caller_joins_those_of_the_dockerfile(
 
 @pytest.mark.usefixtures("small")
 def test_image_holds_its_bill_of_materials_for_everybody_to_read(engine: Engine) -> None:
-    assert files_below("small:1", BILL_FOLDER, engine=engine) == {
-        "small.cdx.json": sha256_of(BILL.encode())
-    }
+    image = read_saved("small:1", Reading(), engine=engine)
+    files = final([layer.content for layer in image.layers])
+    bill = files[f"{BILL_FOLDER}/small.cdx.json".removeprefix("/")].file
+    assert (bill.content, bill.mode) == (sha256_of(BILL.encode()), 0o644)
     assert run("small:1", ["cat", f"{BILL_FOLDER}/small.cdx.json"], engine=engine).stdout == BILL
 
 
@@ -419,11 +423,21 @@ def test_entry_point_that_is_not_there_is_named(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_installed_packages_are_read_without_running_anything(engine: Engine) -> None:
-    found = installed("small:1", prefix=PREFIX, conda="/opt/conda", engine=engine)
-    assert found.python == (("alpha", "1.0"), ("beta", "1.0"))
-    debs = dict(found.debs)
+    image = read_saved("small:1", Reading(keep=kept), engine=engine)
+    files = final([layer.content for layer in image.layers])
+    top = PREFIX.removeprefix("/")
+    pythons = [one for one in pythons_of(image, files) if one.path.startswith(top)]
+    assert [(one.name, one.version) for one in pythons] == [("alpha", "1.0"), ("beta", "1.0")]
+    debs = {one.name: one.version for one in debs_of(image, files)}
     assert debs["python3"].startswith("3.11.")
-    assert "pip" not in dict(found.python)
+
+
+def test_a_layer_tells_which_instruction_made_it(small: Small, engine: Engine) -> None:
+    image = read_saved("small:1", Reading(), engine=engine)
+    labels = [layer.label for layer in image.layers]
+    assert labels[:2] == ["1: ADD rootfs/runtime.tar /", "2: COPY --from=environment /image/ /"]
+    assert tuple(layer.diff_id for layer in image.layers) == small.facts.layers
+    assert image.digest == small.facts.id
 
 
 def test_saved_image_loads_as_the_same(small: Small, engine: Engine, tmp_path: Path) -> None:

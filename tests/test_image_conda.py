@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lockbuild.audit.contents import conda_of, kept
 from lockbuild.condalock import LockedConda
 from lockbuild.derivation import CONDA_FOLDER, PREFIX_TAR
 from lockbuild.digest import sha256_of
 from lockbuild.dockerfile import PREFIX
+from lockbuild.image.archive import Reading, read_saved
 from lockbuild.image.building import build
-from lockbuild.image.containers import installed, run
+from lockbuild.image.containers import run
+from lockbuild.image.layers import final
 from lockbuild.plan import EPOCH
 from lockbuild.stack import Conda
 from tests.conda import PLACEHOLDER, CondaPackage, archive_bytes
@@ -92,8 +95,9 @@ def test_the_environment_s_python_goes_before_any_of_the_prefix(engine: Engine) 
 
 @pytest.mark.usefixtures("made")
 def test_packages_are_read_off_the_image(engine: Engine) -> None:
-    found = installed("conda:1", prefix=PREFIX, conda=CONDA_FOLDER, engine=engine)
-    assert found.conda == (("tool", "2.1 h1_0"),)
+    image = read_saved("conda:1", Reading(keep=kept), engine=engine)
+    found = conda_of(image, final([layer.content for layer in image.layers]), CONDA_FOLDER)
+    assert [(one.name, one.version) for one in found] == [("tool", "2.1 h1_0")]
 
 
 def test_image_is_labelled_with_the_packages(made: Made) -> None:

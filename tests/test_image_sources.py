@@ -10,8 +10,10 @@ import pytest
 
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ImageError
+from lockbuild.image.archive import Reading, read_saved
 from lockbuild.image.building import build
-from lockbuild.image.containers import files_below, run
+from lockbuild.image.containers import run
+from lockbuild.image.layers import final
 from lockbuild.placing import SourceTree
 from lockbuild.plan import EPOCH
 from lockbuild.stack import Image, NamedSource, Source
@@ -146,11 +148,14 @@ def test_a_program_of_a_source_runs_as_the_image_s_user(made: Made, engine: Engi
 
 
 def test_files_of_a_source_are_read_without_running_anything(made: Made, engine: Engine) -> None:
-    found = files_below(made.facts.id, LINKED, engine=engine)
-    text = sha256_of(b"print('hello')\n")
-    assert (found["main.py"], found["link"]) == (text, "main.py")
-    assert set(found) == {"link", "main.py", "run me.sh"}
-    assert files_below(made.facts.id, "/nowhere", engine=engine) == {}
+    image = read_saved(made.facts.id, Reading(), engine=engine)
+    files = {f"/{path}": one.file for path, one in final([one.content for one in image.layers]).items()}
+    # As a program sees it: through the link of the base.
+    place = f"/usr{LINKED}/"
+    found = {p: file for p, file in files.items() if p.startswith(place) and file.kind != "folder"}
+    assert found[f"{place}main.py"].content == sha256_of(b"print('hello')\n")
+    assert found[f"{place}link"].content == "main.py"
+    assert set(found) == {f"{place}{name}" for name in ("link", "main.py", "run me.sh")}
 
 
 def test_a_second_build_gives_the_same_layers(made: Made, engine: Engine, tmp_path: Path) -> None:

@@ -261,8 +261,8 @@ def _why(compared: _Compared, number: int, file: LayerFile) -> tuple[str, str] |
     rights = (file.mode, file.capability)
     if file.privileged and privileged != rights:
         what = "has capabilities" if file.capability else f"has mode {file.mode:04o}"
-        was = "none of the lock's" if privileged is None else f"mode {privileged[0]:04o}"
-        return "image-setuid", f"{what}, which gives rights of others; the base has {was}"
+        was = f"; the base has mode {privileged[0]:04o}" if privileged else ""
+        return "image-setuid", f"{what}, which gives rights of others{was}"
     if _ours(compared, number, file):
         return None
     if mount := _licensed(compared, file.path):

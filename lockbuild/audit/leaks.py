@@ -65,11 +65,11 @@ def looker(known: Collection[str], *, home: str) -> Callable[[str, Sha256, bytes
     own = f"{home}/".encode()
 
     def look(path: str, sha256: Sha256, data: bytes) -> tuple[str, ...]:
-        if sha256 in known:
+        # Bytecode has what its module has, examples in its texts among it.
+        if sha256 in known or path.endswith(".pyc"):
             return ()
         seen = [f"{SECRET}{words}" for words in secrets_in(path, data)]
-        # Bytecode has what its module has, examples in its texts among it.
-        homes = (b"/home/" in data or b"/Users/" in data) and not path.endswith(".pyc")
+        homes = b"/home/" in data or b"/Users/" in data
         found = (match[0] for match in _PATH_OF.finditer(data if homes else b""))
         paths = next((one for one in found if not one.startswith(own)), None)
         if paths is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["BindMount", "Engine", "ImageFacts", "Installed"]
+__all__ = ["BindMount", "Engine", "ImageFacts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +61,3 @@ class BindMount:
     source: Path
     target: str
     writable: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
-    """What an image holds, read from its files; nothing of it was run."""
-
-    python: tuple[tuple[str, str], ...]
-    """Normalised name and version of each Python package in the environment, sorted."""
-    conda: tuple[tuple[str, str], ...]
-    """Name, and version and build, of each conda package."""
-    debs: tuple[tuple[str, str], ...]
-    """Name and version of each installed Debian package, sorted."""

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
-import tarfile
-from collections import deque
 from contextlib import closing, contextmanager, suppress
-from email.parser import HeaderParser
-from io import RawIOBase
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, Mount
-from packaging.utils import canonicalize_name
 from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import RequestException, Timeout
 
 from lockbuild.errors import ImageError
-from lockbuild.image import ImageFacts, Installed
+from lockbuild.image import ImageFacts
 from lockbuild.image.engine import connect
 from lockbuild.process import Completed
 
@@ -33,11 +25,9 @@ if TYPE_CHECKING:
 
     from lockbuild.image import BindMount, Engine
 
-__all__ = ["files_below", "inspect", "installed", "load", "run", "save", "saved"]
+__all__ = ["find", "inspect", "load", "run", "save", "saved"]
 
 _BLOCK = 1 << 20
-_METADATA = re.compile(r"(.*/)?(site|dist)-packages/[^/]+\.(dist-info/METADATA|egg-info/PKG-INFO)")
-_CONDA_META = re.compile(r"conda-meta/[^/]+\.json")
 
 
 def inspect(ref: str, *, engine: Engine) -> ImageFacts:
@@ -217,124 +207,3 @@ def load(file: Path, *, engine: Engine) -> ImageFacts:
     if not images:
         raise ImageError(f"{file} holds no image", hint="`docker save` writes such files")
     return inspect(str(images[0].id), engine=engine)
-
-
-# ---- what an image holds --------------------------------------------------------------------------
-
-
-class _Blocks(RawIOBase):
-    """A stream of the blocks that the engine sends, for tarfile."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        parts, have = [self._rest], len(self._rest)
-        while size < 0 or have < size:
-            block = next(self._blocks, None)
-            if block is None:
-                break
-            parts.append(block)
-            have += len(block)
-        data = b"".join(parts)
-        end = len(data) if size < 0 else size
-        self._rest = data[end:]
-        return data[:end]
-
-
-def installed(ref: str, *, prefix: str, conda: str, engine: Engine) -> Installed:
-    """Return the Python, conda and Debian packages of an image, read from its files; nothing of it runs.
-
-    Args:
-        prefix: The virtual environment in the image: `/opt/venv`.
-        conda: The prefix of conda packages: `/opt/conda`.
-
-    Raises:
-        ImageError: The engine does not have the image.
-    """
-    with (
-        _session(engine, ref) as docker,
-        _container(docker, ref, command=["true"], network_mode="none") as container,
-    ):
-        python = sorted(
-            _package(text) for name, text in _files(container, f"{prefix}/lib") if _METADATA.match(name)
-        )
-        records = [json.loads(text) for _, text in _files(container, f"{conda}/conda-meta")]
-        status = "".join(text for _, text in _files(container, "/var/lib/dpkg/status"))
-    found = sorted((record["name"], f"{record['version']} {record['build']}") for record in records)
-    return Installed(python=tuple(python), conda=tuple(found), debs=tuple(sorted(_debs(status))))
-
-
-def files_below(ref: str, path: str, *, engine: Engine) -> dict[str, str]:
-    """Return what an image has below *path*: path there -> sha256 of a file, or target of a link.
-
-    It is read, nothing of it runs. A folder that the image has not is empty.
-
-    Raises:
-        ImageError: The engine does not have the image.
-    """
-    found: dict[str, str] = {}
-    with (
-        _session(engine, ref) as docker,
-        _container(docker, ref, command=["true"], network_mode="none") as container,
-        _archive(container, path) as tar,
-    ):
-        for member in tar:
-            inside = member.name.partition("/")[2]
-            if member.issym():
-                found[inside] = member.linkname
-            elif member.islnk():
-                found[inside] = found.get(member.linkname.partition("/")[2], "")
-            elif (content := tar.extractfile(member)) is not None:
-                found[inside] = _sha256(content)
-    return found
-
-
-def _sha256(stream: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := stream.read(_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _archive(container: Container, path: str) -> Iterator[tarfile.TarFile]:
-    """Give the files at or below *path* as a stream of tar, empty where there is nothing."""
-    try:
-        blocks, _ = container.get_archive(path, chunk_size=_BLOCK)
-    except NotFound:
-        blocks = iter([bytes(2 * tarfile.BLOCKSIZE)])
-    with tarfile.open(fileobj=_Blocks(blocks), mode="r|") as tar:
-        yield tar
-    # An answer that is not read to its end keeps its connection open.
-    deque(blocks, maxlen=0)
-
-
-def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
-    """Yield name and text of the metadata files at or below *path*; nothing where that is absent."""
-    with _archive(container, path) as tar:
-        for member in tar:
-            if member.isreg() and (
-                _METADATA.match(member.name)
-                or _CONDA_META.fullmatch(member.name)
-                or member.name == "status"
-            ):
-                content = tar.extractfile(member)
-                if content is not None:
-                    yield member.name, content.read().decode(errors="replace")
-
-
-def _package(metadata: str) -> tuple[str, str]:
-    headers = HeaderParser().parsestr(metadata)
-    return canonicalize_name(headers["Name"] or "?"), headers["Version"] or "?"
-
-
-def _debs(status: str) -> Iterator[tuple[str, str]]:
-    for paragraph in re.split(r"\n\n+", status):
-        headers = HeaderParser().parsestr(paragraph)
-        if (headers["Status"] or "").endswith(" installed"):
-            yield headers["Package"], headers["Version"]

@@ -8,6 +8,7 @@ https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -163,7 +164,7 @@ def members(source: Source) -> Iterator[tuple[Header, Iterator[memoryview]]]:
 
 def is_tar(block: bytes) -> bool:
     """Whether a tar can begin with *block*."""
-    return block == _ZEROS or (len(block) == _BLOCK and _sum(block) == _octal(block[148:156]))
+    return block == _ZEROS or (len(block) == _BLOCK and _is_header(block))
 
 
 def path_of(name: str, what: str) -> str:
@@ -183,7 +184,7 @@ def path_of(name: str, what: str) -> str:
 
 
 def _header(block: bytes, what: str) -> tuple[int, Header]:
-    if len(block) < _BLOCK or _sum(block) != _octal(block[148:156]):
+    if not _is_header(block):
         raise ImageError(f"{what} is damaged: found no header of a tar where one must be")
     flag = block[156]
     if flag not in _KINDS and flag not in (_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK):
@@ -192,10 +193,10 @@ def _header(block: bytes, what: str) -> tuple[int, Header]:
     # GNU's own format has other things where ustar has the beginning of a long name.
     if block[257:263] == b"ustar\0" and block[345]:
         name = f"{_string(block[345:500])}/{name}"
-    numbers = [_number(block[start:end]) for start, end in _NUMBERS]
-    if None in numbers:
-        raise ImageError(f"{what}: the header of {name!r} has a field that is no number")
-    mode, uid, gid, size = (number or 0 for number in numbers)
+    try:
+        mode, uid, gid, size = (_number(block[start:end]) for start, end in _NUMBERS)
+    except ValueError as error:
+        raise ImageError(f"{what}: the header of {name!r} has a field that is no number") from error
     kind = _KINDS.get(flag, "file")
     if kind == "file" and name.endswith("/"):
         kind = "folder"  # as before ustar
@@ -205,25 +206,26 @@ def _header(block: bytes, what: str) -> tuple[int, Header]:
 _NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136))
 
 
-def _sum(block: bytes) -> int:
-    """Return the checksum of a header: that of its bytes, with blanks where the checksum is."""
-    return sum(block) - sum(block[148:156]) + 8 * 0x20
+def _is_header(block: bytes) -> bool:
+    """Whether the checksum is that of the header's bytes, with blanks where the checksum itself is."""
+    with suppress(ValueError):
+        return sum(block) - sum(block[148:156]) + 8 * 0x20 == _octal(block[148:156])
+    return False
 
 
-def _octal(digits: bytes) -> int | None:
+def _octal(digits: bytes) -> int:
     text = digits.strip(b" \0").partition(b"\0")[0]
-    try:
-        return int(text, 8) if text else 0
-    except ValueError:
-        return None
+    return int(text, 8) if text else 0
 
 
-def _number(digits: bytes) -> int | None:
+def _number(digits: bytes) -> int:
     """Return a number as tar writes it: in octal digits, or in base 256 where they do not suffice."""
     if digits[0] & 0x80:
         return int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:])
     found = _octal(digits)
-    return None if found is None or found < 0 else found
+    if found < 0:
+        raise ValueError(digits)
+    return found
 
 
 def _string(data: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from tests.end_to_end.kinds import APP, MODELS, PATCH, upstreams
 from tests.end_to_end.project import RUNTIME, TOOLCHAIN, Project, scratch_folder, snapshot
 from tests.needs import need
 from tests.servers.engine import private_engine
+from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -204,6 +206,55 @@ def test_audit_warns_of_what_no_one_publishes_and_finds_no_error(made: Made) -> 
     }
     assert {one["check"] for one in report["skipped"]} == UNASKED
     assert {"image-conda", "image-packages", "image-sources"} <= set(report["passed"])
+
+
+_SITE = "/opt/venv/lib/python3.10/site-packages"
+_TAMPERED = """\
+FROM {image}
+USER 0:0
+RUN rm -r {site}/pinned-1.0+ours.dist-info
+COPY site {site}
+RUN echo evil >> {site}/markupsafe/__init__.py
+RUN export PATH=$PATH:/usr/sbin:/sbin && mkdir -p /tmp/d/DEBIAN /tmp/d/usr/bin && cp /bin/true /tmp/d/usr/bin/sneaky && \\
+    printf 'Package: sneaky\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: a\\nDescription: b\\n' > /tmp/d/DEBIAN/control && \\
+    dpkg-deb --build /tmp/d /tmp/d.deb && dpkg --install /tmp/d.deb && rm -r /tmp/d /tmp/d.deb
+ENV APP_MODE=evil
+RUN echo others > {app}/weights/tiny.bin
+COPY models {models}
+RUN rm -r {models}
+LABEL io.lockbuild.lock=sha256:forged
+COPY wheels /wheels
+RUN chmod u+s /usr/bin/env
+USER 1000:1000
+"""
+
+
+def test_an_image_tampered_with_in_nine_ways_gives_nine_findings(made: Made, folder: Path) -> None:
+    context = folder / "tampered"
+    (context / "models").mkdir(parents=True)
+    (context / "models/neutral.pkl").write_bytes(b"a model")
+    wheel = make_wheel(context / "wheels", "pinned", "2.0", files={"pinned.py": b"evil = 1\n"})
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(context / "site")
+    (context / "Dockerfile").write_text(
+        _TAMPERED.format(image=made.image, site=_SITE, app=APP, models=MODELS), encoding="utf-8"
+    )
+    with closing(DockerClient(base_url=made.project.env["DOCKER_HOST"])) as client:
+        client.images.build(path=str(context), tag="tampered:1", network_mode="none", rm=True)
+    words = ("audit", "small", "--against", "image", "tampered:1", "--json")
+    found = json.loads(made.project.run(*words, exit_code=9).stdout)["findings"]
+    assert {one["check"]: (one["subject"], bool(one["layer"])) for one in found} == {
+        "image-assets": (f"{APP}/weights/tiny.bin", True),
+        "image-debs": ("sneaky", True),
+        "image-env": ("APP_MODE", True),
+        "image-leftovers": ("/wheels/pinned-2.0-py3-none-any.whl", True),
+        "image-licensed": (f"{MODELS}/neutral.pkl", True),
+        "image-lock": ("tampered:1", True),
+        "image-package-files": (f"{_SITE}/markupsafe/__init__.py", True),
+        "image-packages": ("pinned", True),
+        "image-setuid": ("/usr/bin/env", True),
+    }
+    assert len(found) == 9
 
 
 def test_making_the_image_again_does_nothing(made: Made) -> None:
