@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from lockbuild.derivation import PREFIX_TAR, Fetch
 from lockbuild.digest import Sha256
-from lockbuild.dockerfile import AssetFile, BundledAsset
+from lockbuild.dockerfile import AssetFile, BundledAsset, bill_name, notice_name
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text
+from lockbuild.inventory.notices import notice_text
 from lockbuild.placing import write_archive
 from lockbuild.stack.assets import image_paths
 from lockbuild.wheelhouse import MANIFEST, Manifest, WheelEntry, manifest_text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from lockbuild.components import Component
     from lockbuild.digest import StorePath
     from lockbuild.lock import Lock
     from lockbuild.placing import SourceTree
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bundled_assets",
+    "documents",
     "fill_context",
     "make_manifest",
     "object_file",
@@ -110,6 +113,22 @@ def _bundled(asset: Asset, path: StorePath, store: Store) -> BundledAsset:
         if entry.kind == "file"
     )
     return BundledAsset(name=asset.name, files=files)
+
+
+def documents(stack: Stack, lock: Lock, store: Store, components: Iterable[Component]) -> dict[str, str]:
+    """Return file name -> text of what the image says of itself: bill of materials and NOTICE.
+
+    Raises:
+        StoreError: Something that the image holds is not in the store.
+    """
+    from lockbuild.sbom import bill_of  # noqa: PLC0415 - heavy, and a wheelhouse needs none of it
+    from lockbuild.sbom.cyclonedx import cyclonedx_text  # noqa: PLC0415
+
+    components = tuple(components)
+    return {
+        bill_name(stack): cyclonedx_text(bill_of(stack, lock, components)),
+        notice_name(stack): notice_text(stack, components, store),
+    }
 
 
 def write_wheelhouse(folder: Path, manifest: Manifest, store: Store) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ __all__ = [
 
 SITE = "opt/venv/lib/python3.11/site-packages"
 BILL = '{"bomFormat": "CycloneDX"}'
+DOCUMENTS = {"small.cdx.json": BILL, "small.NOTICE": "NOTICE"}
+"""What an image says of itself."""
 WEIGHTS = b"weights of the authors"
 APP = {"main.py": b"print('app')\n", "pkg/data.txt": b"data\n"}
 STATUS = """\
@@ -197,7 +199,9 @@ def made_image(world: World, lock: Lock | None = None) -> Made:
     """Return the image of *world*, or of another lock, as an engine makes it of the rendered Dockerfile."""
     settings = run_settings(world.stack, lock or world.lock)
     labels = {**dict(settings.labels), "io.lockbuild.sbom": f"sha256:{sha256_of(BILL.encode())}"}
-    bill = Member(name="usr/share/sbom/small.cdx.json", content=BILL.encode())
+    sbom = [
+        Member(name=f"usr/share/sbom/{name}", content=text.encode()) for name, text in DOCUMENTS.items()
+    ]
     app = [
         Member(name="app/"),
         *(Member(name=f"app/{name}", content=data) for name, data in APP.items()),
@@ -211,7 +215,7 @@ def made_image(world: World, lock: Lock | None = None) -> Made:
             ),
             ("COPY --from=source-1 /image/ /", layer(*app)),
             ("COPY --from=environment /image/ /", layer(*_environment(world))),
-            ("COPY --from=preflight /image/ /", layer(*_preflight(world), bill)),
+            ("COPY --from=preflight /image/ /", layer(*_preflight(world), *sbom)),
         ),
         config={
             "Env": [f"{name}={value}" for name, value in settings.env],
@@ -310,7 +314,7 @@ def seen(
         plan=plan or world.plan,
         store=world.store,
         templates=templates(),
-        bill=BILL,
+        documents=lambda: DOCUMENTS,
     )
 
 

@@ -97,7 +97,13 @@ def wheel_files(name: str, content: bytes = b"compiled") -> dict[str, bytes]:
 
 def _well(task: BuildTask, out: Path) -> None:
     if task.kind == "rootfs":
-        _write_tar(out / "rootfs.tar", task.name)
+        pins = [word.partition("=") for word in task.command if not word.startswith("--")]
+        status = "".join(
+            f"Package: {name}\nStatus: install ok installed\nVersion: {version}\nInstalled-Size: 1\n\n"
+            for name, _, version in pins
+        )
+        files = {"etc/hostname": task.name, "var/lib/dpkg/status": status}
+        _write_tar(out / "rootfs.tar", files)
     elif task.name.startswith("gate-"):
         (out / "imports.json").write_text("[]", encoding="utf-8")
     elif task.kind == "environment":
@@ -107,11 +113,13 @@ def _well(task: BuildTask, out: Path) -> None:
         make_wheel(out, name, version, tag=NATIVE, files=wheel_files(name))
 
 
-def _write_tar(path: Path, text: str) -> None:
+def _write_tar(path: Path, files: Mapping[str, str]) -> None:
     with tarfile.open(path, "w") as archive:
-        member = tarfile.TarInfo("etc/hostname")
-        member.size = len(text.encode())
-        archive.addfile(member, io.BytesIO(text.encode()))
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            data = text.encode()
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
 
 
 class RecordingProgress:

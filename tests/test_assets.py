@@ -394,7 +394,7 @@ def test_other_members_are_another_pin(world: World, server: FaultyServer) -> No
 def texts(world: World) -> dict[str, str]:
     manifest = make_manifest(world.stack, world.lock, world.plan, world.store)
     assets = bundled_assets(world.stack, world.plan, world.store)
-    contents = Contents(manifest=manifest, bill="{}\n", assets=assets)
+    contents = Contents(manifest=manifest, bill="{}\n", notice="", assets=assets)
     return render_context(world.stack, world.lock, contents, templates=TEMPLATE_TEXTS)
 
 

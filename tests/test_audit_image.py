@@ -230,25 +230,25 @@ def test_image_own_files__a_console_script_that_was_changed(
     assert "image-own-files" in {one.check for one in found(image)}
 
 
-def test_image_own_files__a_bill_of_materials_of_another_release(
+def test_image_sbom__a_bill_of_materials_of_another_release(
     world: World, found: Callable[[Made], list[Finding]]
 ) -> None:
     bill = b'{"bomFormat": "CycloneDX", "version": 2}'
     image = made_image(world).above("COPY", Member(name="usr/share/sbom/small.cdx.json", content=bill))
     (forged,) = found(image)
-    assert (forged.check, forged.level) == ("image-own-files", "error")
+    assert (forged.check, forged.level) == ("image-sbom", "error")
     labels = {**image.config["Labels"], "io.lockbuild.sbom": f"sha256:{sha256_of(bill)}"}
     (older,) = found(image.configured("LABEL", Labels=labels))
-    assert (older.check, older.level) == ("image-own-files", "warning")
+    assert (older.check, older.level) == ("image-sbom", "warning")
     assert "made by another release?" in older.message
 
 
-def test_image_labels__of_another_bill_of_materials(
+def test_image_sbom__label_of_another_bill_of_materials(
     world: World, found: Callable[[Made], list[Finding]]
 ) -> None:
     image = made_image(world)
     labels = {**image.config["Labels"], "io.lockbuild.sbom": "sha256:forged"}
-    assert [one.check for one in found(image.configured("LABEL", Labels=labels))] == ["image-labels"]
+    assert [one.check for one in found(image.configured("LABEL", Labels=labels))] == ["image-sbom"]
 
 
 def test_image_own_files__a_user_too_many(world: World, found: Callable[[Made], list[Finding]]) -> None:

@@ -67,6 +67,7 @@ MANIFEST = Manifest(
         for name, digit in (("alpha", "1"), ("beta", "2"))
     ),
 )
+NOTICE = "NOTICE\n"
 BILL = '{"bomFormat": "CycloneDX"}\n'
 LOCK = Lock(
     inputs=(),
@@ -163,7 +164,10 @@ FULL_LOCK = replace(
 
 def texts(stack: Stack, lock: Lock = LOCK) -> dict[str, str]:
     contents = Contents(
-        manifest=MANIFEST, bill=BILL, sources={source.name: Sha256("8" * 64) for source in stack.placed}
+        manifest=MANIFEST,
+        bill=BILL,
+        notice=NOTICE,
+        sources={source.name: Sha256("8" * 64) for source in stack.placed},
     )
     return render_context(stack, lock, contents, templates=TEMPLATE_TEXTS)
 
@@ -191,10 +195,12 @@ def test_rendered_file_with_assets_and_sources_is_the_golden_one(
     golden(f"dockerfile/{file.lstrip('.')}-full", texts(FULL, FULL_LOCK)[file])
 
 
-def test_bill_of_materials_goes_to_where_scanners_look_for_it() -> None:
+def test_bill_of_materials_and_notice_go_to_where_scanners_look_for_it() -> None:
     found = texts(STACK)
     assert found["sbom/small.cdx.json"] == BILL
-    assert "install -m 0644 /build/sbom/small.cdx.json /usr/share/sbom;" in found["Dockerfile"]
+    assert found["sbom/small.NOTICE"] == NOTICE
+    assert "for name in small.cdx.json small.NOTICE;" in found["Dockerfile"]
+    assert 'install -m 0644 "/build/sbom/$name" /usr/share/sbom;' in found["Dockerfile"]
     assert "COPY --from=sbom /image/ /" in found["Dockerfile"]
 
 
@@ -391,7 +397,7 @@ def test_missing_template_is_named() -> None:
         render_context(
             STACK,
             LOCK,
-            Contents(manifest=MANIFEST, bill=BILL),
+            Contents(manifest=MANIFEST, bill=BILL, notice=NOTICE),
             templates={"Dockerfile.j2": "FROM scratch\n"},
         )
 
@@ -399,7 +405,9 @@ def test_missing_template_is_named() -> None:
 def test_missing_program_of_the_preflight_is_named() -> None:
     less = {name: text for name, text in TEMPLATE_TEXTS.items() if name != "preflight/preflight.py"}
     with pytest.raises(ImageError, match=r"`preflight/preflight\.py` is missing"):
-        render_context(STACK, LOCK, Contents(manifest=MANIFEST, bill=BILL), templates=less)
+        render_context(
+            STACK, LOCK, Contents(manifest=MANIFEST, bill=BILL, notice=NOTICE), templates=less
+        )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from lockbuild.plan import EPOCH
 from lockbuild.process import run as run_program
 from lockbuild.stack import Image, Mount
 from tests.needs import missing, need
-from tests.test_dockerfile import BILL, LOCK, MANIFEST, STACK
+from tests.test_dockerfile import BILL, LOCK, MANIFEST, NOTICE, STACK
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ def make_context(
     contents = Contents(
         manifest=manifest,
         bill=BILL,
+        notice=NOTICE,
         assets=tuple(assets),
         sources={tree.name: tree.sha256 for tree in sources},
     )
@@ -233,8 +234,9 @@ def test_label_of_the_caller_joins_those_of_the_dockerfile(
 def test_image_holds_its_bill_of_materials_for_everybody_to_read(engine: Engine) -> None:
     image = read_saved("small:1", Reading(), engine=engine)
     files = final([layer.content for layer in image.layers])
-    bill = files[f"{BILL_FOLDER}/small.cdx.json".removeprefix("/")].file
-    assert (bill.content, bill.mode) == (sha256_of(BILL.encode()), 0o644)
+    for name, text in (("small.cdx.json", BILL), ("small.NOTICE", NOTICE)):
+        file = files[f"{BILL_FOLDER}/{name}".removeprefix("/")].file
+        assert (file.content, file.mode) == (sha256_of(text.encode()), 0o644)
     assert run("small:1", ["cat", f"{BILL_FOLDER}/small.cdx.json"], engine=engine).stdout == BILL
 
 

@@ -3,7 +3,8 @@
 `CHECKS` is the one table of what is looked at, why, and how it is mended. Each module beside this one holds a
 part of it, `RULES`: `drifted` the lock itself, `locked` what lies here, `hosts` whether it will be served
 next year, `hygiene` whether it can be made again, `venv` and `imaged` what environments and images hold,
-`vulnerable` what is known of it, `licensed` who may pass it on. `policy` is the stack's own word on them.
+`sbomed` what the latter say of themselves, `vulnerable` what is known of it, `licensed` who may pass it on. `policy`
+is the stack's own word on them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lockbuild.audit import (
     locked,
     online,
     policy,
+    sbomed,
     venv,
     vulnerable,
     weights,
@@ -58,6 +60,7 @@ _RULES: tuple[Rule, ...] = (
     *weights.RULES,
     *venv.RULES,
     *imaged.RULES,
+    *sbomed.RULES,
     *vulnerable.RULES,
     *licensed.RULES,
 )

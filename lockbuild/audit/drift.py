@@ -320,6 +320,7 @@ _CHECKS: dict[PartName, str] = {
     "source": "image-sources",
     "package": "image-package-files",
     "own": "image-own-files",
+    "sbom": "image-sbom",
 }
 _WORDS: dict[PartName, str] = {
     "base": "of the base",
@@ -328,6 +329,7 @@ _WORDS: dict[PartName, str] = {
     "source": "of source `{}`",
     "package": "of {}",
     "own": "of the Dockerfile",
+    "sbom": "of what follows from the lock",
 }
 
 

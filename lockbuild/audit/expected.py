@@ -14,7 +14,7 @@ from lockbuild.audit.contents import STATUS
 from lockbuild.audit.installing import installed_files, true_contents
 from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import sha256_of
-from lockbuild.dockerfile import BILL_FOLDER, BILL_LABEL, PREFIX, bill_name, run_settings
+from lockbuild.dockerfile import BILL_FOLDER, PREFIX, run_settings
 from lockbuild.errors import ImageError, LockbuildError, StoreError
 from lockbuild.image.archive import Reading, read_tar
 from lockbuild.image.layers import Layer, LayerFile, final
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MADE", "Expected", "PartName", "Want", "expected_of"]
 
-PartName = Literal["base", "conda", "asset", "source", "package", "own"]
+PartName = Literal["base", "conda", "asset", "source", "package", "own", "sbom"]
 MADE = frozenset({""})
 """The content of what is made in the image, and is known by nobody before: it must come with the environment."""
 
@@ -102,13 +102,19 @@ class _Parts:
 
 
 def expected_of(  # noqa: PLR0913 - all that it follows from
-    stack: Stack, lock: Lock, plan: Plan, store: Store, *, templates: Mapping[str, str], bill: str
+    stack: Stack,
+    lock: Lock,
+    plan: Plan,
+    store: Store,
+    *,
+    templates: Mapping[str, str],
+    documents: Callable[[], Mapping[str, str]],
 ) -> Expected:
     """Return what the image of *stack* shall hold; what the store has not got is told, not guessed.
 
     Args:
         templates: As for rendering.
-        bill: The bill of materials that goes into the image.
+        documents: Makes what the image says of itself, file name -> text: bill of materials and NOTICE.
     """
     parts, absent = _Parts(), []
     base: Layer | None = None
@@ -146,18 +152,14 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
     attempt(lambda: dict(_of_sources(stack, plan, store)))
     attempt(lambda: _of_wheels(stack, lock, plan, store))
     parts.add(dict(_own(stack, lock, base, bundles, templates)))
-    file, sha256 = f"{BILL_FOLDER}/{bill_name(stack)}".removeprefix("/"), sha256_of(bill.encode())
-    parts.add({file: Want("file", frozenset({sha256}), "own", "")})
-    settings = run_settings(stack, lock)
-    if not absent:
-        labels = {**dict(settings.labels), BILL_LABEL: f"sha256:{sha256}"}
-        settings = replace(settings, labels=tuple(sorted(labels.items())))
+    attempt(lambda: dict(_of_documents(documents())))
 
     def recheck(owner: str, path: str) -> frozenset[str]:
         entries = make_manifest(stack, lock, plan, store).wheels
         (wheel,) = (object_file(store, entry) for entry in entries if entry.name == owner)
         return true_contents(wheel, path, prefix=_TOP, python=stack.target.python)
 
+    settings = run_settings(stack, lock)
     return replace(_joined(parts, base, settings), absent=tuple(absent), recheck=recheck)
 
 
@@ -326,6 +328,12 @@ def _own(
     for name, text_ in preflight_texts(stack, templates=templates, assets=files).items():
         path = f"{FOLDER}/{name.rpartition('/')[2]}".removeprefix("/")
         yield path, Want("file", frozenset({sha256_of(text_.encode())}), "own", "")
+
+
+def _of_documents(documents: Mapping[str, str]) -> Iterator[tuple[str, Want]]:
+    for name, text in documents.items():
+        path = f"{BILL_FOLDER}/{name}".removeprefix("/")
+        yield path, Want("file", frozenset({sha256_of(text.encode())}), "sbom", "")
 
 
 def _is_link(path: str) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lockbuild.findings import Level
     from lockbuild.image.manifests import LayeredImage
 
-__all__ = ["LOCK_LABEL", "RULES"]
+__all__ = ["LOCK_LABEL", "RULES", "files_found", "image_of", "set_by"]
 
 _SHOWN = 5
 _MANY = 8
@@ -30,7 +30,12 @@ _FREE_LABELS = frozenset({"io.lockbuild.context", BILL_LABEL})
 """What `lockbuild image` adds to the labels of the Dockerfile."""
 
 
-def _image(subject: Subject) -> ImageContents:
+def image_of(subject: Subject) -> ImageContents:
+    """Return the image that is looked into.
+
+    Raises:
+        Skip: There is none.
+    """
     if subject.image is None:
         raise Skip(subject.no_image or "there is no image yet: `lockbuild image`")
     return subject.image
@@ -47,26 +52,26 @@ def _of_packages(image: ImageContents, found: Iterable[PackageDrift]) -> Iterato
 
 
 def _image_packages(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     yield from _of_packages(image, image.drift.python)
 
 
 def _image_debs(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     yield from _of_packages(image, image.drift.debs)
 
 
 def _image_conda(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     yield from _of_packages(image, image.drift.conda)
 
 
 # ---- files -----------------------------------------------------------------------------------------
 
 
-def _files(check: str, subject: Subject) -> Iterator[Found]:
+def files_found(check: str, subject: Subject) -> Iterator[Found]:
     """Yield what *check* says of files: each by itself, but of many below one folder a few and a count."""
-    image = _image(subject)
+    image = image_of(subject)
     if image.expected.absent:
         raise Skip(f"{image.expected.absent[0]}: `lockbuild build`")
     groups: dict[tuple[int | None, str], list[Difference]] = defaultdict(list)
@@ -118,23 +123,19 @@ def _layer(image: ImageContents, number: int | None) -> str:
 
 
 def _image_lock(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     found = dict(image.image.labels).get(LOCK_LABEL, "absent")
     if found != f"sha256:{subject.lock.digest}":
         yield Found(
             image.reference,
             f"label {LOCK_LABEL} is {found}, the lock's digest sha256:{subject.lock.digest}",
-            layer=_set_by(image.image, "LABEL", LOCK_LABEL),
+            layer=set_by(image.image, "LABEL", LOCK_LABEL),
         )
 
 
 def _image_labels(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
-    bill = _bill(subject)
-    told = {BILL_LABEL} if any(one.path == bill for one in image.drift.files) else set()
-    wanted = {
-        name: text for name, text in image.expected.settings.labels if name not in {LOCK_LABEL, *told}
-    }
+    image = image_of(subject)
+    wanted = {name: text for name, text in image.expected.settings.labels if name != LOCK_LABEL}
     found = {
         name: text
         for name, text in image.image.labels
@@ -144,7 +145,7 @@ def _image_labels(subject: Subject) -> Iterator[Found]:
 
 
 def _image_env(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     yield from _settings(image, "ENV", dict(image.image.env), dict(image.expected.settings.env))
 
 
@@ -158,14 +159,14 @@ def _settings(
         locked = (
             "the lock has none" if name not in wanted else f"the lock has {_veiled(name, wanted[name])}"
         )
-        yield Found(name, f"{value}, {locked}", layer=_set_by(image.image, instruction, name))
+        yield Found(name, f"{value}, {locked}", layer=set_by(image.image, instruction, name))
 
 
 def _veiled(name: str, value: str) -> str:
     return "(not shown)" if secret_name(name) or secrets_in("", value.encode()) else f"`{value}`"
 
 
-def _set_by(image: LayeredImage, instruction: str, name: str) -> str:
+def set_by(image: LayeredImage, instruction: str, name: str) -> str:
     """Return the instruction that set a variable, label or other part of the configuration last."""
     below = 0
     said = ""
@@ -180,7 +181,7 @@ def _set_by(image: LayeredImage, instruction: str, name: str) -> str:
 
 
 def _image_settings(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     found, wanted = image.image, image.expected.settings
     for instruction, there, locked in (
         ("USER", found.user, wanted.user),
@@ -206,7 +207,7 @@ def _last(image: LayeredImage, instruction: str) -> str:
 
 
 def _image_user(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     user = image.image.user.partition(":")[0]
     if user in ("", "0", "root"):
         yield Found("USER", f"is `{image.image.user or 'root'}`", layer=_last(image.image, "USER"))
@@ -216,11 +217,11 @@ def _image_user(subject: Subject) -> Iterator[Found]:
 
 
 def _image_secrets(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
-    yield from _files("image-secrets", subject)
+    image = image_of(subject)
+    yield from files_found("image-secrets", subject)
     for name, value in image.image.env:
         if seen := secrets_in("", value.encode()):
-            yield Found(name, f"holds {', '.join(seen)}", layer=_set_by(image.image, "ENV", name))
+            yield Found(name, f"holds {', '.join(seen)}", layer=set_by(image.image, "ENV", name))
     for step in image.image.history:
         if seen := secrets_in("", step.text.encode()):
             number = str(step.layer) if step.layer else "configuration"
@@ -228,13 +229,13 @@ def _image_secrets(subject: Subject) -> Iterator[Found]:
 
 
 def _image_build_paths(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     for file, number, path in build_paths(image.image):
         yield Found(f"/{file.path}", f"names `{path}`", layer=_layer(image, number))
 
 
 def _image_network(subject: Subject) -> Iterator[Found]:
-    image = _image(subject)
+    image = image_of(subject)
     for step in image.image.history:
         if asks_network(step.text):
             number = f"{step.layer}: " if step.layer else ""
@@ -248,7 +249,7 @@ def _rule(
 
 
 def _of_files(check: str, what: str, why: str, *, mend: str = "`lockbuild image`") -> Rule:
-    return Rule(_rule(check, what, why, mend=mend), partial(_files, check))
+    return Rule(_rule(check, what, why, mend=mend), partial(files_found, check))
 
 
 _RUNS = "what runs must be what was resolved"

@@ -32,19 +32,19 @@ def look_into(  # noqa: PLR0913 - what the image is compared with
     plan: Plan,
     store: Store,
     templates: Mapping[str, str],
-    bill: str,
+    documents: Callable[[], Mapping[str, str]],
 ) -> ImageContents:
     """Return what the image called *reference* holds.
 
     Args:
         read: Reads it: `lockbuild.image.archive`.
         templates: As for rendering.
-        bill: The bill of materials that goes into the image.
+        documents: Makes what the image says of itself, file name -> text: bill of materials and NOTICE.
 
     Raises:
         ImageError: It cannot be read, or is not what its digests say.
     """
-    expected = expected_of(stack, lock, plan, store, templates=templates, bill=bill)
+    expected = expected_of(stack, lock, plan, store, templates=templates, documents=documents)
     account = expected.settings.account
     home = f"/home/{account[0]}" if account else "/root"
     reading = Reading(

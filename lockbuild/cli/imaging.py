@@ -20,11 +20,24 @@ from lockbuild.cli.session import (
 )
 from lockbuild.cli.templates import template_text
 from lockbuild.digest import canonical_json, sha256_of
-from lockbuild.dockerfile import BILL_LABEL, TEMPLATES, Contents, render_context
+from lockbuild.dockerfile import (
+    BILL_LABEL,
+    TEMPLATES,
+    Contents,
+    bill_name,
+    notice_name,
+    render_context,
+)
 from lockbuild.dockerfile import render as render_texts
 from lockbuild.errors import StoreError, UsageError
 from lockbuild.folders import write_text
-from lockbuild.packing import bundled_assets, fill_context, make_manifest, verify_wheelhouse
+from lockbuild.packing import (
+    bundled_assets,
+    documents,
+    fill_context,
+    make_manifest,
+    verify_wheelhouse,
+)
 from lockbuild.placing import source_trees
 from lockbuild.plan import EPOCH
 from lockbuild.stack import from_document
@@ -76,9 +89,7 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
     materials, and of all rendered texts. They name every file of the context by its hash, so the same digest
     makes the same image.
     """
-    from lockbuild.inventory import components  # noqa: PLC0415 - heavy, and `render` alone needs neither
-    from lockbuild.sbom import bill_of  # noqa: PLC0415
-    from lockbuild.sbom.cyclonedx import cyclonedx_text  # noqa: PLC0415
+    from lockbuild.inventory import components  # noqa: PLC0415 - heavy, and `render` alone needs it not
 
     refuse_open(realiser)
     refuse_impossible(realiser)
@@ -94,10 +105,12 @@ def _write_context(realiser: Realiser, folder: StackFolder) -> tuple[tuple[str, 
             hint="delete the files named above and run `lockbuild build` again",
         )
     assets, trees = bundled_assets(stack, plan, store), source_trees(stack, plan, store)
-    bill = cyclonedx_text(bill_of(stack, lock, components(stack, lock, plan, store)))
+    papers = documents(stack, lock, store, components(stack, lock, plan, store))
+    bill = papers[bill_name(stack)]
     contents = Contents(
         manifest=manifest,
         bill=bill,
+        notice=papers[notice_name(stack)],
         assets=assets,
         sources={tree.name: tree.sha256 for tree in trees},
     )

@@ -32,8 +32,7 @@ def image_contents(
     from lockbuild.audit.looking import look_into  # noqa: PLC0415 - heavy
     from lockbuild.audit.rules import Skip  # noqa: PLC0415
     from lockbuild.cli.imaging import templates  # noqa: PLC0415
-    from lockbuild.sbom import bill_of  # noqa: PLC0415
-    from lockbuild.sbom.cyclonedx import cyclonedx_text  # noqa: PLC0415
+    from lockbuild.packing import documents  # noqa: PLC0415
 
     reference, read, reason = _reader(realiser, against, where)
     if read is None:
@@ -47,7 +46,7 @@ def image_contents(
             plan=realiser.plan,
             store=realiser.store,
             templates=templates(),
-            bill=cyclonedx_text(bill_of(realiser.stack, realiser.lock, parts)),
+            documents=partial(documents, realiser.stack, realiser.lock, realiser.store, parts),
         )
     except Skip as skipped:
         # A lock that has moved away from its stack makes no image that others could be compared with.

@@ -2,8 +2,8 @@
 
 Whoever assembles the build context puts beside them what the Dockerfile names: `rootfs/runtime.tar`,
 `rootfs/toolchain.tar`, every wheel of the manifest below `wheels/`, the installer's wheel below `tools/`,
-and each source of the image as `sources/NAME.tar`. The bill of materials is among the texts here, and its digest beside
-it: no label in the Dockerfile can have that, as only the store knows what makes it.
+and each source of the image as `sources/NAME.tar`. Bill of materials and NOTICE are among the texts here, and the
+bill's digest beside it: no label in the Dockerfile can have that, as only the store knows what makes it.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ __all__ = [
     "bill_name",
     "installer_wheel",
     "network_steps",
+    "notice_name",
     "render",
     "render_context",
     "run_settings",
@@ -63,7 +64,7 @@ TEMPLATES = ("Dockerfile.j2", "dockerignore.j2", "macros.j2", *PROGRAMS)
 """Names of the templates that `render` wants."""
 
 BILL_FOLDER = "/usr/share/sbom"
-"""Where bills of materials are in an image."""
+"""Where an image has its bill of materials and its NOTICE."""
 
 BILL_LABEL = "io.lockbuild.sbom"
 """The image's label with the digest of its bill of materials."""
@@ -120,6 +121,8 @@ class Contents:
     manifest: Manifest
     bill: str
     """The bill of materials: CycloneDX."""
+    notice: str
+    """Licences, and the texts that go along with them."""
     assets: tuple[BundledAsset, ...] = ()
     sources: Mapping[str, Sha256] = field(default_factory=dict)
     """Name of each source of the image -> hash of its tree's listing."""
@@ -178,6 +181,11 @@ def bill_name(stack: Stack) -> str:
     return f"{stack.name}.cdx.json"
 
 
+def notice_name(stack: Stack) -> str:
+    """Return the file name of the NOTICE beside it."""
+    return f"{stack.name}.NOTICE"
+
+
 def installer_wheel(lock: Lock) -> str:
     """Return the file name of the wheel below `tools/`: the locked pip of the unnamed build environment.
 
@@ -227,6 +235,7 @@ def render_context(
         "wheels.txt": _wheels(contents.manifest),
         **({"sources.txt": _trees(stack, contents.sources)} if stack.placed else {}),
         f"sbom/{bill_name(stack)}": contents.bill,
+        f"sbom/{notice_name(stack)}": contents.notice,
         # `docker buildx bake` reads it after docker-bake.json, without being told to.
         "docker-bake.override.json": json_text(_bake_override(contents.bill)),
         **preflight_texts(
@@ -304,6 +313,7 @@ def _values(stack: Stack, lock: Lock) -> dict[str, object]:
         "bill": bill_name(stack),
         "bill_folder": BILL_FOLDER,
         "bill_label": BILL_LABEL,
+        "notice": notice_name(stack),
         "checker": _CHECKER,
         "conda": f"conda/{PREFIX_TAR}" if lock.conda and not stack.interpreter.conda else "",
         "conda_folder": CONDA_FOLDER,
