@@ -238,7 +238,7 @@ COMPILED = {
         (("--around", "g++", "--all"), {("deb:g++@4:12.2.0-3", "deb:libc6@2.36-9+deb12u10")}),
         (("--depth", "0"), {("wheel:gamma@2.0", "wheel:alpha@1.2")}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_graph_of_components(run: Run, words: tuple[str, ...], expected: set[tuple[str, str]]) -> None:
     run("fetch", "small")
