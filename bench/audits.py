@@ -54,6 +54,8 @@ apt = "python3"
 name = "bench"
 url = "https://index.example.org"
 only = %s
+[audit.levels]
+image-sbom = { level = "off", reason = "no `lockbuild image` made this image" }
 """
 _ENVIRONMENT = (
     (f"{PREFIX}/pyvenv.cfg"[1:], b"home"),
