@@ -77,6 +77,10 @@ os.listdir, os.scandir = listdir, _Sorted
 """
 """`sitecustomize.py` of every build environment: Python imports it before it runs anything."""
 
+_FIXED_TIMES = "find . -exec touch --no-dereference --date=@$SOURCE_DATE_EPOCH {} +"
+"""nvcc names what a file keeps to itself by a checksum that holds the time at which its source was written. What an
+archive holds has the archive's times; what is copied has those of the copying."""
+
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -174,10 +178,10 @@ def _unpack_command(archive: str | None) -> str:
     """Return what puts the source into a folder of its own, and goes there."""
     if archive is None:
         # Inputs are read-only, and many a setup.py writes beside itself.
-        return f"mkdir tree; cp -R {INPUTS}/source/. tree; chmod -R u+w tree; cd tree"
+        return f"mkdir tree; cp -R {INPUTS}/source/. tree; chmod -R u+w tree; cd tree; {_FIXED_TIMES}"
     place = shlex.quote(f"{INPUTS}/source/{archive}")
     unpack = (
-        f"python3 -m zipfile -e {place} ."
+        f"python3 -m zipfile -e {place} .; {_FIXED_TIMES}"
         if archive.endswith(".zip")
         else f"tar --extract --file {place} --no-same-owner"
     )
