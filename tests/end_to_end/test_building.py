@@ -27,6 +27,12 @@ open("chance.py", "w").write(f"CHANCE = {os.urandom(8)!r}\\n")
 open("chance.c", "w").write(f"const char *chance = \\"{os.urandom(8).hex()}\\";\\n")
 """
 
+# nvcc names what a file keeps to itself by when its source was written.
+_TIMES = """\
+import os
+open("chance.py", "w").write(f"CHANCE = {os.stat('native_sum.c').st_mtime_ns}\\n")
+"""
+
 
 def _changed(project: Project, code: str) -> None:
     """Put *code* before the extension's setup.py, and lock it."""
@@ -66,6 +72,12 @@ def test_a_build_that_is_not_reproducible_is_shown_member_by_member(project: Pro
     assert any(line.startswith("changed: native_sum.") and ".so: " in line for line in lines)
     assert not any("METADATA" in line for line in lines)
     assert "not reproducible: native-sum-1.0" in ended.stderr
+
+
+def test_sources_have_the_same_times_in_every_build(project: Project) -> None:
+    _changed(project, _TIMES)
+    project.run("build", "small", "native-sum")
+    assert project.run("check", "small", "native-sum").stdout == "native-sum-1.0: identical\n"
 
 
 def test_other_bytes_than_the_pinned_ones_are_refused(project: Project) -> None:
