@@ -41,7 +41,7 @@ _OWNERS = {
 
 _KEPT = (
     *("zenodo.org", "figshare.com", "archive.org", "softwareheritage.org", "osf.io", "dataverse.org"),
-    *("conda.anaconda.org", "snapshot.debian.org"),
+    "conda.anaconda.org",
 )
 """Archives that promise to keep what they have, or that many mirror."""
 
