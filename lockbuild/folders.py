@@ -22,7 +22,7 @@ from lockbuild.stack import inputs_of
 from lockbuild.stack.shared import INCLUDE, SHARED, check_shared, expand, included
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["STACK_FILE", "StackFolder", "archive_folder", "find_stack", "moved_inputs", "write_text"]
 
@@ -184,33 +184,51 @@ class StackFolder:
             StackError: A folder or a patch is not there.
         """
         builds, named = document.get("build", ()), document.get("source", ())
-        paths = {table["source"]["path"] for table in builds if "path" in table["source"]}
-        paths |= {table["folder"] for table in named if "folder" in table}
-        edited = (*builds, *named)
-        found = self._used_patches([edit for table in edited for edit in table.get("edits", ())])
-        for path in sorted(paths):
-            folder = self.path / path
-            if not folder.is_dir():
-                raise StackError(
-                    f"{self.stack_file}: `{path}` is not a folder", hint="a source is there"
-                )
-            for file in _source_files(folder):
+        folders = {
+            table["source"]["path"]: f"build[{table['name']}].source.path"
+            for table in builds
+            if "path" in table["source"]
+        }
+        folders |= {
+            table["folder"]: f"source[{table['name']}].folder" for table in named if "folder" in table
+        }
+        patches = {
+            edit["patch"]: f"{kind}[{table['name']}].edits"
+            for kind, tables in (("build", builds), ("source", named))
+            for table in tables
+            for edit in table.get("edits", ())
+            if "patch" in edit
+        }
+        self._refuse_absent(folders, patches)
+        found = {
+            path: hashlib.sha256(b"-" + (self.path / path).read_bytes()).hexdigest()
+            for path in sorted(patches)
+        }
+        for path in sorted(folders):
+            for file in _source_files(self.path / path):
                 name = os.fsencode(file.relative_to(self.path)).decode(errors="backslashreplace")
                 content = os.fsencode(os.readlink(file)) if file.is_symlink() else file.read_bytes()
                 found[name] = hashlib.sha256(_kind(file) + content).hexdigest()
         return found
 
-    def _used_patches(self, edits: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-        """Return path -> sha256 of each patch among *edits*."""
-        found: dict[str, str] = {}
-        for path in sorted({edit["patch"] for edit in edits if "patch" in edit}):
-            file = self.path / path
-            if not file.is_file():
-                raise StackError(
-                    f"{self.stack_file}: `{path}` is not a file", hint="an edit's patch is there"
-                )
-            found[path] = hashlib.sha256(b"-" + file.read_bytes()).hexdigest()
-        return found
+    def _refuse_absent(self, folders: Mapping[str, str], patches: Mapping[str, str]) -> None:
+        """Refuse a stack whose *folders* and *patches*, path -> the key that names it, are not all there."""
+        absent = [
+            f"`{key}`: `{path}` is not a folder"
+            for path, key in folders.items()
+            if not (self.path / path).is_dir()
+        ]
+        absent += [
+            f"`{key}`: `{path}` is not a file"
+            for path, key in patches.items()
+            if not (self.path / path).is_file()
+        ]
+        if absent:
+            raise StackError(
+                f"{self.stack_file}: what lies beside it is not there",
+                details=tuple(sorted(absent)),
+                hint=f"paths begin at {self.path}; correct them, or put there what they name",
+            )
 
     def write_texts(self, texts: Mapping[str, str]) -> tuple[str, ...]:
         """Write the files whose text differs, `lockbuild.lock` last, and return their names.

@@ -327,4 +327,9 @@ def failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> Build
         hint = (
             "correct the edit in the stack file, or the patch, and `lockbuild resolve`: all else is kept"
         )
+    elif any(outcome.message.startswith("expected ") for outcome in failed):
+        hint = (
+            "correct name, version or `expects` of the build in the stack file, and `lockbuild resolve`; "
+            "or find out in the log why the wheel is otherwise"
+        )
     return BuildError(f"{count} failed", details=tuple(details), hint=hint)

@@ -649,6 +649,16 @@ def test_json_of_store_gc(world: World, run: Run) -> None:
     assert len(found["removed"]) == 10
 
 
+# ---- words that are mistaken -----------------------------------------------------------------------
+
+
+def test_a_command_that_is_none_names_the_nearest(run: Run) -> None:
+    ended = run("resolv", "small")
+    assert ended.code == errors.UsageError.exit_code
+    assert "No such command 'resolv'. Did you mean 'resolve'?" in ended.err
+    assert "No such command 'xyzzy'.\n" in run("xyzzy").err
+
+
 # ---- the store -------------------------------------------------------------------------------------
 
 
@@ -660,7 +670,7 @@ def test_a_repaired_store_is_filled_again(world: World, run: Run) -> None:
     run("fetch", "small")
     damage(world)
     assert "forgot" in run("store", "repair").out
-    assert "fetched 1 artifacts" in run("fetch", "small").err
+    assert "fetched 1 artifact\n" in run("fetch", "small").err
     assert run("store", "verify").code == 0
 
 

@@ -33,6 +33,15 @@ def test_a_log_says_each_tenth_step_where_their_number_is_not_known(
     ]
 
 
+def test_a_log_says_of_bytes_alone_that_their_number_is_not_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, unit in (("fetching", "bytes"), ("building the image", "steps")):
+        with Console().phase(name, total=None, unit=unit):
+            pass
+    assert capsys.readouterr().err == "fetching: size not known beforehand\nbuilding the image\n"
+
+
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with Console(quiet=True).phase("building", total=1, unit="builds") as phase:
         phase.steps("mmcv-full-1.7.2", 129, 129)

@@ -243,8 +243,10 @@ def test_files_that_are_no_source_move_nothing(name: str, stacks: Stacks) -> Non
 def test_missing_source_folder_is_named(stacks: Stacks) -> None:
     folder = stacks("small")
     (folder.path / "extension").rename(folder.path / "elsewhere")
-    with pytest.raises(StackError, match=r"stack.toml: `extension` is not a folder"):
+    with pytest.raises(StackError, match=r"stack.toml: what lies beside it is not there") as caught:
         folder.read_locked()
+    assert caught.value.details == ("`build[delta].source.path`: `extension` is not a folder",)
+    assert str(folder.path) in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -286,9 +288,16 @@ def test_link_is_told_from_a_file_that_says_the_same(stacks: Stacks) -> None:
 def test_patch_of_an_edit_is_a_used_file(stacks: Stacks) -> None:
     folder = stacks("small", locked=False)
     edits = [{"patch": "patches/a.patch", "reason": "needed"}]
-    document = stack_document(build=[{**stack_document()["build"][0], "edits": edits}])
-    with pytest.raises(StackError, match="`patches/a.patch` is not a file"):
+    gamma, *others = stack_document()["build"]
+    document = stack_document(build=[{**gamma, "edits": edits}, *others])
+    (folder.path / "extension").rename(folder.path / "elsewhere")
+    with pytest.raises(StackError) as caught:
         folder.used_files(document)
+    assert caught.value.details == (
+        "`build[delta].source.path`: `extension` is not a folder",
+        "`build[gamma].edits`: `patches/a.patch` is not a file",
+    )
+    (folder.path / "elsewhere").rename(folder.path / "extension")
     (folder.path / "patches").mkdir()
     (folder.path / "patches/a.patch").write_text("one", encoding="utf-8")
     before = folder.used_files(document)
@@ -307,8 +316,9 @@ def test_files_of_a_source_and_its_patches_are_used_files(stacks: Stacks) -> Non
     assert {"app/main.py", "patches/a.patch"} <= folder.used_files(document).keys()
     (folder.path / "app/main.py").unlink()
     (folder.path / "app").rmdir()
-    with pytest.raises(StackError, match="`app` is not a folder"):
+    with pytest.raises(StackError) as caught:
         folder.used_files(document)
+    assert caught.value.details == ("`source[app].folder`: `app` is not a folder",)
 
 
 def test_file_name_that_is_not_utf8_can_be_written_to_a_lock(stacks: Stacks) -> None:

@@ -25,6 +25,11 @@ def modules(tmp_path: Path) -> Path:
         "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
         "loud": "print('[1, 2')",
         "leaving": "raise SystemExit(0)",
+        "hiding": "try:\n    import nowhere\nexcept ImportError as error:\n    raise ImportError('broken') from error",
+        "printing": (
+            "import sys\ntry:\n    import nowhere\nexcept ImportError as error:\n    sys.last_value = error\n"
+            "raise ImportError('less')"
+        ),
         "wants_first": "import sys; assert 'good' in sys.modules",
     }
     for name, text in texts.items():
@@ -55,6 +60,15 @@ def test_a_fault_is_told_as_python_tells_it(modules: Path) -> None:
     assert faults(modules, "bad", "good", "nowhere") == [
         ["bad", "RuntimeError: not here"],
         ["nowhere", "ModuleNotFoundError: No module named 'nowhere'"],
+    ]
+
+
+def test_a_fault_is_told_with_what_it_hides(modules: Path) -> None:
+    absent = "ModuleNotFoundError: No module named 'nowhere'"
+    assert faults(modules, "hiding", "printing", "bad") == [
+        ["hiding", f"ImportError: broken; behind it: {absent}"],
+        ["printing", f"ImportError: less; behind it: {absent}"],
+        ["bad", "RuntimeError: not here"],
     ]
 
 

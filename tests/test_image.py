@@ -623,6 +623,20 @@ def test_clients_that_cannot_build_are_named_with_the_reason(engine: Engine, tmp
     )
 
 
+def test_client_that_is_too_slow_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("lockbuild.image.clients._TRIAL_S", 1)
+    (tmp_path / "docker").write_text("#!/bin/sh\nexec sleep 30\n", encoding="utf-8")
+    (tmp_path / "docker").chmod(0o755)
+    host = f"unix://{tmp_path}/docker.sock"
+    busy = Engine(host=host, version="28.0.0", storage_driver="overlay2", root="/var/lib/docker")
+    with pytest.raises(ToolMissing) as caught, find_client(busy, folders=[tmp_path]):
+        pass
+    assert "did not build the smallest image within 1 s" in caught.value.details[0]
+    assert (caught.value.hint or "").startswith("run the same command again")
+
+
 def test_client_of_a_user_with_proxies_does_not_see_them(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -459,6 +459,12 @@ def test_an_output_that_is_no_zip_is_rejected(world: World) -> None:
     assert "gamma-2.0: output-rejected" in failure(world, "gamma", gamma=write)
 
 
+def test_a_rejected_output_says_what_to_do(world: World) -> None:
+    with pytest.raises(BuildError) as caught:
+        build(world, "gamma", gamma=giving(("gamma", "2.0", NATIVE, {"gamma/__init__.py": b""})))
+    assert "`expects`" in (caught.value.hint or "")
+
+
 def test_a_rejected_output_does_not_end_other_builds(world: World) -> None:
     failure(world, keep_going=True, gamma=giving(("gamma", "2.0", NATIVE, {"../escape.so": b""})))
     assert world.store.valid([world.built("runtime")])

@@ -19,6 +19,7 @@ from lockbuild.cli.session import (
     refuse_impossible,
     stack_argument,
 )
+from lockbuild.cli.words import counted
 from lockbuild.errors import BuildError, FetchError, UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def fetch(ctx: click.Context, folder: StackFolder, *, as_json: bool) -> None:
             }
         )
     elif fetched:
-        console.note(f"{folder.label}: fetched {len(fetched)} artifacts")
+        console.note(f"{folder.label}: fetched {counted(len(fetched), 'artifact')}")
     else:
         console.note(f"{folder.label}: everything is fetched")
 

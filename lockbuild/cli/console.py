@@ -100,7 +100,8 @@ class Console:
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         if self.quiet or not terminal:
             if not self.quiet:
-                click.echo(f"{name}: {_amount(total, unit)}", err=True)
+                amount = _amount(total, unit)
+                click.echo(f"{name}: {amount}" if amount else name, err=True)
             yield _Lines(quiet=self.quiet)
             return
         with _bar(unit) as bar:
@@ -141,7 +142,7 @@ def _steps(done: int, total: int | None) -> str:
 
 def _amount(total: int | None, unit: str) -> str:
     if total is None:
-        return "size not known beforehand"
+        return "size not known beforehand" if unit == "bytes" else ""
     if unit == "bytes":
         return f"{total / 1_000_000:.1f} MB"
     return f"{total} {unit if total != 1 else unit.removesuffix('s')}"

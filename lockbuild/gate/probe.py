@@ -23,7 +23,13 @@ for name in sys.argv[1:]:
     try:
         importlib.import_module(name)
     except BaseException as error:
-        fault = traceback.format_exception_only(type(error), error)[-1].strip()
+        # NumPy's C interface prints what it meets, which Python remembers, and raises another that says less.
+        cause = getattr(sys, "last_value", None) or error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__
+        told = [traceback.format_exception_only(type(one), one)[-1].strip() for one in (error, cause)]
+        fault = "; behind it: ".join(dict.fromkeys(told))
+    sys.last_value = None
     report.write(json.dumps([name, fault]) + "\\n")
     report.flush()
 os._exit(0)

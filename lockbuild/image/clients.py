@@ -33,6 +33,7 @@ __all__ = ["BuildClient", "find_client"]
 _FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/snap/bin", "/opt/homebrew/bin")
 _TRIAL_S = 60
 _BUILTIN_BELOW = 23
+_BUSY = ": client or engine is busy, or hangs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +80,12 @@ def find_client(engine: Engine, *, folders: Iterable[Path] | None = None) -> Ite
                 yield found
                 return
             said.append(f"{program}: {found}")
+        again = "run the same command again when the machine has less to do\n"
         raise ToolMissing(
             "no Docker client on this machine can build with BuildKit",
             details=tuple(said) or ("`docker` is not installed",),
-            hint=f"{install_hint('docker-buildx') if said else install_hint('docker')}"
+            hint=(again if any(line.endswith(_BUSY) for line in said) else "")
+            + f"{install_hint('docker-buildx') if said else install_hint('docker')}"
             " (the plug-in is `docker-buildx-plugin` in Docker's own packages;"
             " clients older than 23 need none)",
         )
@@ -134,7 +137,7 @@ def _try(program: Path, engine: Engine, env: Mapping[str, str]) -> BuildClient |
     except ToolMissing as error:
         return error.message
     except subprocess.TimeoutExpired:
-        return "does not answer"
+        return f"did not build the smallest image within {_TRIAL_S} s{_BUSY}"
     return f"version {version} cannot build on this engine: {fault}" if fault else client
 
 

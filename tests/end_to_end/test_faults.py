@@ -342,7 +342,7 @@ def test_a_submodule_that_is_gone_is_named_and_what_came_is_not_fetched_again(si
     assert other.objects(lambda name: name.startswith("app-")) == ()
     (site.git.root / "away").rename(site.git.root / "below.git")
     site.git.requests.clear()
-    assert "fetched 1 artifacts" in other.run("fetch", "small").stderr
+    assert "fetched 1 artifact\n" in other.run("fetch", "small").stderr
     assert not any("/top.git" in request for request in site.git.requests)
     tree = other.locate(lambda name: name.startswith("app-"))
     assert (tree / "third/below/b.c").read_bytes() == b"int b;\n"
@@ -420,7 +420,7 @@ def test_a_commit_that_was_pushed_away_is_named_and_may_come_back_under_any_name
     assert f"git repository `{site.git.url}/top.git` has no commit {made}" in said
     assert "it may have been force-pushed away" in said
     git(top, "fetch", "--quiet", str(site.git.root / "kept"), "main:refs/heads/rescued")
-    assert "fetched 1 artifacts" in other.run("fetch", "small").stderr
+    assert "fetched 1 artifact\n" in other.run("fetch", "small").stderr
 
 
 def test_all_sources_that_cannot_be_pinned_are_told_at_once(site: Site) -> None:
