@@ -387,6 +387,17 @@ def test_image_extra__in_a_lower_layer_alone(
     assert finding.message.endswith("; layer 7 deletes it, and it is still shipped")
 
 
+def test_image_extra__in_a_layer_that_a_later_one_empties(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above("COPY notes /", Member(name="notes", content=b"x"))
+    findings = found(image.above("RUN rm -rf /*", Member(name=".wh..wh..opq", content=b"")))
+    (notes,) = [one for one in findings if one.subject == "/notes"]
+    assert notes.message.endswith("; layer 7 deletes it, and it is still shipped")
+    (missing,) = [one for one in findings if one.subject == "/opt/venv/pyvenv.cfg"]
+    assert missing.layer == "7: RUN rm -rf /*"
+
+
 def test_image_licensed__somewhere_else_under_its_name(
     world: World, found: Callable[[Made], list[Finding]]
 ) -> None:

@@ -303,7 +303,8 @@ def _later(compared: _Compared, number: int, path: str) -> str:
     """Return what became of a file of a lower layer, for its message."""
     for layer in compared.image.layers[number + 1 :]:
         content = layer.content
-        gone = path in content.removed or any(
+        # The name of the top is empty.
+        gone = {path, ""} & {*content.removed, *content.emptied} or any(
             path.startswith(f"{folder}/") for folder in (*content.removed, *content.emptied)
         )
         if gone:
@@ -392,6 +393,7 @@ def _removed_by(compared: _Compared, path: str) -> int | None:
     parents = [path]
     while "/" in parents[-1]:
         parents.append(parents[-1].rpartition("/")[0])
+    parents.append("")
     for number, layer in reversed(list(enumerate(compared.image.layers))):
         content = layer.content
         if not {*content.removed, *content.emptied}.isdisjoint(parents):
