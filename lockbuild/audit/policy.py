@@ -56,7 +56,12 @@ def apply(policy: AuditPolicy, report: Report, *, known: Collection[str], today:
             continue
         level = levels.get(finding.check)
         one = replace(finding, level="error" if level == "error" else "warning") if level else finding
-        waiver = next((waiver for waiver in policy.waivers if _fits(waiver, one)), None)
+        # Of several that fit, one that has not expired is meant.
+        waivers = sorted(
+            (waiver for waiver in policy.waivers if _fits(waiver, one)),
+            key=lambda waiver: waiver.until < today,
+        )
+        waiver = next(iter(waivers), None)
         if waiver is not None:
             used.add(waiver)
             if waiver.until >= today:
