@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import posixpath
 import re
@@ -11,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from lockbuild.audit.installing import compiled_from, installed_files, recorded, true_contents
+from lockbuild.audit.installing import (
+    compiled_from,
+    installed_files,
+    record_rows,
+    recorded,
+    true_contents,
+)
 from lockbuild.audit.rules import Found, Rule, Skip
 from lockbuild.findings import Check
 
@@ -189,12 +194,8 @@ def _listed(subject: Subject, site: Path) -> Iterator[str]:
             yield from _wanted(subject, locked[name], site, folder)[0]
         else:
             record = site / folder / "RECORD"
-            lines = (
-                record.read_text(encoding="utf-8", errors="replace").splitlines()
-                if record.is_file()
-                else []
-            )
-            yield from (posixpath.normpath(row[0]) for row in csv.reader(lines) if row)
+            text = record.read_text(encoding="utf-8", errors="replace") if record.is_file() else ""
+            yield from (posixpath.normpath(row[0]) for row in record_rows(text) if row)
 
 
 def _check(
