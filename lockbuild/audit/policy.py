@@ -67,7 +67,9 @@ def apply(policy: AuditPolicy, report: Report, *, known: Collection[str], today:
             if waiver.until >= today:
                 one = replace(one, waived=f"until {waiver.until}: {waiver.reason}")
         findings.append(one)
-    ran = {*report.passed, *(finding.check for finding in report.findings)} - off.keys()
+    # A check may find something before it comes to what it cannot look at.
+    unseen = {*off, *(check for check, _ in report.skipped)}
+    ran = {*report.passed, *(finding.check for finding in report.findings)} - unseen
     findings += _about(policy, known=known, today=today, used=used, ran=ran)
     found = {finding.check for finding in findings}
     return Report(
