@@ -66,7 +66,11 @@ def _remembered(store: Store, kind: _Kind, path: StorePath) -> tuple[Suspect, ..
                 return tuple(Suspect(**{**one, "what": tuple(one["what"])}) for one in found)
         except (LookupError, TypeError, ValueError):
             pass
-    looked = tuple(_look(store, kind, path))
+    try:
+        looked = tuple(_look(store, kind, path))
+    except BROKEN as error:
+        # `store-bytes` tells of a damaged object. Nothing is noted: it may be repaired.
+        return (unreadable(path.name, error),)
     store.write_note(path, _NOTE, json.dumps([VERSION, [asdict(one) for one in looked]]))
     return looked
 
