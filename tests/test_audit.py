@@ -428,6 +428,10 @@ def test_conda_scripts__that_nobody_runs(subject: Subject, tmp_path: Path) -> No
             tar.addfile(tarfile.TarInfo(f"opt/conda/{name}"))
     subject.store.add_folder(build.path, tmp_path / "prefix")
     assert only(subject, "conda-scripts") == "/opt/conda/bin/.tool-post-link.sh: is not run"
+    place = subject.store.locate(build.path) / PREFIX_TAR
+    place.chmod(0o644)
+    place.write_bytes(b"damaged")
+    assert "cannot be read" in skips(subject)["conda-scripts"]
 
 
 def test_without_an_image_the_reason_is_told(subject: Subject) -> None:

@@ -89,6 +89,11 @@ def test_nobody_else_takes_an_edited_lock(world: World, run: Run, verb: str) -> 
     assert run(verb, "small").code == 3
 
 
+def test_a_dockerfile_in_another_encoding_is_told(world: World, run: Run) -> None:
+    (world.folder.path / "Dockerfile").write_bytes(b"FROM scratch\n# f\xfcr\n")
+    assert findings(run)["dockerfile-current"] == ["Dockerfile: is not what the lock renders"]
+
+
 def test_a_missing_lock_cannot_be_audited(world: World, run: Run) -> None:
     (world.folder.path / LOCK_FILE).unlink()
     assert run("audit", "small").code == 3

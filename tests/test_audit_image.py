@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbuild.audit import ImageContents
-    from lockbuild.findings import About, Finding
+    from lockbuild.findings import About, Finding, Report
     from tests.audited import Made
     from tests.worlds import World
 
@@ -36,6 +36,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def audited(world: World, image: ImageContents) -> list[Finding]:
+    report = audited_report(world, image)
+    assert report.skipped == ()
+    return list(report.findings)
+
+
+def audited_report(world: World, image: ImageContents) -> Report:
     subject = Subject(
         stack=world.stack,
         lock=world.lock,
@@ -48,9 +54,7 @@ def audited(world: World, image: ImageContents) -> list[Finding]:
         image=image,
         today=date(2026, 1, 1),
     )
-    report = audit(subject, AGAINST)
-    assert report.skipped == ()
-    return list(report.findings)
+    return audit(subject, AGAINST)
 
 
 @pytest.fixture
@@ -387,6 +391,17 @@ def test_image_extra__in_a_lower_layer_alone(
     assert finding.message.endswith("; layer 7 deletes it, and it is still shipped")
 
 
+def test_image_extra__in_a_layer_that_a_later_one_empties(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above("COPY notes /", Member(name="notes", content=b"x"))
+    findings = found(image.above("RUN rm -rf /*", Member(name=".wh..wh..opq", content=b"")))
+    (notes,) = [one for one in findings if one.subject == "/notes"]
+    assert notes.message.endswith("; layer 7 deletes it, and it is still shipped")
+    (missing,) = [one for one in findings if one.subject == "/opt/venv/pyvenv.cfg"]
+    assert missing.layer == "7: RUN rm -rf /*"
+
+
 def test_image_licensed__somewhere_else_under_its_name(
     world: World, found: Callable[[Made], list[Finding]]
 ) -> None:
@@ -460,6 +475,64 @@ def test_image_secrets__in_settings_and_steps(
     findings = found(image)
     assert sorted({one.check for one in findings}) == ["image-env", "image-secrets"]
     assert not any(token in one.message for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("step", "secret"),
+    [
+        ("RUN |1 TOKEN=hunter2 /bin/sh -c make", "hunter2"),
+        ("RUN pip config set token ghp_" + "a1" * 18, "a1" * 18),
+        ("COPY https://me:hunter2@a.example/x /srv", "hunter2"),
+        ("RUN login --password hunter2", "hunter2"),
+        ("RUN wget --header 'Authorization: Bearer hunter2' x", "hunter2"),
+        ("RUN echo -----BEGIN RSA PRIVATE KEY----- hunter2 > /srv/file", "hunter2"),
+    ],
+)
+def test_no_finding_shows_a_secret_of_the_instruction_that_made_its_layer(
+    world: World, found: Callable[[Made], list[Finding]], step: str, secret: str
+) -> None:
+    findings = found(made_image(world).above(step, Member(name="srv/file", content=b"x")))
+    (extra,) = [one for one in findings if one.check == "image-extra"]
+    assert extra.layer.startswith(f"6: {step.split(maxsplit=1)[0]}")
+    assert not any(secret in f"{one.subject} {one.message} {one.layer}" for one in findings)
+
+
+def test_image_secrets__in_an_address(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    address = "https://me:hunter2@a.example/simple"
+    image = made_image(world)
+    image = image.configured(f"ENV INDEX={address}", Env=[*image.config["Env"], f"INDEX={address}"])
+    findings = found(image)
+    told = [one for one in findings if one.check == "image-secrets"]
+    assert [(one.subject, one.message) for one in told] == [
+        ("INDEX", "holds a password in an address"),
+        ("history ENV", "holds a password in an address"),
+    ]
+    assert not any("hunter2" in one.message for one in findings)
+
+
+def test_lists_that_cannot_be_read_are_of_packages_that_are_told(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    """A stray quotation mark makes one field of all that follows, and Python's csv takes none that long."""
+    folder = f"{SITE}/evil-1.dist-info"
+    record = b'evil.py,sha256=\xc3\xa4,1\n"' + b"x" * 200_000
+    image = made_image(world).above(
+        "RUN pip",
+        Member(name=f"{folder}/METADATA", content=b"Name: evil\nVersion: 1\n"),
+        Member(name=f"{folder}/RECORD", content=record),
+        Member(name="opt/conda/conda-meta/evil.json", content=b"[" * 100_000),
+    )
+    checks = {one.check: one.subject for one in found(image)}
+    assert checks["image-packages"] == "evil"
+    assert checks["image-conda"] == "evil.json"
+
+
+def test_a_variable_that_is_no_text_is_told(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world)
+    (one,) = found(image.configured("ENV A=b", Env=[*image.config["Env"], "A=\ud800"]))
+    assert (one.check, one.subject) == ("image-env", "A")
 
 
 def test_image_leftovers__of_installing(world: World, found: Callable[[Made], list[Finding]]) -> None:
@@ -558,3 +631,29 @@ def test_what_the_store_has_not_is_not_guessed(world: World, tmp_path: Path) -> 
         record.write_text(text)
     assert contents.drift.files == ()
     assert "bookworm-runtime" in contents.expected.absent[0]
+
+
+def test_image_licensed__is_looked_for_where_the_store_lacks_a_wheel(
+    world: World, tmp_path: Path
+) -> None:
+    token = "ghp_" + "a1" * 18
+    image = made_image(world)
+    image = image.above("COPY", Member(name="app/body_models/x.npz", content=b"smpl"))
+    image = image.above("RUN rm", Member(name="app/.wh.body_models", content=b""))
+    image = image.configured(f"ENV A={token}", Env=[*image.config["Env"], f"A={token}"])
+    record = world.store.root / "records" / f"{dict(world.plan.builds)['gamma']}.json"
+    text = record.read_text()
+    record.unlink()
+    try:
+        report = audited_report(world, seen(world, write_archive(tmp_path / "image.tar", image)))
+    finally:
+        record.write_text(text)
+    (licensed,) = [one for one in report.findings if one.check == "image-licensed"]
+    assert licensed.subject == "/app/body_models/x.npz"
+    assert licensed.message.endswith("; layer 7 deletes it, and it is still shipped")
+    secrets = [one.subject for one in report.findings if one.check == "image-secrets"]
+    assert secrets == ["A", "history ENV"]
+    skipped = {check for check, _ in report.skipped}
+    assert "image-extra" in skipped
+    assert "image-secrets" in skipped
+    assert "image-licensed" not in skipped

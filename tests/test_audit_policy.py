@@ -57,6 +57,18 @@ def test_a_check_that_is_off_finds_nothing_and_says_why() -> None:
     assert ("moving-ref", "switched off by the stack: why") in found.skipped
 
 
+def test_a_waiver_is_not_unused_where_its_check_could_not_look_at_all() -> None:
+    given = Report(findings=(finding(subject="ENV"),), passed=(), skipped=(("moving-ref", "no store"),))
+    assert checks(applied(given, waivers=(waiver(subject="/srv/key"),))) == ["moving-ref"]
+
+
+def test_of_two_waivers_that_fit_the_one_that_has_not_expired_counts() -> None:
+    former = waiver(until=date(2026, 5, 1))
+    found = applied(report(finding()), waivers=(former, waiver(subject="a*")))
+    assert found.findings[0].waived == "until 2026-12-31: we know"
+    assert checks(found) == ["moving-ref", "waiver-expired"]
+
+
 def test_a_check_that_is_off_is_not_passed() -> None:
     found = applied(report(), levels=(LevelChange(check="open", level="off", reason="why"),))
     assert "open" not in found.passed

@@ -95,6 +95,25 @@ def test_pickle_code__in_a_package(subject: Subject, tmp_path: Path) -> None:
     assert line.startswith("alpha: loading alpha/data/x.pkl imports posix.system")
 
 
+def test_a_damaged_wheel_of_the_store_is_told_as_damaged_alone(subject: Subject, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "alpha", "9.0", files={"alpha/x.pkl": evil()})
+    data = wheel.read_bytes()
+    fetch = Fetch(
+        filename=wheel.name, sha256=sha256_of(data), size=len(data), where=Addresses(urls=URLS)
+    )
+    subject.store.add_file(fetch.path, wheel, sha256=fetch.sha256)
+    place = subject.store.locate(fetch.path)
+    place.chmod(0o644)
+    place.write_bytes(data[:100])
+    wheels = tuple((name, fetch.path if name == "alpha" else path) for name, path in subject.plan.wheels)
+    derivations = {**subject.plan.derivations, fetch.path: fetch}
+    other = replace(subject, plan=replace(subject.plan, wheels=wheels, derivations=derivations))
+    assert set(broken(other)) == {"store-bytes"}
+    # Once it is repaired it is looked into.
+    place.write_bytes(data)
+    assert broken(other)["pickle-code"][0].startswith("alpha: loading alpha/x.pkl imports posix")
+
+
 def test_weights_without_code_are_nothing(subject: Subject) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

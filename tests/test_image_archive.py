@@ -259,6 +259,93 @@ def test_an_index_of_several_machines_gives_the_one_that_is_asked_for(tmp_path: 
         read_archive(folder, Reading(architecture="s390x"))
 
 
+def test_an_image_with_several_names_is_one_image(tmp_path: Path) -> None:
+    """`docker save a:1 a:2` has an entry for each name in `index.json`."""
+    folder = write_layout(tmp_path / "image", [BELOW])
+    index = json.loads((folder / "index.json").read_text())
+    (entry,) = index["manifests"]
+    names = [{**entry, "annotations": {"io.containerd.image.name": name}} for name in ("a:1", "a:2")]
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": names}))
+    assert len(read_archive(folder, Reading()).layers) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" + b" " * (17 << 20), packed(b"a bill of materials"), BELOW[:700], packed(BELOW)[:-20]],
+    ids=["a large document", "packed text", "a tar that is cut", "a packed tar that is cut"],
+)
+def test_what_is_of_no_image_is_not_read(tmp_path: Path, data: bytes) -> None:
+    """Bills of materials, signatures and layers for other machines lie beside an image's own."""
+    folder = write_layout(tmp_path / "image", LAYERS)
+    (folder / "blobs/sha256" / sha256(data)).write_bytes(data)
+    assert listed(read_archive(folder, Reading()))["data/c"] == (1, sha256(b"c"))
+    file = tarred(folder, tmp_path / "image.tar")
+    assert listed(read_archive(file, Reading()))["data/c"] == (1, sha256(b"c"))
+
+
+def test_another_name_of_a_file_has_its_text(tmp_path: Path) -> None:
+    """uv links what it installs to its cache."""
+    linked = layer(
+        Member(name="cache/a.dist-info/METADATA", content=b"Name: a"),
+        Member(name="venv/a.dist-info/METADATA", hard="cache/a.dist-info/METADATA"),
+    )
+    reading = Reading(keep=lambda path: path.endswith("/METADATA"))
+    (one,) = read_archive(saved(tmp_path / "image.tar", (linked,)), reading).layers
+    assert one.content.texts["venv/a.dist-info/METADATA"] == b"Name: a"
+
+
+# ---- as engines read it ----------------------------------------------------------------------------
+
+
+def raw(name: str, content: bytes, *, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Return a member as it is named, also where no tool would name it so."""
+    info = tarfile.TarInfo("x" * len(name))
+    info.type, info.size = kind, len(content)
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    block[: len(name)] = name.encode()
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + content + bytes(-len(content) % 512)
+
+
+def said_before(**said: str) -> bytes:
+    """Return a pax header for the member that follows."""
+    lines = [f"{key}={value}\n" for key, value in said.items()]
+    text = "".join(f"{len(line) + (2 if len(line) < 8 else 3)} {line}" for line in lines).encode()
+    return raw("pax", text, kind=tarfile.XHDTYPE)
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        raw("folder/", bytes(512)),
+        said_before(path=""),
+        said_before(path="harmless") + said_before(uid="1"),
+        raw("pax", b"17 path=harmless\n", kind=tarfile.XGLTYPE),
+    ],
+    ids=[
+        "the end of a tar in a file called as a folder",
+        "an empty name",
+        "a name in a header before the last",
+        "a name for all that follows",
+    ],
+)
+def test_nothing_is_hidden_from_who_reads_a_layer(tmp_path: Path, hiding: bytes) -> None:
+    data = hiding + raw("evil", b"evil") + bytes(1024)
+    (one,) = read_archive(saved(tmp_path / "image.tar", (data,)), Reading()).layers
+    assert one.content.files[-1].path == "evil"
+
+
+def test_a_name_in_two_parts_is_of_the_format_that_has_them(tmp_path: Path) -> None:
+    block = bytearray(tarfile.TarInfo("evil").tobuf(tarfile.USTAR_FORMAT))
+    block[263:265], block[345:353] = b"xx", b"harmless"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    data = bytes(block) + bytes(1024)
+    (one,) = read_archive(saved(tmp_path / "image.tar", (data,)), Reading()).layers
+    assert [file.path for file in one.content.files] == ["evil"]
+
+
 # ---- what is refused -------------------------------------------------------------------------------
 
 
@@ -295,6 +382,16 @@ def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
     data = info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
     with pytest.raises(ImageError, match="is a sparse file"):
         read_archive(saved(tmp_path / "image.tar", (data,)), Reading())
+
+
+def test_what_would_not_fit_into_memory_is_not_kept(tmp_path: Path) -> None:
+    """A packed layer of a few megabytes may have a list of many gigabytes."""
+    info = tarfile.TarInfo("METADATA")
+    info.size = 300 << 20
+    data = info.tobuf() + bytes(1024)
+    file = saved(tmp_path / "image.tar", (data,))
+    with pytest.raises(ImageError, match="more than 268,435,456 bytes, too many for lists"):
+        read_archive(file, Reading(keep=lambda path: path == "METADATA"))
 
 
 @pytest.mark.parametrize(

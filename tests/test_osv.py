@@ -595,6 +595,15 @@ def test_what_the_stack_builds_is_not_reachable() -> None:
     assert told == Reach(answer="no", why="build.gamma says `gamma==2.0`")
 
 
+@pytest.mark.parametrize(("version", "answer"), [("1.12", "yes"), ("2.2", "no")])
+def test_a_range_may_begin_and_end_with_local_versions(version: str, answer: str) -> None:
+    """No specifier takes one, and no record promises that there is none."""
+    told = about("torch", ALL, ("fixed", "1.13"), ("introduced", "2.0+cu118"), ("fixed", "2.1+cu118"))
+    (one,) = found(wheel("torch", "1.12"), record("X-1", told))
+    stack = from_document(stack_document(python={"requires": [f"torch>={version}"]}))
+    assert reach(one, stack, bounds_on("torch", stack, small_lock(), {})).answer == answer
+
+
 def test_without_a_fixed_version_there_is_nothing_to_reach() -> None:
     (one,) = found(wheel("alpha", "1.2"), record("X-1", about("alpha", ALL)))
     told = reach(one, from_document(stack_document()), ())

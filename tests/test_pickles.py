@@ -317,6 +317,17 @@ def test_bytes_that_nobody_unpickles_are_no_pickle(data: bytes, name: str) -> No
     assert found(data, name) == []
 
 
+def forged(header: bytes, offset: int, data: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
+    """Return a zip of one pickle, with other bytes at *offset* of one of its headers."""
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w", method) as archive:
+        archive.writestr("a.pkl", pickle.dumps(list(range(99))))
+    made = bytearray(output.getvalue())
+    place = made.index(header) + offset
+    made[place : place + len(data)] = data
+    return bytes(made)
+
+
 @pytest.mark.parametrize(
     ("data", "name", "said"),
     [
@@ -328,6 +339,10 @@ def test_bytes_that_nobody_unpickles_are_no_pickle(data: bytes, name: str) -> No
         ),
         (gzip.compress(evil(), mtime=0)[:30], "m.pkl.gz", "cannot be unpacked"),
         (b"\x93NUMPY\x01\x00\x10\x00{{{{", "m.npy", "begins as an array of NumPy's and is none"),
+        (b"\x93NUMPY\x01\x00\x60\xea{'descr': '|O'}", "m.npy", "cut off"),
+        (forged(b"PK\x01\x02", 6, b"\xff"), "m.pt", "is none: zip file version"),
+        (forged(b"PK\x03\x04", 44, bytes(9), zipfile.ZIP_LZMA), "m.pt", "cannot be unpacked"),
+        (forged(b"PK\x01\x02", 20, b"\0\0\x10\0" * 2), "m.pt", "cannot be unpacked"),
         (b"\x28\xb5\x2f\xfd" + bytes(9), "m.pkl", "packed with zstd or lz4"),
     ],
 )
@@ -373,6 +388,11 @@ def test_types_of_torchscript_are_no_modules() -> None:
         ("torch.nn.modules.conv", "Conv2d", "code"),
         ("omegaconf.dictconfig", "DictConfig", "code"),
         ("collections", "OrderedDict.fromkeys", "code"),
+        ("abc", "Outer.test", "code"),
+        ("glob", "os.system", "grave"),
+        ("torch", "os.path.os.popen", "grave"),
+        ("glob", "glob.__globals__.get", "grave"),
+        ("abc", "ABC.__subclasses__", "grave"),
     ],
 )
 def test_names_are_judged(module: str, name: str, verdict: str) -> None:

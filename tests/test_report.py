@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lockbuild.cli.reporting import report_text
 from lockbuild.components import LicenceFile
 from lockbuild.report import TEMPLATES, html
 from lockbuild.report.since import audited
 from lockbuild.report.words import brief, count, plain, short, size_text, visible
 from lockbuild.results import json_document
 from tests.reports import component, finding, large_result, small_result
+from tests.values import small_lock, small_stack
 
 if TYPE_CHECKING:
     from lockbuild.report.since import Audited
@@ -373,3 +375,21 @@ def test_a_finding_about_a_component_leads_to_it() -> None:
 def test_what_is_not_seen_is_written_out() -> None:
     assert visible("a\u202eb\u200bc\x00\n\t") == "a\\u202eb\\u200bc\\x00\n\t"
     assert plain("a\udcffb") == "a\\udcffb"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_table_has_each_finding_on_one_line_and_nothing_that_a_terminal_obeys(
+    *, terminal: bool
+) -> None:
+    hostile = finding("image-debs", "/srv/a\nok           open\x1b[2J\u202e\udcff", "is there")
+    text = report_text(
+        small_result(hostile),
+        "table",
+        lock=Path("lockbuild.lock"),
+        stack=small_stack(),
+        locked=small_lock(),
+        terminal=terminal,
+    )
+    assert not any(line.startswith("ok           open") for line in text.splitlines())
+    assert "\x1b[2J" not in text
+    assert r"/srv/a\nok           open\x1b[2J\u202e\udcff: is there" in text

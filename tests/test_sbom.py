@@ -368,6 +368,12 @@ def test_vulnerability_of_two_packages_is_said_of_each_and_a_waiver_with_it() ->
     assert "recommendation" not in second
 
 
+def test_vulnerability_of_a_wheel_and_a_deb_of_one_name_is_said_of_each() -> None:
+    found = vulnerabilities(FOUND, of_gamma(package="alpha", ecosystem="Debian:12"))
+    assert len({one["bom-ref"] for one in found}) == len(found) == 2
+    assert sorted(one["affects"][0]["ref"] for one in found) == sorted((ALPHA.ref, GAMMA.ref))
+
+
 @pytest.mark.parametrize(
     ("word", "severity"),
     [

@@ -33,7 +33,7 @@ from lockbuild.findings import About, Check, Finding, Report
 from lockbuild.gate.rules import CHECKS as GATE_CHECKS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from lockbuild.audit.rules import Rule
 
@@ -86,25 +86,26 @@ def audit(subject: Subject, about: Collection[About] = ABOUT) -> Report:
         asked = subject.osv is not None and rule in vulnerable.RULES
         if rule.check.about not in about and not asked:
             continue
+        found: list[Finding] = []
         try:
-            found = _findings(rule, subject)
+            # What was found before something could not be looked at was found.
+            for one in _findings(rule, subject):
+                found.append(one)  # noqa: PERF402 - `extend` promises nothing of what comes before a fault
         except Skip as reason:
             skipped.append((rule.check.id, str(reason)))
-            continue
         except (LockbuildError, LookupError) as error:
             if not subject.drift:
                 raise
             skipped.append((rule.check.id, f"the lock does not fit the stack: {error}"))
-            continue
+        else:
+            passed += [] if found else [rule.check.id]
         findings += found
-        if not found:
-            passed.append(rule.check.id)
     return Report(findings=tuple(findings), passed=tuple(passed), skipped=tuple(skipped))
 
 
-def _findings(rule: Rule, subject: Subject) -> list[Finding]:
+def _findings(rule: Rule, subject: Subject) -> Iterator[Finding]:
     check = rule.check
-    return [
+    return (
         Finding(
             check=check.id,
             level=one.level or check.level,
@@ -115,4 +116,4 @@ def _findings(rule: Rule, subject: Subject) -> list[Finding]:
             facts=one.facts,
         )
         for one in rule.find(subject)
-    ]
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import posixpath
 import re
@@ -11,6 +10,8 @@ from email.parser import HeaderParser
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
+
+from lockbuild.audit.installing import record_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,7 +78,7 @@ def pythons_of(image: LayeredImage, files: Mapping[str, Placed]) -> tuple[Presen
 
 
 def _recorded(record: str, below: str) -> Iterator[str]:
-    for row in csv.reader(record.splitlines()):
+    for row in record_rows(record):
         if row:
             yield posixpath.normpath(posixpath.join(f"/{below}", row[0])).removeprefix("/")
 
@@ -129,7 +130,7 @@ def conda_of(image: LayeredImage, files: Mapping[str, Placed], folder: str) -> t
                 record = json.loads(text)
                 name, version = str(record["name"]), f"{record['version']} {record['build']}"
                 listed = [str(one) for one in record.get("files") or ()]
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, RecursionError, TypeError, ValueError):
                 name, version, listed = posixpath.basename(path), "?", []
             below = folder.removeprefix("/")
             found.append(

@@ -21,7 +21,7 @@ from lockbuild.dockerfile import PREFIX
 from lockbuild.image.layers import final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lockbuild.audit.contents import Present
     from lockbuild.audit.expected import Expected, PartName, Want
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from lockbuild.lock import Lock
     from lockbuild.stack import Mount, Stack
 
-__all__ = ["Difference", "Drift", "PackageDrift", "build_paths", "drift_of"]
+__all__ = ["LICENSED", "Difference", "Drift", "PackageDrift", "build_paths", "drift_of"]
 
 Way = Literal["missing", "changed", "added"]
 _TOP = PREFIX.removeprefix("/")
 _ANCHOR = f"{_TOP}/pyvenv.cfg"
 _SHORT = 12
+LICENSED = "image-licensed"
+"""The check of what no layer may hold. What it needs to know of the image is less than for all else."""
 # What installing a .deb changes beside the package's own files.
 _DPKG = re.compile(
     r"var/lib/dpkg/(?:status|available|lock|triggers/|diversions|statoverride|alternatives/|[^/]+-old$)"
@@ -116,11 +118,12 @@ def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Loc
     debs, deb_files, deb_names = _debs(compared, stack, lock)
     conda, conda_files, _ = _conda(compared, lock)
     if expected.absent:
-        # Who does not know all that belongs there cannot tell what does not.
-        return Drift(python=python, debs=debs, conda=conda)
+        # Who does not know all that belongs there cannot tell what does not, but for what never does.
+        licensed = _forbidden(compared, _why_licensed) if expected.placed else ()
+        return Drift(files=tuple(licensed), python=python, debs=debs, conda=conda)
     told = frozenset((*python_files, *deb_files, *conda_files))
     owners = {"package": python_names, "base": deb_names}
-    found = [*_forbidden(compared)]
+    found = [*_forbidden(compared, _why)]
     said = {(one.path, one.layer) for one in found}
     for one, part in (*_wanted(compared), *_added(compared)):
         folded = _folded(one, told, has_debs=bool(debs)) or one.owner in owners.get(part, ())
@@ -237,13 +240,19 @@ def _ours(compared: _Compared, number: int, file: LayerFile) -> bool:
     return file.content in contents or (bool(MADE & contents) and number == compared.anchor)
 
 
-def _forbidden(compared: _Compared) -> Iterator[Difference]:
+_Why = tuple[str, str] | None
+"""The check that forbids a file, and what it says; none where nothing does."""
+
+
+def _forbidden(
+    compared: _Compared, why: Callable[[_Compared, int, LayerFile], _Why]
+) -> Iterator[Difference]:
     """Yield files of any layer that must not be there whatever else holds, each once."""
     for number, layer in enumerate(compared.image.layers):
         for file in layer.content.files:
             if file.kind == "folder":
                 continue
-            found = _why(compared, number, file)
+            found = why(compared, number, file)
             if found:
                 path = compared.shown.get((number, file.path))
                 yield Difference(
@@ -255,8 +264,14 @@ def _forbidden(compared: _Compared) -> Iterator[Difference]:
                 )
 
 
-def _why(compared: _Compared, number: int, file: LayerFile) -> tuple[str, str] | None:
-    """Return the check that forbids a file, and what it says; none where nothing does."""
+def _why_licensed(compared: _Compared, number: int, file: LayerFile) -> _Why:
+    mount = None if _ours(compared, number, file) else _licensed(compared, file.path)
+    if mount is None:
+        return None
+    return LICENSED, f"belongs to `{mount.path}`, which must be mounted: {mount.why or 'its licence'}"
+
+
+def _why(compared: _Compared, number: int, file: LayerFile) -> _Why:
     privileged = compared.expected.privileged.get(file.path)
     rights = (file.mode, file.capability)
     if file.privileged and privileged != rights:
@@ -265,11 +280,8 @@ def _why(compared: _Compared, number: int, file: LayerFile) -> tuple[str, str] |
         return "image-setuid", f"{what}, which gives rights of others{was}"
     if _ours(compared, number, file):
         return None
-    if mount := _licensed(compared, file.path):
-        return (
-            "image-licensed",
-            f"belongs to `{mount.path}`, which must be mounted: {mount.why or 'its licence'}",
-        )
+    if found := _why_licensed(compared, number, file):
+        return found
     if file.kind == "file" and (seen := _marks(file, SECRET)):
         return "image-secrets", f"holds {', '.join(seen)}"
     if (
@@ -303,7 +315,8 @@ def _later(compared: _Compared, number: int, path: str) -> str:
     """Return what became of a file of a lower layer, for its message."""
     for layer in compared.image.layers[number + 1 :]:
         content = layer.content
-        gone = path in content.removed or any(
+        # The name of the top is empty.
+        gone = {path, ""} & {*content.removed, *content.emptied} or any(
             path.startswith(f"{folder}/") for folder in (*content.removed, *content.emptied)
         )
         if gone:
@@ -392,6 +405,7 @@ def _removed_by(compared: _Compared, path: str) -> int | None:
     parents = [path]
     while "/" in parents[-1]:
         parents.append(parents[-1].rpartition("/")[0])
+    parents.append("")
     for number, layer in reversed(list(enumerate(compared.image.layers))):
         content = layer.content
         if not {*content.removed, *content.emptied}.isdisjoint(parents):

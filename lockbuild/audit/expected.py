@@ -76,6 +76,8 @@ class Expected:
     """What dpkg says is installed in the base; empty where it is not known, or has no dpkg."""
     absent: tuple[str, ...] = ()
     """What the store has not got, so that files cannot be compared."""
+    placed: bool = True
+    """Whether the store has all that is put where the stack says: base, conda packages, assets and sources."""
     recheck: Callable[[str, str], frozenset[str]] = lambda _owner, _path: frozenset()
     """Told package and path: what the wheel itself has there, whatever its RECORD says."""
 
@@ -150,6 +152,7 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
         absent.append(error.message)
     parts.add(dict(_of_assets(bundles)))
     attempt(lambda: dict(_of_sources(stack, plan, store)))
+    placed = not absent
     attempt(lambda: _of_wheels(stack, lock, plan, store))
     parts.add(dict(_own(stack, lock, base, bundles, templates)))
     attempt(lambda: dict(_of_documents(documents())))
@@ -160,7 +163,7 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
         return true_contents(wheel, path, prefix=_TOP, python=stack.target.python)
 
     settings = run_settings(stack, lock)
-    return replace(_joined(parts, base, settings), absent=tuple(absent), recheck=recheck)
+    return replace(_joined(parts, base, settings), absent=tuple(absent), placed=placed, recheck=recheck)
 
 
 def _joined(parts: _Parts, base: Layer | None, settings: RunSettings) -> Expected:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lockbuild.audit.drift import build_paths
-from lockbuild.audit.leaks import secret_name, secrets_in
+from lockbuild.audit.drift import LICENSED, build_paths
+from lockbuild.audit.leaks import secret_name, secrets_said, veiled
 from lockbuild.audit.rules import Found, Rule, Skip
 from lockbuild.dockerfile import BILL_FOLDER, BILL_LABEL, bill_name
 from lockbuild.dockerfile.steps import asks_network
@@ -72,7 +73,7 @@ def _image_conda(subject: Subject) -> Iterator[Found]:
 def files_found(check: str, subject: Subject) -> Iterator[Found]:
     """Yield what *check* says of files: each by itself, but of many below one folder a few and a count."""
     image = image_of(subject)
-    if image.expected.absent:
+    if image.expected.absent and not (check == LICENSED and image.expected.placed):
         raise Skip(f"{image.expected.absent[0]}: `lockbuild build`")
     groups: dict[tuple[int | None, str], list[Difference]] = defaultdict(list)
     for one in image.drift.files:
@@ -116,7 +117,10 @@ def _older_bill(image: ImageContents, found: Difference) -> bool:
 
 
 def _layer(image: ImageContents, number: int | None) -> str:
-    return image.image.layers[number].label if number is not None else ""
+    if number is None:
+        return ""
+    layer = image.image.layers[number]
+    return replace(layer, instruction=veiled(layer.instruction)).label
 
 
 # ---- the configuration -----------------------------------------------------------------------------
@@ -163,7 +167,7 @@ def _settings(
 
 
 def _veiled(name: str, value: str) -> str:
-    return "(not shown)" if secret_name(name) or secrets_in("", value.encode()) else f"`{value}`"
+    return "(not shown)" if secret_name(name) or secrets_said(value) else f"`{value}`"
 
 
 def set_by(image: LayeredImage, instruction: str, name: str) -> str:
@@ -192,7 +196,7 @@ def _image_settings(subject: Subject) -> Iterator[Found]:
         if there != locked:
             yield Found(
                 instruction,
-                f"is `{there}`, the lock has `{locked}`",
+                f"is `{veiled(there)}`, the lock has `{locked}`",
                 layer=_last(image.image, instruction),
             )
 
@@ -202,7 +206,7 @@ def _last(image: LayeredImage, instruction: str) -> str:
     for step in image.history:
         below = step.layer or below
         if step.text.split()[:1] == [instruction]:
-            said = f"configuration, above layer {below}: {step.text}"
+            said = f"configuration, above layer {below}: {veiled(step.text)}"
     return said or "configuration"
 
 
@@ -218,14 +222,15 @@ def _image_user(subject: Subject) -> Iterator[Found]:
 
 def _image_secrets(subject: Subject) -> Iterator[Found]:
     image = image_of(subject)
-    yield from files_found("image-secrets", subject)
     for name, value in image.image.env:
-        if seen := secrets_in("", value.encode()):
+        if seen := secrets_said(value):
             yield Found(name, f"holds {', '.join(seen)}", layer=set_by(image.image, "ENV", name))
     for step in image.image.history:
-        if seen := secrets_in("", step.text.encode()):
+        if seen := secrets_said(step.text):
             number = str(step.layer) if step.layer else "configuration"
-            yield Found(f"history {step.text.split()[0]}", f"holds {', '.join(seen)}", layer=number)
+            word = veiled(step.text).split()[0]
+            yield Found(f"history {word}", f"holds {', '.join(seen)}", layer=number)
+    yield from files_found("image-secrets", subject)
 
 
 def _image_build_paths(subject: Subject) -> Iterator[Found]:
@@ -239,7 +244,8 @@ def _image_network(subject: Subject) -> Iterator[Found]:
     for step in image.image.history:
         if asks_network(step.text):
             number = f"{step.layer}: " if step.layer else ""
-            yield Found("history", step.text[:160], layer=f"{number}{step.text[:160]}")
+            text = veiled(step.text)[:160]
+            yield Found("history", text, layer=f"{number}{text}")
 
 
 def _rule(
@@ -304,7 +310,7 @@ RULES = (
         mend="declare it in the stack as a source, asset or package, then `lockbuild image`",
     ),
     _of_files(
-        "image-licensed",
+        LICENSED,
         "no layer holds data that whoever runs the image has to bring along",
         "its licence lets nobody pass it on, and a layer that deletes it ships it all the same",
         mend=_ANEW,

@@ -6,13 +6,13 @@ https://packaging.python.org/en/latest/specifications/binary-distribution-format
 from __future__ import annotations
 
 import base64
-import binascii
 import configparser
 import csv
 import hashlib
 import re
 import zipfile
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from lockbuild.digest import sha256_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Wanted", "compiled_from", "installed_files", "recorded", "true_contents"]
+__all__ = ["Wanted", "compiled_from", "installed_files", "record_rows", "recorded", "true_contents"]
 
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
@@ -147,16 +147,22 @@ def _script(data: bytes, prefix: str) -> frozenset[str]:
     return frozenset({sha256_of(data)})
 
 
+def record_rows(text: str) -> Iterator[list[str]]:
+    """Yield the rows of a RECORD, up to one that cannot be read: what images and environments say may be anything."""
+    with suppress(csv.Error):
+        yield from csv.reader(text.splitlines())
+
+
 def recorded(data: bytes) -> dict[str, str]:
     """Return member -> sha256 in hexadecimal, of those that a RECORD gives one for."""
     found = {}
-    for row in csv.reader(data.decode("utf-8", "replace").splitlines()):
+    for row in record_rows(data.decode("utf-8", "replace")):
         name, hashed = (*row, "", "")[:2]
         algorithm, _, digest = hashed.partition("=")
         if algorithm == "sha256":
             try:
                 raw = base64.urlsafe_b64decode(f"{digest.rstrip('=')}=")
-            except binascii.Error:
+            except ValueError:  # no base 64, or not even ASCII
                 continue
             found[name] = raw.hex()
     return found

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from lockbuild.digest import Sha256
 
-__all__ = ["PATH", "SECRET", "looker", "secret_name", "secrets_in"]
+__all__ = ["PATH", "SECRET", "looker", "secret_name", "secrets_in", "secrets_said", "veiled"]
 
 SECRET, PATH = "secret: ", "path: "
 """What the words of `looker` begin with."""
@@ -52,6 +52,15 @@ _NAMES = (
 )
 _NAMED = tuple((re.compile(name), re.compile(content), words) for name, content, words in _NAMES)
 _VARIABLE = re.compile(r"(?i)(^|_)(password|passwd|secret|token|api_?key|access_?key|credentials?)(_|$)")
+_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:$<{]+:[^\s/@$<{]+(?=@)")
+# Where instructions and settings say one without a form of its own: the name before it, and the secret.
+_NAMED_IN_TEXT = re.compile(r"(?P<name>\b\w+)=(?:\"[^\"]*\"|'[^']*'|[^\s\"']+)")
+_TOLD_IN_TEXT = re.compile(
+    r"(?i)(?P<before>--?(?:password|passwd|secret|token|api-?key)[ =]|\bauthorization: *(?:bearer|basic|token)? *)"
+    r"[^\s\"']+"
+)
+_KEY_IN_TEXT = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY.*", re.DOTALL)
+_NOT_SHOWN = "(not shown)"
 _PATH_OF = re.compile(rb"(?<![\w.~/-])/(?:home|Users)/[A-Za-z][\w.-]{0,31}/[\w./+-]{1,120}")
 
 
@@ -88,6 +97,26 @@ def secrets_in(path: str, data: bytes) -> tuple[str, ...]:
     }
     found |= {words for name, content, words in _NAMED if name.search(path) and content.search(data)}
     return tuple(sorted(found))
+
+
+def secrets_said(text: str) -> tuple[str, ...]:
+    """Return what secrets an instruction or a setting holds, in words; nothing of them is in the words."""
+    found = secrets_in("", text.encode("utf-8", "surrogatepass"))
+    return (*found, "a password in an address") if _IN_ADDRESS.search(text) else found
+
+
+def veiled(text: str) -> str:
+    """Return an instruction or a setting without the secrets that it says."""
+    text = _KEY_IN_TEXT.sub(_NOT_SHOWN, text)
+    text = _IN_ADDRESS.sub(_NOT_SHOWN, text)
+    text = _TOLD_IN_TEXT.sub(rf"\g<before>{_NOT_SHOWN}", text)
+    text = _NAMED_IN_TEXT.sub(
+        lambda found: f"{found['name']}={_NOT_SHOWN}" if secret_name(found["name"]) else found[0], text
+    )
+    data = text.encode("utf-8", "surrogatepass")
+    for _, _, form in _FORMS:
+        data = re.sub(form, _NOT_SHOWN.encode(), data)
+    return data.decode("utf-8", "surrogatepass")
 
 
 def secret_name(variable: str) -> bool:

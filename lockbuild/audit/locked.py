@@ -148,10 +148,14 @@ def _conda_scripts(subject: Subject) -> Iterator[Found]:
     for path in (build.path for build in builds if build.kind == "prefix"):
         if path not in subject.store.valid([path]):
             raise Skip("the prefix of conda packages is not built yet: `lockbuild build`")
-        with tarfile.open(subject.store.locate(path) / PREFIX_TAR) as tar:
-            for name in tar.getnames():
-                if LINK_SCRIPT.search(name):
-                    yield Found(f"/{name}", "is not run")
+        try:
+            with tarfile.open(subject.store.locate(path) / PREFIX_TAR, "r:") as tar:
+                names = tar.getnames()
+        except (OSError, ValueError, tarfile.TarError) as error:
+            raise Skip(f"the prefix of conda packages cannot be read: {error}") from error
+        for name in names:
+            if LINK_SCRIPT.search(name):
+                yield Found(f"/{name}", "is not run")
 
 
 def _dockerfile_current(subject: Subject) -> Iterator[Found]:

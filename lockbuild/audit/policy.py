@@ -56,13 +56,20 @@ def apply(policy: AuditPolicy, report: Report, *, known: Collection[str], today:
             continue
         level = levels.get(finding.check)
         one = replace(finding, level="error" if level == "error" else "warning") if level else finding
-        waiver = next((waiver for waiver in policy.waivers if _fits(waiver, one)), None)
+        # Of several that fit, one that has not expired is meant.
+        waivers = sorted(
+            (waiver for waiver in policy.waivers if _fits(waiver, one)),
+            key=lambda waiver: waiver.until < today,
+        )
+        waiver = next(iter(waivers), None)
         if waiver is not None:
             used.add(waiver)
             if waiver.until >= today:
                 one = replace(one, waived=f"until {waiver.until}: {waiver.reason}")
         findings.append(one)
-    ran = {*report.passed, *(finding.check for finding in report.findings)} - off.keys()
+    # A check may find something before it comes to what it cannot look at.
+    unseen = {*off, *(check for check, _ in report.skipped)}
+    ran = {*report.passed, *(finding.check for finding in report.findings)} - unseen
     findings += _about(policy, known=known, today=today, used=used, ran=ran)
     found = {finding.check for finding in findings}
     return Report(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import posixpath
 import re
+from contextlib import suppress
 from email.parser import BytesHeaderParser
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from lockbuild.audit.installing import compiled_from, installed_files, recorded, true_contents
+from lockbuild.audit.installing import (
+    compiled_from,
+    installed_files,
+    record_rows,
+    recorded,
+    true_contents,
+)
 from lockbuild.audit.rules import Found, Rule, Skip
+from lockbuild.errors import LockbuildError
 from lockbuild.findings import Check
 
 if TYPE_CHECKING:
@@ -131,13 +138,16 @@ def _wanted(
     subject: Subject, package: LockedPackage, site: Path, folder: str
 ) -> tuple[dict[str, frozenset[str]], Path | None]:
     """Return path below *site* -> what may be there: as the wheel says it, else the environment's own list."""
-    wheel = _wheel_of(subject, package)
-    if wheel is None:
+    wheel, files = _wheel_of(subject, package), None
+    if wheel is not None:
+        # Of a damaged one `store-bytes` tells.
+        with suppress(LockbuildError):
+            files = installed_files(wheel, prefix="", python=subject.stack.target.python)
+    if files is None:
         record = site / folder / "RECORD"
         listed = recorded(record.read_bytes()) if record.is_file() else {}
         found = {posixpath.normpath(path): frozenset({sha256}) for path, sha256 in listed.items()}
         return {path: one for path, one in found.items() if _is_compared(path)}, None
-    files = installed_files(wheel, prefix="", python=subject.stack.target.python)
     below = f"/lib/python{subject.stack.target.python}/site-packages/"
     return {
         path.removeprefix(below): one.contents
@@ -189,12 +199,8 @@ def _listed(subject: Subject, site: Path) -> Iterator[str]:
             yield from _wanted(subject, locked[name], site, folder)[0]
         else:
             record = site / folder / "RECORD"
-            lines = (
-                record.read_text(encoding="utf-8", errors="replace").splitlines()
-                if record.is_file()
-                else []
-            )
-            yield from (posixpath.normpath(row[0]) for row in csv.reader(lines) if row)
+            text = record.read_text(encoding="utf-8", errors="replace") if record.is_file() else ""
+            yield from (posixpath.normpath(row[0]) for row in record_rows(text) if row)
 
 
 def _check(

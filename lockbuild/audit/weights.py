@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from lockbuild.audit.rules import Found, Rule, Skip
 from lockbuild.findings import Check
-from lockbuild.pickles import MAY_HOLD, VERSION, Suspect, suspects
+from lockbuild.pickles import BROKEN, MAY_HOLD, VERSION, Suspect, suspects, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,11 @@ def _remembered(store: Store, kind: _Kind, path: StorePath) -> tuple[Suspect, ..
                 return tuple(Suspect(**{**one, "what": tuple(one["what"])}) for one in found)
         except (LookupError, TypeError, ValueError):
             pass
-    looked = tuple(_look(store, kind, path))
+    try:
+        looked = tuple(_look(store, kind, path))
+    except BROKEN as error:
+        # `store-bytes` tells of a damaged object. Nothing is noted: it may be repaired.
+        return (unreadable(path.name, error),)
     store.write_note(path, _NOTE, json.dumps([VERSION, [asdict(one) for one in looked]]))
     return looked
 
@@ -100,8 +104,11 @@ def _wheel(file: Path) -> Iterator[Suspect]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if _may_hold(info.filename):
-                with archive.open(info) as stream:
-                    yield from suspects(cast("BinaryIO", stream), info.filename)
+                try:
+                    with archive.open(info) as stream:
+                        yield from suspects(cast("BinaryIO", stream), info.filename)
+                except BROKEN as error:
+                    yield unreadable(info.filename, error)
 
 
 def _said(names: tuple[str, ...]) -> str:

@@ -222,7 +222,10 @@ def _subject(realiser: Realiser, folder: StackFolder, today: date) -> Subject:
         manifest=parse_manifest(manifest_file.read_text(encoding="utf-8"))
         if manifest_file.is_file()
         else None,
-        dockerfile=dockerfile.read_text(encoding="utf-8") if dockerfile.is_file() else None,
+        # Whoever edited it may have saved it in another encoding: it is not what is rendered, and that is told.
+        dockerfile=dockerfile.read_text(encoding="utf-8", errors="replace")
+        if dockerfile.is_file()
+        else None,
         rendered=_rendered(realiser),
         image=None,
         today=today,

@@ -117,10 +117,10 @@ def _table(report: Report) -> Iterator[str]:
     for check in report.passed:
         yield f"ok           {check}"
     for check, reason in report.skipped:
-        yield f"not checked  {check}: {reason}"
+        yield _line(f"not checked  {check}: {reason}")
     for finding in report.findings:
         if finding.waived:
-            yield f"waived       {finding.check}: {finding.subject}: {finding.waived}"
+            yield _line(f"waived       {finding.check}: {finding.subject}: {finding.waived}")
             continue
         yield f"{click.style(f'{finding.level:<11}', fg=_COLOURS[finding.level])}  {_told(finding)}"
     left = [finding for finding in report.findings if not finding.waived]
@@ -134,7 +134,7 @@ def _grouped(report: Report) -> Iterator[str]:
         reasons: dict[str, list[str]] = {}
         for check, reason in report.skipped:
             reasons.setdefault(reason, []).append(check)
-        yield from (f"  {', '.join(checks)}: {reason}" for reason, checks in reasons.items())
+        yield from (_line(f"  {', '.join(checks)}: {reason}") for reason, checks in reasons.items())
         yield ""
     waived = [finding for finding in report.findings if finding.waived]
     if waived:
@@ -163,7 +163,14 @@ def _heading(name: str, count: int, *, colour: str | None = None) -> str:
 
 def _told(finding: Finding) -> str:
     layer = f" (layer {finding.layer})" if finding.layer else ""
-    return f"{finding.check}: {finding.subject}: {finding.message}{layer}"
+    return _line(f"{finding.check}: {finding.subject}: {finding.message}{layer}")
+
+
+def _line(text: str) -> str:
+    """Return a stranger's text on one line, and without what a terminal would obey: file names may have anything."""
+    from lockbuild.report.words import visible  # noqa: PLC0415 - as in `report_text`
+
+    return visible(text).replace("\n", "\\n")
 
 
 def _summary(report: Report) -> str:

@@ -142,14 +142,22 @@ def _read(found: Iterator[tuple[str, str, Source]], reading: Reading, what: str)
         if link:
             parts.links[path] = link
             continue
-        head = source.peek(512)
-        if head.startswith((_GZIP, _ZSTD)) or is_tar(head):
-            _read_blob(path, source, reading, parts)
-        elif len(head) and head.lstrip()[:1] in (b"{", b"["):
-            parts.documents[path] = b"".join(_limited(source))
+        try:
+            _read_part(path, source, reading, parts)
+        except ImageError as error:
+            # It may be no layer at all: bills of materials and signatures lie beside images. Who needs it is told.
+            parts.faults[path] = error
         for _ in source.drain():
             pass
     return image_of(parts, what=what, architecture=reading.architecture)
+
+
+def _read_part(path: str, source: Source, reading: Reading, parts: Parts) -> None:
+    head = source.peek(512)
+    if head.startswith((_GZIP, _ZSTD)) or is_tar(head):
+        _read_blob(path, source, reading, parts)
+    elif len(head) and head.lstrip()[:1] in (b"{", b"["):
+        parts.documents[path] = b"".join(_limited(source))
 
 
 def _limited(source: Source) -> Iterator[memoryview]:

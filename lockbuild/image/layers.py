@@ -28,6 +28,8 @@ _MAX_FILES = 5_000_000
 _MAX_PATH = 4096  # Linux's PATH_MAX
 _LOOKED_AT = 1 << 20
 """Bytes of a file that is looked into: what people must not leave in a layer is text."""
+_MOST_KEPT = 256 << 20
+"""Bytes of all files of a layer whose content is kept. Lists of what is installed have a few million at most."""
 
 
 class LayerFile(NamedTuple):
@@ -95,7 +97,7 @@ def read_layer(
         ImageError: It is no tar, is damaged, or holds what no layer may.
     """
     found: dict[str, LayerFile] = {}
-    texts: dict[str, bytes] = {}
+    asked = _Asked(keep, look, source.what)
     removed: list[str] = []
     emptied: list[str] = []
     for header, content in members(source):
@@ -106,7 +108,7 @@ def read_layer(
         if name.startswith(_WHITEOUT):
             if name == _OPAQUE:
                 emptied.append(folder)
-            elif not name.startswith(_AUFS):
+            elif not name.startswith(_AUFS) and name != _WHITEOUT:
                 removed.append(f"{folder}/{name[len(_WHITEOUT) :]}".removeprefix("/"))
             continue
         if len(found) >= _MAX_FILES or len(path) > _MAX_PATH:
@@ -114,48 +116,71 @@ def read_layer(
                 f"{source.what}: more than {_MAX_FILES:,} files, or a path of more than {_MAX_PATH:,} characters"
             )
         if header.kind == "file":
-            found[path] = _read_file(header, path, content, (keep, look, texts))
+            found[path] = _read_file(header, path, content, asked)
         elif header.kind == "link":
-            found[path] = _linked(found, header, path, source.what)
+            found[path], other = _linked(found, header, path, source.what)
+            if keep(path) and other in asked.texts:
+                # Installers that have a cache link what they install to it.
+                asked.texts[path] = asked.texts[other]
         else:
             target = header.target if header.kind == "symlink" else ""
             found[path] = LayerFile(path, header.kind, header.mode, header.uid, header.gid, 0, target)
     for _ in source.drain():
         pass
     return Layer(
-        files=tuple(found.values()), removed=tuple(removed), emptied=tuple(emptied), texts=texts
+        files=tuple(found.values()),
+        removed=tuple(removed),
+        emptied=tuple(emptied),
+        texts=asked.texts,
     )
 
 
-def _read_file(
-    header: Header,
-    path: str,
-    content: Iterator[memoryview],
-    asked: tuple[
-        Callable[[str], bool],
-        Callable[[str, Sha256, bytes], tuple[str, ...]] | None,
-        dict[str, bytes],
-    ],
-) -> LayerFile:
-    keep, look, texts = asked
+@dataclass(slots=True)
+class _Asked:
+    """What is wanted of the files of a layer beside the listing, and what was kept so far."""
+
+    keep: Callable[[str], bool]
+    look: Callable[[str, Sha256, bytes], tuple[str, ...]] | None
+    what: str
+    texts: dict[str, bytes] = field(default_factory=dict)
+    room: int = _MOST_KEPT
+
+    def is_kept(self, path: str, size: int) -> bool:
+        """Whether the content of a file is to be kept.
+
+        Raises:
+            ImageError: There would be more than fits into memory.
+        """
+        if not self.keep(path):
+            return False
+        self.room -= size
+        if self.room < 0:
+            raise ImageError(
+                f"{self.what}: `{path}` and others like it have more than {_MOST_KEPT:,} bytes, too many for"
+                " lists of what is installed"
+            )
+        return True
+
+
+def _read_file(header: Header, path: str, content: Iterator[memoryview], asked: _Asked) -> LayerFile:
     digest = hashlib.sha256()
-    wanted = keep(path)
-    small = header.size <= _LOOKED_AT
+    wanted = asked.is_kept(path, header.size)
+    look = asked.look if header.size <= _LOOKED_AT else None
     parts = []
     for part in content:
         digest.update(part)
-        if wanted or (look and small):
+        if wanted or look:
             parts.append(part)
     sha256 = Sha256(digest.hexdigest())
     seen: tuple[str, ...] = ()
     if parts:
         data = b"".join(parts)
         if wanted:
-            texts[path] = data
-        if look and small:
+            asked.texts[path] = data
+        if look:
             seen = look(path, sha256, data)
     elif wanted:
-        texts[path] = b""
+        asked.texts[path] = b""
     return LayerFile(
         path,
         "file",
@@ -169,12 +194,15 @@ def _read_file(
     )
 
 
-def _linked(found: Mapping[str, LayerFile], header: Header, path: str, what: str) -> LayerFile:
-    """Return the file that a hard link is: another name of one that came before it."""
-    target = found.get(path_of(header.target.removeprefix("/"), what))
+def _linked(
+    found: Mapping[str, LayerFile], header: Header, path: str, what: str
+) -> tuple[LayerFile, str]:
+    """Return the file that a hard link is, another name of one that came before it, and that other name."""
+    other = path_of(header.target.removeprefix("/"), what)
+    target = found.get(other)
     if target is None or target.kind == "folder":
         raise ImageError(f"{what}: `{path}` is a hard link to `{header.target}`, which is no file of it")
-    return target._replace(path=path)
+    return target._replace(path=path), other
 
 
 # ---- together --------------------------------------------------------------------------------------

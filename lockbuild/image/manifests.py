@@ -33,6 +33,12 @@ class Parts:
     blobs: dict[str, tuple[Sha256, Sha256, Layer]] = field(default_factory=dict)
     """Sha256 as it lies there, sha256 unpacked, and what it holds."""
     links: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, ImageError] = field(default_factory=dict)
+    """Why a member cannot be read. Archives hold things that are of no image, and of other machines' images."""
+
+    def fault(self, name: str, lacking: str) -> ImageError:
+        """Return why there is no member called *name*: what is wrong with it, else that it is *lacking*."""
+        return self.faults.get(name) or ImageError(lacking)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +111,8 @@ def _image(parts: Parts, what: str, architecture: str) -> LayeredImage:
         for found in [read(parts, what, architecture)]
     ]
     if not named:
-        raise ImageError(
+        # What is cut short or damaged may have had one behind that point.
+        raise next(iter(parts.faults.values()), None) or ImageError(
             f"`{what}` holds no image: it has neither `manifest.json` nor `index.json`",
             hint="`docker save` writes archives that can be read",
         )
@@ -171,7 +178,9 @@ def _layout(parts: Parts, what: str, architecture: str) -> _Named:
     document, seen = _document(parts, "index.json", what), 0
     while "manifests" in document:
         seen += 1
-        chosen = [d for d in _list(document["manifests"], what) if _fits(d, architecture)]
+        fitting = [d for d in _list(document["manifests"], what) if _fits(d, architecture)]
+        # Of an image with several names there is an entry for each of them.
+        chosen = tuple({str(d["digest"]): d for d in fitting}.values())
         if len(chosen) != 1 or seen > _MAX_INDEXES:
             raise ImageError(
                 f"`{what}` holds {len(chosen)} images for linux/{architecture}, expected one",
@@ -204,7 +213,7 @@ def _blob(parts: Parts, descriptor: Mapping[str, Any], what: str) -> str:
     elif name in parts.documents:
         found = sha256_of(parts.documents[name])
     else:
-        raise ImageError(f"`{what}` lacks {name}")
+        raise parts.fault(name, f"`{what}` lacks {name}")
     if found != sha256:
         raise ImageError(
             f"`{what}`: {name} is damaged",
@@ -223,7 +232,7 @@ def _resolved(parts: Parts, name: str) -> str:
 
 def _bytes(parts: Parts, name: str, what: str) -> bytes:
     if name not in parts.documents:
-        raise ImageError(f"`{what}` lacks {name}")
+        raise parts.fault(name, f"`{what}` lacks {name}")
     return parts.documents[name]
 
 
@@ -261,7 +270,7 @@ def _layers(parts: Parts, named: _Named, config: Mapping[str, Any], what: str) -
     for number, (name, digest) in enumerate(zip(named.layers, expected, strict=True), 1):
         place = _resolved(parts, name)
         if place not in parts.blobs:
-            raise ImageError(f"`{what}` lacks layer {number}, {name}, or it is no tar")
+            raise parts.fault(place, f"`{what}` lacks layer {number}, {name}, or it is no tar")
         _, plain, content = parts.blobs[place]
         if f"sha256:{plain}" != digest:
             raise ImageError(

@@ -1,7 +1,8 @@
 """Reading tars as they come: one pass, from blocks of bytes, nothing unpacked and nothing written.
 
 Python's `tarfile` takes several times as long for a header as it takes to hash a small file, and a layer has tens
-of thousands of them. What is read here is what engines write: ustar, pax and GNU's long names.
+of thousands of them. What is read here is what engines write: ustar, pax and GNU's long names, and where the
+formats leave something open it means what https://pkg.go.dev/archive/tar, which engines use, takes it to mean.
 https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
 """
 
@@ -115,14 +116,18 @@ class Header:
 class _Extended:
     """What the headers before a member's own say of it."""
 
-    of_all: dict[str, bytes] = field(default_factory=dict)
-    of_next: dict[str, bytes] = field(default_factory=dict)
+    pax: dict[str, bytes] = field(default_factory=dict)
+    """Of the last pax header: what one before it said is forgotten."""
+    long: dict[str, bytes] = field(default_factory=dict)
+    """GNU's long names, which are stronger."""
 
     def settle(self, header: Header, what: str) -> Header:
-        """Complete *header*, and forget what was said of it alone."""
-        if not self.of_all and not self.of_next:
+        """Complete *header*, and forget what was said of it."""
+        if not self.pax and not self.long:
             return header
-        said, self.of_next = {**self.of_all, **self.of_next}, {}
+        # An empty value says nothing.
+        said = {key: value for key, value in {**self.pax, **self.long}.items() if value}
+        self.pax, self.long = {}, {}
         if any(key.startswith("GNU.sparse.") for key in said):
             raise ImageError(f"{what}: `{header.name}` is a sparse file, which no layer may hold")
         if "path" in said:
@@ -152,6 +157,8 @@ def members(source: Source) -> Iterator[tuple[Header, Iterator[memoryview]]]:
             _extend(extended, flag, header.size, source)
             continue
         header = extended.settle(header, source.what)
+        if not flag and header.name.endswith("/"):
+            header.kind = "folder"  # as before ustar
         if header.kind != "file":
             # A link may say how big its file is, and has no content all the same.
             header.size = 0
@@ -191,16 +198,15 @@ def _header(block: bytes, what: str) -> tuple[int, Header]:
         raise ImageError(f"{what}: a member of type {chr(flag)!r}, which no layer may hold")
     name = _string(block[:100])
     # GNU's own format has other things where ustar has the beginning of a long name.
-    if block[257:263] == b"ustar\0" and block[345]:
+    if block[257:265] == b"ustar\x0000" and block[345]:
         name = f"{_string(block[345:500])}/{name}"
     try:
         mode, uid, gid, size = (_number(block[start:end]) for start, end in _NUMBERS)
     except ValueError as error:
         raise ImageError(f"{what}: the header of {name!r} has a field that is no number") from error
-    kind = _KINDS.get(flag, "file")
-    if kind == "file" and name.endswith("/"):
-        kind = "folder"  # as before ustar
-    return flag, Header(name, kind, mode & 0o7777, uid, gid, size, _string(block[157:257]))
+    return flag, Header(
+        name, _KINDS.get(flag, "file"), mode & 0o7777, uid, gid, size, _string(block[157:257])
+    )
 
 
 _NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136))
@@ -251,13 +257,13 @@ def _extend(extended: _Extended, flag: int, size: int, source: Source) -> None:
     source.take(-size % _BLOCK)
     match flag:
         case 0x4C:  # L
-            extended.of_next["path"] = data.rstrip(b"\0")
+            extended.long["path"] = data.partition(b"\0")[0]
         case 0x4B:  # K
-            extended.of_next["linkpath"] = data.rstrip(b"\0")
+            extended.long["linkpath"] = data.partition(b"\0")[0]
         case 0x67:  # g
-            extended.of_all |= _records(data, source.what)
+            pass  # What is said of all members engines pass over.
         case _:
-            extended.of_next |= _records(data, source.what)
+            extended.pax = _records(data, source.what)
 
 
 def _records(data: bytes, what: str) -> dict[str, bytes]:

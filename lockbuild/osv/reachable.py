@@ -9,6 +9,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from lockbuild.osv.versions import public
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -85,7 +87,9 @@ def _of_suite(found: Vulnerability, stack: Stack) -> Reach:
 
 
 def _empty(fix: Fix, *specifiers: SpecifierSet) -> bool:
-    wanted = SpecifierSet(f">={fix.version}" + (f",<{fix.before}" if fix.before else ""))
+    # Specifiers take no local versions but for equality.
+    first, before = public(fix.version, "PyPI"), public(fix.before, "PyPI")
+    wanted = SpecifierSet(f">={first}" + (f",<{before}" if before else ""))
     for specifier in specifiers:
         wanted &= specifier
     return wanted.is_unsatisfiable()

@@ -8,7 +8,7 @@ other takes pickles to pieces for people, and knows torch by importing it.
 
 from __future__ import annotations
 
-from lockbuild.pickles.files import MAY_HOLD, Suspect, suspects
+from lockbuild.pickles.files import BROKEN, MAY_HOLD, Suspect, suspects, unreadable
 from lockbuild.pickles.words import VERSION
 
-__all__ = ["MAY_HOLD", "VERSION", "Suspect", "suspects"]
+__all__ = ["BROKEN", "MAY_HOLD", "VERSION", "Suspect", "suspects", "unreadable"]

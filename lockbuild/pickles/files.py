@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-__all__ = ["MAY_HOLD", "Suspect", "suspects"]
+__all__ = ["BROKEN", "MAY_HOLD", "Suspect", "suspects", "unreadable"]
 
 MAY_HOLD = frozenset(
     (
@@ -36,6 +36,12 @@ _BARE = frozenset((".joblib", ".p", ".pickle", ".pkl", ".pt", ".pth", ".sav", ".
 
 _MOST = 16 << 30
 """Bytes that are looked through, unpacked: nobody's weights have more."""
+
+BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
+    *(EOFError, LookupError, OSError, OverflowError, RuntimeError, ValueError),
+)
+"""What unpacking raises at bytes that no honest tool wrote: a `NotImplementedError` is a `RuntimeError`."""
 
 _DEPTH = 3
 _MOST_MEMBERS = 100_000
@@ -109,6 +115,11 @@ def _unread(name: str, why: str) -> Suspect:
     return Suspect(member=name, kind="unread", what=(why,))
 
 
+def unreadable(name: str, error: Exception) -> Suspect:
+    """Return what is to be said of the member *name* of an archive that raised *error*, one of `BROKEN`."""
+    return _unread(name, f"it cannot be unpacked: {str(error) or 'it is cut off'}")
+
+
 # ---- pickles --------------------------------------------------------------------------------------
 
 
@@ -165,7 +176,7 @@ def _zip(stream: BinaryIO, name: str, depth: int) -> Iterator[Suspect]:
     try:
         archive = zipfile.ZipFile(stream)
         infos = archive.infolist()
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         yield _unread(name, f"it begins as a zip archive and is none: {error}")
         return
     names = {info.filename.rpartition("/")[2] for info in infos}
@@ -181,15 +192,8 @@ def _zip(stream: BinaryIO, name: str, depth: int) -> Iterator[Suspect]:
                 for suspect in _file(cast("BinaryIO", opened), member, depth + 1):
                     if kept := (_without_types(suspect) if script else suspect):
                         yield kept
-        except (
-            NotImplementedError,
-            OSError,
-            RuntimeError,
-            ValueError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            yield _unread(member, f"it cannot be unpacked: {error}")
+        except BROKEN as error:
+            yield unreadable(member, error)
     if len(infos) > _MOST_MEMBERS:
         yield _unread(name, f"it has {len(infos)} members")
 
@@ -215,7 +219,7 @@ def _tar(stream: BinaryIO, name: str, depth: int) -> Iterator[Suspect]:
                     )
                 elif opened and _end(info.name) in MAY_HOLD:
                     yield from _file(cast("BinaryIO", opened), f"{name}!{info.name}", depth + 1)
-    except (OSError, ValueError, tarfile.TarError) as error:
+    except BROKEN as error:
         yield _unread(name, f"it begins as a tar archive and is none: {error}")
 
 
@@ -244,7 +248,9 @@ def _npy(stream: BinaryIO, name: str) -> Iterator[Suspect]:
     ):
         yield _unread(name, "it begins as an array of NumPy's and is none")
         return
-    if objects:
+    if objects and len(header) < size:
+        yield _unread(name, "it is cut off")
+    elif objects:
         reader.skip(len(start) + size)
         yield from _pickles(reader, name, sure=True)
 
@@ -267,8 +273,8 @@ def _packed(
 ) -> Iterator[Suspect]:
     try:
         yield from _file(how(stream), name, depth + 1)
-    except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
-        yield _unread(name, f"it cannot be unpacked: {error}")
+    except BROKEN as error:
+        yield unreadable(name, error)
 
 
 class _Inflated(io.RawIOBase):

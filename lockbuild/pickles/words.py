@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["VERSION", "Verdict", "judged"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a file may be judged otherwise."""
 
 Verdict = Literal["data", "code", "grave"]
@@ -163,7 +163,12 @@ _GRAVE = re.compile(
 
 def judged(module: str, name: str) -> Verdict:
     """Return what it means that a pickle imports *name* of *module*."""
-    whole = f"{module}.{name}"
+    whole, (*way, last) = f"{module}.{name}", name.split(".")
+    if any(one in _GRAVE_MODULES or one.startswith("__") for one in way) or (
+        way and last.startswith("__")
+    ):
+        # From protocol 4 on a name is looked up step by step: `os.system` of any module that imports `os`.
+        return "grave"
     if _DATA.fullmatch(whole):
         return "data"
     return "grave" if module.partition(".")[0] in _GRAVE_MODULES or _GRAVE.fullmatch(whole) else "code"

@@ -219,15 +219,22 @@ def _pedigree(part: Part) -> Pedigree | None:
 
 def _vulnerabilities(bill: Bill) -> Iterator[Vulnerability]:
     known = {part.ref for part in (*bill.of("held"), *bill.of("mounted"))}
+    taken: set[str] = set()
     for finding in bill.findings:
         if finding.check == "vulnerability":
             facts = dict(finding.facts)
             refs = [ref for ref in facts.get("components", "").split() if ref in known]
             if refs:
-                yield _vulnerability(finding, facts, refs)
+                # Two packages may have the same one, also a wheel and a .deb of one name.
+                name = f"{facts['id']}:{facts['package']}"
+                name = f"{facts['id']}:{refs[0]}" if name in taken else name
+                taken.add(name)
+                yield _vulnerability(finding, facts, refs, name=name)
 
 
-def _vulnerability(finding: Finding, facts: Mapping[str, str], refs: Sequence[str]) -> Vulnerability:
+def _vulnerability(
+    finding: Finding, facts: Mapping[str, str], refs: Sequence[str], *, name: str
+) -> Vulnerability:
     source = VulnerabilitySource(name="OSV")
     affected = BomTargetVersionRange(
         version=facts["version"], status=ImpactAnalysisAffectedStatus.AFFECTED
@@ -237,8 +244,7 @@ def _vulnerability(finding: Finding, facts: Mapping[str, str], refs: Sequence[st
         score=Decimal(facts["score"]) if facts["score"] else None,
     )
     return Vulnerability(
-        # Two packages may have the same one.
-        bom_ref=f"{facts['id']}:{facts['package']}",
+        bom_ref=name,
         id=facts["id"],
         source=source,
         references=[VulnerabilityReference(id=one, source=source) for one in facts["aliases"].split()],
