@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
-from elftools.common.exceptions import ELFError
+from elftools.common.exceptions import ELFCompressionError, ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
@@ -55,7 +56,7 @@ _GLOBAL, _WEAK = 1, 2
 _CHUNK = 1024 * 1024
 # What a damaged file makes pyelftools raise; its parser, construct, checks little.
 _BROKEN = (
-    *(ELFError, struct.error, ValueError, LookupError, TypeError, AttributeError),
+    *(ELFError, struct.error, zlib.error, ValueError, LookupError, TypeError, AttributeError),
     *(OverflowError, MemoryError, AssertionError),
 )
 
@@ -78,6 +79,8 @@ class DeviceCode:
     """Compute capability: `8.6`."""
     kind: str
     """`cubin`, `ptx`, or `kind N` for one that is not known here."""
+    version: tuple[int, int] | None = field(default=None, compare=False)
+    """Of PTX, that of its language: `(7, 8)`, which says whose nvcc wrote it."""
 
     def __str__(self) -> str:
         return self.architecture if self.kind == "cubin" else f"{self.architecture} {self.kind.upper()}"
@@ -137,7 +140,7 @@ def read_binary(stream: BinaryIO, name: str, *, deep: bool = True) -> Binary:
             device_code=tuple(
                 code
                 for section in sections
-                if deep and section.name in _FAT_SECTIONS
+                if deep and section.name in _FAT_SECTIONS and section["sh_type"] != "SHT_NOBITS"
                 for code in _fat_binaries(section.data())
             ),
         )
@@ -179,7 +182,7 @@ def find_text(stream: BinaryIO, name: str, pattern: re.Pattern[bytes]) -> tuple[
                     (section.name, match[0].decode("utf-8", "replace"))
                     for section in _open(stream).iter_sections()
                     if section["sh_type"] != "SHT_NOBITS" and section.name not in _FAT_SECTIONS
-                    for match in pattern.finditer(section.data())
+                    for match in pattern.finditer(_unpacked(section))
                 }
             )
         )
@@ -302,12 +305,14 @@ def _fat_binaries(data: bytes) -> Iterator[frozenset[DeviceCode]]:
 
 def _entries(data: bytes, place: int, end: int) -> Iterator[DeviceCode]:
     while place < end:
-        kind, _, header, size, _, _, _, version = _FAT_ENTRY.unpack_from(data, place)
+        number, _, header, size, _, minor_of, major_of, version = _FAT_ENTRY.unpack_from(data, place)
         if header < _FAT_ENTRY.size or place + header + size > end:
             msg = f"the fat binary's entry at byte {place} goes beyond its end"
             raise ValueError(msg)
         major, minor = divmod(version, 10)
-        yield DeviceCode(architecture=f"{major}.{minor}", kind=_KINDS.get(kind, f"kind {kind}"))
+        kind = _KINDS.get(number, f"kind {number}")
+        language = (major_of, minor_of) if kind == "ptx" else None
+        yield DeviceCode(architecture=f"{major}.{minor}", kind=kind, version=language)
         place += header + size
 
 
@@ -319,6 +324,21 @@ def _hashed(section: ElfSection, stream: BinaryIO) -> Section:
     for chunk in _chunks(section, stream):
         digest.update(chunk)
     return Section(name=section.name, size=section["sh_size"], sha256=digest.hexdigest())
+
+
+def _unpacked(section: ElfSection) -> bytes:
+    """Return the content of a section, inflated.
+
+    Raises:
+        ValueError: It is compressed in a way that cannot be looked into.
+    """
+    if section.compressed and not section.data_size:
+        return b""  # to zlib no size is any size
+    try:
+        return bytes(section.data())
+    except ELFCompressionError as error:
+        msg = f"its section {section.name} is not as `-gz=zlib` compresses it: {error}"
+        raise ValueError(msg) from error
 
 
 def _chunks(section: ElfSection, stream: BinaryIO) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["difference_of_wheels"]
 
 _CHUNK = 1024 * 1024
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+# What a damaged archive makes zipfile and zlib raise; zipfile checks little.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError),
+    *(RuntimeError, OSError, ValueError, LookupError),
+)
 
 
 def difference_of_wheels(before: Path, after: Path) -> tuple[str, ...]:

@@ -50,11 +50,18 @@ def take(pool: JobPool, process: int, *, first: bool) -> int | None:
         free, held = _look(pool)
         if free is None:
             return None
-        if held and _room(pool, held) < pool.memory:
+        try:
+            enough = not held or _room(pool, held) >= pool.memory
+        except BaseException:
+            os.close(free)
+            raise
+        if not enough:
             os.close(free)
             return None
-        os.ftruncate(free, 0)
-        os.pwrite(free, str(process).encode(), 0)
+        # The lock is the job; who has it is only told, which takes a disk that is not full.
+        with suppress(OSError):
+            os.ftruncate(free, 0)
+            os.pwrite(free, str(process).encode(), 0)
         return free
 
 
@@ -195,6 +202,8 @@ def _family(process: int) -> Iterator[int]:
     while waiting:
         process = waiting.pop()
         yield process
-        for file in Path(f"/proc/{process}/task").glob("*/children"):
-            with suppress(OSError):
-                waiting += map(int, file.read_text(encoding="utf-8").split())
+        # It may end at any time.
+        with suppress(OSError):
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                children = (thread / "children").read_text(encoding="utf-8")
+                waiting += map(int, children.split())

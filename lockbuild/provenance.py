@@ -404,7 +404,11 @@ def parse_record(text: str) -> Provenance:
         derivations=derivations,
     )
     _check(provenance)
-    if record_text(provenance) != text:
+    try:
+        again = record_text(provenance)
+    except LookupError as error:  # a command without words, a file without an address
+        raise ValueError(f"it has a derivation that says too little: {error!r}") from error
+    if again != text:
         raise ValueError("it does not follow from the derivations that it names")
     return provenance
 

@@ -17,6 +17,7 @@ import hashlib
 import io
 import re
 import stat
+import struct
 import time
 import zipfile
 import zlib
@@ -74,7 +75,11 @@ _HASHES = ("sha256", "sha384", "sha512")
 _DIST_INFO = re.compile(r"[^/]+\.dist-info")
 _VERSION = re.compile(rb"(?im)^Version:[^\r\n]*")
 _INSTALLED = re.compile(r"[^/]+\.data/(?:purelib|platlib)/")
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+# What a damaged archive makes zipfile, zlib and csv raise; zipfile checks little.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, csv.Error, struct.error, EOFError, NotImplementedError),
+    *(RuntimeError, OSError, ValueError, LookupError),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +132,7 @@ def inspect_wheel(path: Path) -> WheelFacts:
             metadata = headers_of(archive.read(f"{folder}/METADATA"))
             wheel = headers_of(archive.read(f"{folder}/WHEEL"))
             members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    except (*_BROKEN, KeyError, ValueError) as error:
+    except _BROKEN as error:
         raise BuildError(f"`{path.name}` cannot be read as a wheel: {error}") from error
     if not metadata.get("Name") or not metadata.get("Version"):
         raise BuildError(f"`{path.name}` cannot be read as a wheel: METADATA lacks name or version")
@@ -220,7 +225,7 @@ def _archive(wheel: Path) -> Iterator[zipfile.ZipFile]:
             if faults:
                 raise BuildError(f"`{wheel.name}` is not a wheel to be used", details=faults)
             yield archive
-    except (*_BROKEN, KeyError, ValueError) as error:
+    except _BROKEN as error:
         raise BuildError(f"`{wheel.name}` cannot be normalised: {error}") from error
 
 
@@ -431,7 +436,7 @@ def _record_faults(archive: zipfile.ZipFile, record: str, names: Sequence[str]) 
     try:
         rows = [row for row in csv.reader(archive.read(record).decode().splitlines()) if row]
         listed = {name: (digest, size) for name, digest, size in rows}
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         yield f"`{record}` is not a RECORD: {error}"
         return
     if len(listed) != len(rows):

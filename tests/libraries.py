@@ -16,12 +16,20 @@ __all__ = ["compiled", "fat_binary"]
 _KINDS = {"ptx": 1, "cubin": 2}
 
 
-def fat_binary(*codes: tuple[int, str], compressed: bool = False) -> bytes:
-    """Return a fat binary with an entry for each SM version and kind: `(86, "cubin")`."""
+def fat_binary(
+    *codes: tuple[int, str], compressed: bool = False, language: tuple[int, int] = (7, 8)
+) -> bytes:
+    """Return a fat binary with an entry for each SM version and kind: `(86, "cubin")`.
+
+    Args:
+        language: Version of the PTX.
+    """
     entries = b""
     for version, kind in codes:
         payload = f"code for {version}".encode().ljust(24, b"\1")
-        header = struct.pack("<HHIQQHHI", _KINDS[kind], 0x101, 64, len(payload), 20, 7, 1, version)
+        major, minor = language if kind == "ptx" else (1, 7)
+        numbers = (_KINDS[kind], 0x101, 64, len(payload), 20, minor, major, version)
+        header = struct.pack("<HHIQQHHI", *numbers)
         flags = struct.pack("<IIQ", 0, 0, 0x2011 if compressed else 0x11)
         entries += (header + flags).ljust(64, b"\0") + payload
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries

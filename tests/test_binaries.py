@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -130,6 +131,12 @@ def test_code_of_unknown_kind_is_named_by_its_number(tmp_path: Path) -> None:
     assert code.kind == "kind 16"
 
 
+def test_ptx_has_the_version_of_its_language(tmp_path: Path) -> None:
+    data = fat_binary((86, "cubin"), (86, "ptx"), language=(8, 0))
+    (codes,) = read(compiled(tmp_path, fat=data)).device_code
+    assert {code.kind: code.version for code in codes} == {"cubin": None, "ptx": (8, 0)}
+
+
 @pytest.mark.parametrize(
     ("fat", "said"),
     [
@@ -194,6 +201,24 @@ def test_text_is_found_in_compressed_sections(tmp_path: Path) -> None:
     options = ["-g", "-gz=zlib", "-fdebug-prefix-map=/=/build/inside/"]
     found = find_text(io.BytesIO(compiled(tmp_path, "int x;", options=options)), "it.so", PATHS)
     assert any(section.startswith(".debug") and text == "/build/inside" for section, text in found)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (0, 2, r"section \.debug_\w+ is not as `-gz=zlib` compresses it: Unknown compression type: 0x2"),
+        (24, 0xFFFFFFFF, "incorrect header check"),
+    ],
+    ids=["zstd", "damaged"],
+)
+def test_what_cannot_be_inflated_is_refused(tmp_path: Path, place: int, value: int, said: str) -> None:
+    many = "".join(f"int number_{number};" for number in range(100))  # else nothing is worth it
+    data = bytearray(compiled(tmp_path, many, options=["-g", "-gz=zlib"]))
+    sections = ELFFile(io.BytesIO(bytes(data))).iter_sections()
+    start = next(section["sh_offset"] for section in sections if section.compressed) + place
+    data[start : start + 4] = struct.pack("<I", value)
+    with pytest.raises(BuildError, match=said):
+        find_text(io.BytesIO(bytes(data)), "it.so", PATHS)
 
 
 def test_text_in_device_code_is_left_out(tmp_path: Path) -> None:

@@ -164,6 +164,11 @@ def test_torch_that_bundles_its_cuda_has_that_of_the_default_index() -> None:
     assert message.startswith("torch 1.12.1 is CUDA 10.2 (what the default index has of torch 1.12); ")
 
 
+def test_torch_whose_label_says_more_than_its_cuda_has_that_cuda() -> None:
+    message = only(stack(), lock("2.0.1+cu117.with.pypi.cudnn", runtime=None), "cuda-minor")
+    assert message.startswith("torch 2.0.1+cu117.with.pypi.cudnn is CUDA 11.7 (")
+
+
 def test_torch_of_another_index_that_says_nothing_is_unknown() -> None:
     python = {"index": [{"name": "own", "url": "https://example.org/simple", "only": ["torch"]}]}
     message = only(stack(python=python), lock(runtime=None), "cell-unknown")
@@ -281,6 +286,7 @@ def test_nvcc_without_the_standard_of_torch_s_headers_is_an_error() -> None:
     [
         ("-O3 -std=c++14", False),
         ("-std=gnu++1y", False),
+        ("-std=c++98", False),
         ("-std=c++17 -O2", True),
         ("--std=c++20", True),
     ],

@@ -5,7 +5,10 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING
 
+import pytest
+
 from lockbuild.comparing import difference_of_wheels
+from lockbuild.errors import BuildError
 from tests.libraries import compiled
 from tests.needs import need
 from tests.test_wheels import CONTENT, NAME, make_wheel, record_of
@@ -59,6 +62,16 @@ def test_difference_outside_all_members_is_said(tmp_path: Path) -> None:
     assert difference_of_wheels(one, other) == (
         "the members are equal, the archives around them are not",
     )
+
+
+def test_what_cannot_be_read_is_not_compared(tmp_path: Path) -> None:
+    other = tmp_path / "b.whl"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("demo/\u00e9", b"x")
+    # The directory's name is good, that before the member is no text.
+    other.write_bytes(other.read_bytes().replace(b"\xc3\xa9", b"\xc3\x28", 1))
+    with pytest.raises(BuildError, match="cannot be compared"):
+        difference_of_wheels(other, other)
 
 
 def test_libraries_differ_section_by_section(tmp_path: Path) -> None:

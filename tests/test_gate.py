@@ -334,6 +334,7 @@ def test_torchs_symbols_are_read_from_its_wheel(tmp_path: Path) -> None:
         ("2.0.1", ("nvidia-cuda-runtime-cu11", "11.7.99"), "11"),
         ("2.6.0", ("nvidia-cuda-runtime-cu12", "12.4.127"), "12"),
         ("2.9.0", ("nvidia-cuda-runtime", "13.0.96"), "13"),
+        ("2.0.1+cu117.with.pypi.cudnn", ("beta", "1.0"), "11"),
         ("2.0.1+cpu", ("beta", "1.0"), None),
     ],
 )
@@ -375,8 +376,16 @@ def test_versions_are_those_of_the_runtimes_own_libraries(tmp_path: Path) -> Non
     (root / "usr/lib").mkdir(parents=True)
     (root / "usr/lib/libstdc++.so.6.0.30").write_bytes(library)
     (root / "usr/lib/libstdc++.so.6").symlink_to("/usr/lib/libstdc++.so.6.0.30")
+    script = "GLIBC_2.36 { global: it; };"
+    library = compiled(
+        tmp_path / "it", "int it(void) { return 1; }", soname="libc.so.6", versions=script
+    )
+    (root / "usr/lib/libc.so.6").write_bytes(library)
     found = reading.base_versions(root, reading.base_libraries(root))
-    assert found == {"libstdc++.so.6": {"GLIBCXX_3.4", "libstdc++.so.6"}}
+    assert found == {
+        "libc.so.6": {"GLIBC_2.36", "libc.so.6"},
+        "libstdc++.so.6": {"GLIBCXX_3.4", "libstdc++.so.6"},
+    }
 
 
 def test_data_of_a_wheel_is_not_where_modules_are(tmp_path: Path) -> None:

@@ -95,6 +95,18 @@ def test_what_comes_first_and_fails_is_what_is_told(modules: Path, first: str, f
     assert faults(modules, "good", "bad", first=(first,)) == [[first, fault]]
 
 
+def test_what_lies_in_another_place_is_found_beside_the_own_folder(tmp_path: Path) -> None:
+    one, other, whole = (tmp_path / name for name in ("one", "other", "whole"))
+    for file in (other / "beta/lib/data", whole / "gamma/lib/data", one / "alpha/deep/data"):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    # As the dynamic linker looks for `$ORIGIN/../beta/lib`.
+    looks = "for name in ('beta', 'gamma'): open(f'{os.path.dirname(__file__)}/../{name}/lib/data')"
+    (one / "alpha/it.py").write_text(f"import os\n{looks}\n")
+    assert probe((one, other, whole), tmp_path / "site", "alpha.it") == []
+    assert (tmp_path / "site/gamma").is_symlink(), "what everything else is in is not taken apart"
+
+
 def test_what_lies_in_several_places_is_found_side_by_side(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for place, module in ((one, "here"), (other, "there")):

@@ -221,6 +221,15 @@ def test_python_abi__of_an_extension_for_another_python(
     assert line == f"{other}: found an extension of CPython 310, expected ABI cp311"
 
 
+def test_python_abi__of_a_wheel_that_was_renamed(made: Callable[..., Contents], tmp_path: Path) -> None:
+    other = made(tag="cp310-cp310-linux_x86_64").filename
+    renamed = (tmp_path / other).rename(tmp_path / f"gamma-2.0-{TAG}.whl")
+    line = only(read_wheel(renamed), "python-abi")
+    assert line == (
+        f": found tag {TAG} in the file's name, expected those of its WHEEL: cp310-cp310-linux_x86_64"
+    )
+
+
 def test_extensions_of_the_stable_abi_fit(made: Callable[..., Contents], tmp_path: Path) -> None:
     stable = {"gamma/_ext.abi3.so": extension(tmp_path), "gamma/lib/libhelp.so": extension(tmp_path)}
     contents = made(stable, tag="cp38-abi3-linux_x86_64")
@@ -338,6 +347,15 @@ def test_glibc__too_new(library: str, version: str, said: str) -> None:
     assert only(contents, "glibc", expected=HOST_CODE) == f"gamma/_ext.so: {said}"
 
 
+def test_glibc__that_lacks_a_version_without_a_number() -> None:
+    contents = holding(versions_needed=(("libc.so.6", "GLIBC_ABI_DT_RELR"),))
+    versions = {"libc.so.6": frozenset({"GLIBC_2.2.5", "GLIBC_2.31"})}
+    runtime = replace(RUNTIME, base_versions=versions)
+    assert only(contents, "glibc", expected=HOST_CODE, runtime=runtime) == (
+        "gamma/_ext.so: needs GLIBC_ABI_DT_RELR of libc.so.6, expected one that is in GLIBC_2.31, the runtime's"
+    )
+
+
 def test_older_and_unnumbered_versions_fit() -> None:
     needed = (
         ("libc.so.6", "GLIBC_2.9"),
@@ -362,6 +380,18 @@ def test_cuda_runtime__with_a_torch_without_cuda(made: Callable[..., Contents]) 
     torch = Torch(version="2.0.1+cpu", cuda=None, symbols=frozenset({OLD}))
     line = only(made(), "cuda-runtime", runtime=replace(RUNTIME, torch=torch))
     assert line.endswith("expected no CUDA at all, as torch 2.0.1+cpu")
+
+
+def test_cuda_runtime__that_is_linked_in(made: Callable[..., Contents]) -> None:
+    code = fat_binary((86, "cubin"), (86, "ptx"), language=(8, 0))
+    line = only(made(needs=("libc10.so",), code=code), "cuda-runtime")
+    assert line == (
+        f"{MODULE}: found code by nvcc of CUDA 12 (PTX 8.0), expected CUDA 11, as torch 2.0.1"
+    )
+
+
+def test_a_cuda_runtime_of_torchs_version_may_be_linked_in(made: Callable[..., Contents]) -> None:
+    assert faults(made(needs=("libc10.so",))) == {}
 
 
 # ---- device code -----------------------------------------------------------------------------------
@@ -413,7 +443,11 @@ def test_a_variant_of_an_architecture_is_that_architecture() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["libcuda.so.1", "libcuda-0a1b2c3d.so.535.104.05", "libnvidia-ml.so.1", "libnvcuvid.so"]
+    "name",
+    [
+        *("libcuda.so.1", "libcuda-0a1b2c3d.so.535.104.05", "libnvidia-ml.so.1", "libnvcuvid.so"),
+        *("libGLX_nvidia.so.0", "libEGL_nvidia.so.535.104.05"),
+    ],
 )
 def test_driver__in_the_wheel(made: Callable[..., Contents], name: str) -> None:
     contents = made({f"gamma/lib/{name}": b"", "gamma/_ext.so": b""})
@@ -440,6 +474,7 @@ def test_cudas_own_libraries_are_not_the_drivers(made: Callable[..., Contents]) 
         "/build/inputs/environment/torch/include/c10/util.h",
         "/tmp/tmpxft_00000007_00000000-6_it.cudafe1.cpp",
         "/tmp/ccAb12Xz.o",
+        "/build/source:/build/inputs/environment",
         "/root/gamma/it.c",
         "/home/alice/src/it.c",
     ],

@@ -193,6 +193,16 @@ def test_a_process_that_works_does_not_stand_still() -> None:
         sum(range(100_000))
 
 
+def test_processes_that_end_while_they_are_looked_at_are_no_fault() -> None:
+    script = "while :; do sh -c 'true & true & wait' & sh -c 'true & true & wait' & wait; done"
+    with subprocess.Popen(["sh", "-c", script]) as process:
+        try:
+            for _ in range(500):
+                assert jobs.standing((process.pid,))
+        finally:
+            process.kill()
+
+
 def test_what_has_ended_stands_nowhere(other: subprocess.Popen[bytes]) -> None:
     other.kill()
     other.wait()

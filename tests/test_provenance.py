@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from lockbuild.derivation import Build, RegistryImage
+from lockbuild.derivation import Addresses, Build, Fetch, RegistryImage
 from lockbuild.derivationtext import derivation_text
 from lockbuild.digest import canonical_json
 from lockbuild.lock import LockedFile, LockedSource
@@ -303,6 +303,23 @@ def test_build_that_is_no_wheel_is_refused(plan: Plan) -> None:
         properties[1]["value"] = root
 
     assert "has no such build of a wheel" in tampered(plan, change)
+
+
+def test_derivation_that_says_too_little_is_refused() -> None:
+    where = Addresses(urls=("https://example.org/gamma.tar.gz",))
+    file = Fetch(filename="gamma.tar.gz", sha256=sha("it"), size=1, where=where)
+    none = {"toolchain": None, "env": ()}
+    source = any_build(kind="source", command=(), inputs=(("source", file.path),), **none)
+    wheel = any_build(inputs=(("source", source.path),), **none)
+    made_of = (file, source, wheel)
+    properties = [
+        {"name": "lockbuild:format", "value": "1"},
+        {"name": "lockbuild:build", "value": wheel.path},
+        *({"name": "lockbuild:derivation", "value": derivation_text(one)} for one in made_of),
+    ]
+    named = {"metadata": {"component": {"name": "gamma", "version": "2.0"}}}
+    message = refusal({**named, "formulation": [{"properties": properties}]})
+    assert "a derivation that says too little" in message
 
 
 @pytest.mark.parametrize("name", ["../a", "a b", "", "-a", "a\n"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -316,6 +317,26 @@ def test_a_compiler_that_is_killed_gives_its_job_back_while_its_build_goes_on(
         one.program("go", "")
         assert killed.result().status == "output-rejected", "it leaves nothing"
     assert jobs.holders(one.pool) == ()
+
+
+@pytest.mark.parametrize("place", ["8", "-1"])
+def test_a_program_without_a_name_holds_nobody_up(
+    yard: Callable[[int], Yard], sandbox: SandboxBuilder, place: str
+) -> None:
+    need("perl")
+    one = yard(1)
+    execve = {"x86_64": 59, "aarch64": 221}[platform.machine()]
+    (outcome,) = one.build(sandbox, one.task("a", f"perl -e 'syscall({execve}, {place}, 0, 0)'; g++ it"))
+    assert len(stamps(outcome)) == 1
+
+
+def test_a_pool_that_cannot_be_used_holds_nobody_up(
+    yard: Callable[[int], Yard], sandbox: SandboxBuilder
+) -> None:
+    one = yard(1)
+    one.pool.folder.write_text("no folder")
+    (outcome,) = one.build(sandbox, one.task("a", "g++ it"))
+    assert len(stamps(outcome)) == 1
 
 
 def test_a_build_that_takes_too_long_gives_its_jobs_back(

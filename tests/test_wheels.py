@@ -364,6 +364,29 @@ def test_uncommon_compression_is_found(tmp_path: Path) -> None:
     assert "compressed by method 14" in fault
 
 
+@pytest.mark.parametrize(
+    ("name", "found", "count"),
+    [
+        pytest.param("demo/\u00e9\u00e9", b"\xc3\x28", 1, id="another-name-that-is-no-text"),
+        pytest.param("emptied", b"\0mptied", -1, id="no-name"),
+    ],
+)
+def test_names_that_are_none_are_found(tmp_path: Path, name: str, found: bytes, count: int) -> None:
+    wheel = make_wheel(tmp_path / NAME, {**CONTENT, name: b"x"})
+    real = name.encode()[-len(found) :]
+    wheel.write_bytes(wheel.read_bytes().replace(real, found, count))
+    assert check_wheel(wheel, expects=[]) != ()
+
+
+def test_record_with_an_endless_field_is_found(tmp_path: Path) -> None:
+    record = b"demo/" + b"x" * 200_000 + b",sha256=x,1\n"
+    with zipfile.ZipFile(tmp_path / NAME, "w") as archive:
+        for name, data in {**CONTENT, f"{INFO}/RECORD": record}.items():
+            archive.writestr(name, data)
+    (fault,) = check_wheel(tmp_path / NAME, expects=[])
+    assert fault.startswith(f"`{INFO}/RECORD` is not a RECORD: field larger")
+
+
 def test_members_that_share_bytes_are_found(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / NAME)
     data = bytearray(wheel.read_bytes())

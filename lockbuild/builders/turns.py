@@ -78,9 +78,12 @@ class Turns:
         """Yield the questions that can be answered now."""
         self._take_back()
         for process, question in list(self._waiting.items()):
-            job = jobs.take(self._pool, process, first=not self._running)
-            if job is None and not self._is_stuck():
-                break
+            job: int | None = None
+            # Where the pool cannot be used at all, too many compilers are better than a build that waits for ever.
+            with suppress(OSError):
+                job = jobs.take(self._pool, process, first=not self._running)
+                if job is None and not self._is_stuck():
+                    break
             del self._waiting[process]
             if self._note(process, job):
                 yield question
@@ -136,7 +139,8 @@ class Turns:
     def _renew_claim(self) -> None:
         wanted = bool(self._waiting) and not self._running
         if wanted and self._claim is None:
-            self._claim = jobs.claim(self._pool)
+            with suppress(OSError):
+                self._claim = jobs.claim(self._pool)
         elif not wanted and self._claim is not None:
             os.close(self._claim)
             self._claim = None

@@ -151,8 +151,7 @@ class Watcher:
             )
             return
         if call == self._calls[5]:
-            program = _read(pid, arguments[0], 512).partition(b"\0")[0] if self._turns else b""
-            if self._turns is None or self._turns.ask(ident, pid, os.fsdecode(program)):
+            if self._may_run(ident, pid, arguments[0]):
                 self._send(ident, None)
             return
         answer: int | None = None
@@ -160,6 +159,17 @@ class Watcher:
         with suppress(OSError, ValueError, struct.error, IndexError, OverflowError):
             answer = self._judge(pid, call, arguments)
         self._send(ident, answer)
+
+    def _may_run(self, ident: int, pid: int, address: int) -> bool:
+        """Tell whether the program whose path is at *address* may run at once; else its turn comes later."""
+        if self._turns is None:
+            return True
+        try:
+            program = _read(pid, address, 512).partition(b"\0")[0]
+        except (OSError, OverflowError):
+            # No such memory, as the kernel will say to the caller; or the caller was killed meanwhile.
+            return True
+        return self._turns.ask(ident, pid, os.fsdecode(program))
 
     def _send(self, ident: int, answer: int | None, *, value: int | None = None) -> None:
         """Answer a call: it goes on, or ends with the error *answer* or, without one, with *value*."""

@@ -115,7 +115,8 @@ def _torch(stack: Stack, lock: Lock | None) -> Version | None:
 
 def _torch_cuda(stack: Stack, lock: Lock | None, torch: Version) -> Version | None:
     public, _, label = torch.text.partition("+")
-    if match := re.fullmatch(r"cu(\d+)(\d)", label):
+    # `cu117.with.pypi.cudnn`: what torch's wheels without libraries of their own are called.
+    if match := re.match(r"cu(\d+)(\d)(?:\.|$)", label):
         return Version(text=".".join(match.groups()), source=torch.source)
     if label:
         return None

@@ -115,7 +115,7 @@ _FLAG_VARIABLES = (
     "TORCH_NVCC_FLAGS",
 )
 _STANDARD = re.compile(r"[-/]+std[=:](?:c|gnu)\+\+(\d\w)")
-_STANDARDS = {"03": 3, "0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23}
+_STANDARDS = {"98": 3, "03": 3, "0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23}
 
 _Found = tuple[str, str]
 

@@ -31,6 +31,8 @@ class Contents:
     """Member -> what it says, for each that is an ELF file."""
     paths: tuple[tuple[str, str, str], ...] = ()
     """Member, section and text of everything that looks like a path of a machine; no section outside of ELF files."""
+    said_tags: tuple[str, ...] = ()
+    """What its WHEEL file says, sorted."""
     faults: tuple[str, ...] = ()
     """Why it is no wheel that installers should be given."""
 
@@ -89,7 +91,7 @@ class Runtime:
     base_libraries: frozenset[str]
     """Names of the shared libraries that the root file system's linker finds."""
     base_versions: Mapping[str, frozenset[str]]
-    """Library of the compiler's -> versions that it defines: `libstdc++.so.6`."""
+    """Library of C or of the compiler -> versions that it defines: `libstdc++.so.6`."""
     wheel_libraries: frozenset[str]
     """Names of the shared libraries in wheels of the lock."""
     torch: Torch | None

@@ -2,9 +2,10 @@
 
     python3 probe.py REPORT SITE PLACES FIRST MODULES
 
-PLACES, FIRST and MODULES are JSON lists. What is in the folders PLACES is shown in the folder SITE by links, as
-if it were installed together: extensions find libraries of other wheels beside themselves. FIRST are imported before each of MODULES' processes begins its
-work, as every program that uses torch imports torch first. A module that kills its process does not hide the others.
+PLACES, FIRST and MODULES are JSON lists. What is in the folders PLACES, the largest last, is shown in the folder SITE
+by links, as if it were installed together: extensions find libraries of other wheels beside themselves. FIRST are
+imported before each of MODULES' processes begins its work, as every program that uses torch imports torch first. A
+module that kills its process does not hide the others.
 """
 
 from __future__ import annotations
@@ -36,13 +37,18 @@ os._exit(0)
 """
 
 
-def lay_out(places: list[Path], site: Path) -> None:
-    """Link what *places* hold into the folder *site*; where two have the same file, the first one's counts."""
+def lay_out(places: list[Path], site: Path, whole: Path) -> None:
+    """Link what *places* hold into the folder *site*; where two have the same file, the first one's counts.
+
+    Folders are made anew, since `..` of a link leads to where it points; those of *whole* alone are linked as they
+    are, as nothing in it knows of other places.
+    """
     site.mkdir(parents=True, exist_ok=True)
     for name in sorted({path.name for place in places for path in place.iterdir()}):
         found = [place / name for place in places if (place / name).exists()]
-        if len(found) > 1 and all(path.is_dir() for path in found):
-            lay_out(found, site / name)
+        shared = len(found) > 1 or any(whole not in path.parents for path in found)
+        if shared and all(path.is_dir() for path in found):
+            lay_out(found, site / name, whole)
         elif found:
             (site / name).symlink_to(found[0])
 
@@ -76,6 +82,7 @@ def ending(status: int) -> str:
 
 
 if __name__ == "__main__":
-    lay_out([Path(place) for place in json.loads(sys.argv[3])], Path(sys.argv[2]))
+    folders = [Path(place) for place in json.loads(sys.argv[3])]
+    lay_out(folders, Path(sys.argv[2]), folders[-1])
     with open(sys.argv[1], "w", encoding="utf-8") as report:
         json.dump(faults(json.loads(sys.argv[4]), json.loads(sys.argv[5])), report)

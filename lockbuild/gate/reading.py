@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from packaging.tags import parse_tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
@@ -44,7 +45,7 @@ _PATH = re.compile(
     rb"(?:(?<![\w.~-])|(?<=-[IL]))/(?:build|home|root|tmp)/[^\x00-\x20\"'`<>|\x7f-\xff]{1,200}"
 )
 _TORCH_LIBRARY = re.compile(r"torch/lib/[^/]+\.so(?:\.[\w.]+)?")
-_COMPILERS = ("libgcc_s.so.1", "libstdc++.so.6")
+_VERSIONED = ("libc.so.6", "libgcc_s.so.1", "libgomp.so.1", "libstdc++.so.6")
 # Where ld.so looks without being told, ld.so(8), and where Debian keeps libraries of its machines.
 _DEFAULT_FOLDERS = ("lib", "lib64", "usr/lib", "usr/lib64")
 _CONFIGURATION = "etc/ld.so.conf"
@@ -78,9 +79,11 @@ def read_wheel(path: Path, sha256: str | None = None) -> Contents:
     members: tuple[str, ...] = ()
     binaries: dict[str, Binary] = {}
     paths: list[tuple[str, str, str]] = []
+    said: tuple[str, ...] = ()
     if not faults:
         try:
             members, binaries, paths = _read_members(path)
+            said = _said_tags(path)
         except BuildError as error:
             faults = (error.message,)
     return Contents(
@@ -92,6 +95,7 @@ def read_wheel(path: Path, sha256: str | None = None) -> Contents:
         members=members,
         binaries=binaries,
         paths=tuple(sorted(paths)),
+        said_tags=said,
         faults=faults,
     )
 
@@ -117,6 +121,14 @@ def _read_members(
                 texts = {match[0].decode("ascii", "replace") for match in _PATH.finditer(data)}
                 paths += [(member, "", text) for text in texts]
     return tuple(sorted(members)), dict(sorted(binaries.items())), paths
+
+
+def _said_tags(path: Path) -> tuple[str, ...]:
+    tags = wheels.inspect_wheel(path).tags
+    try:
+        return tuple(sorted({str(tag) for one in tags for tag in parse_tag(one)}))
+    except ValueError as error:
+        raise BuildError(f"WHEEL has a strange tag among {', '.join(tags)}: {error}") from error
 
 
 def _installed(name: str) -> str:
@@ -173,7 +185,7 @@ def cuda_of(lock: Lock, version: str) -> str | None:
 
     The label of torch's version says it (`2.0.1+cu118`), else the wheel of the CUDA runtime in the lock.
     """
-    label = re.fullmatch(r"cu(\d+)\d", Version(version).local or "")
+    label = re.match(r"cu(\d+)\d(?:\.|$)", Version(version).local or "")
     if label:
         return label[1]
     for package in lock.runtime:
@@ -203,9 +215,9 @@ def base_libraries(rootfs: Path, more: Iterable[str] = ()) -> Mapping[str, Path]
 
 
 def base_versions(rootfs: Path, libraries: Mapping[str, Path]) -> dict[str, frozenset[str]]:
-    """Return what versions the compiler's own libraries define: `libstdc++.so.6` and `libgcc_s.so.1`."""
+    """Return what versions the C library and the compiler's own define: `libc.so.6`, `libstdc++.so.6`, …."""
     found = {}
-    for name in _COMPILERS:
+    for name in _VERSIONED:
         if name in libraries:
             file = _inside(rootfs, str(libraries[name].relative_to(rootfs)))
             with file.open("rb") as stream:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "RULES_VERSION", "TORCH_SYMBOL", "judge", "uses_old_strings"]
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised whenever a rule may judge a wheel otherwise than before: what was judged is judged again."""
 
 CHECKS = (
@@ -124,13 +124,16 @@ _OLD_STRING = re.compile(r"RKSs|[E_]Ss(?![a-z])")
 _NEW_STRING = re.compile(r"NSt7__cxx11|B5cxx11")
 _OF_ANY_FILE = ("wheel", "declared")
 _DRIVER = re.compile(
-    r"lib(?:cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[a-z0-9-]+)(?:-[0-9a-f]{8})?\.so(?:\.[\d.]+)?"
+    r"lib(?:cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[a-z0-9-]+|(?:EGL|GLX|GLESv1_CM|GLESv2|glxserver|vdpau)_nvidia)"
+    r"(?:-[0-9a-f]{8})?\.so(?:\.[\d.]+)?"
 )
 _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)(?:\.[\d.]+)?")
+# PTX -> the CUDA whose nvcc writes it, major versions both: "PTX ISA", section "Release Notes".
+_CUDA_OF_PTX = {7: "11", 8: "12", 9: "13"}
 _EXTENSION = re.compile(r"\.(?:cpython-(\d+)[a-z]*-([a-z0-9_-]+)|(abi3))\.so")
 # nvcc, GCC and pip name what they make for a while; what a program itself writes to /tmp is its own affair.
 _TEMPORARY = re.compile(r"/tmp/(?:tmpxft_|pip-|build-env-|cc[A-Za-z0-9]{6}\b|tmp[a-z0-9_]{8}\b)")  # noqa: S108
-_SANDBOX = re.compile(r"/build/(?:source|inputs|out|home)(?:/|$)")
+_SANDBOX = re.compile(r"/build/(?:source|inputs|out|home)(?![\w-]|\.\w)")
 # What lockbuild itself writes of how a wheel was made: the same on every machine.
 _PROVENANCE = re.compile(rf"\.dist-info/(?:{re.escape(RECORD)}$|{re.escape(FOLDER)}/)")
 _HOME = re.compile(r"/(?:root|home/[A-Za-z0-9._-]+)/.")
@@ -201,6 +204,10 @@ def _python_abi(contents: Contents, _expected: Expected | None, runtime: Runtime
     except ValueError as error:
         yield "", str(error)
         return
+    named = sorted(set(map(str, tags)) - set(contents.said_tags)) if contents.said_tags else ()
+    if named:
+        said = ", ".join(contents.said_tags)
+        yield "", f"found tag {', '.join(named)} in the file's name, expected those of its WHEEL: {said}"
     if tags.isdisjoint(target.tags()):
         shown = ", ".join(contents.tags)
         yield "", f"found tag {shown}, expected one of Python {target.python} on {target.platform}"
@@ -289,10 +296,13 @@ def _glibc(contents: Contents, _expected: Expected | None, runtime: Runtime) -> 
             kind, _, number = version.partition("_")
             if kind == "GLIBC" and number[:1].isdigit() and Version(number) > limit:
                 yield member, f"needs {version} of {library}, expected at most GLIBC_{limit}"
+                continue
             given = runtime.base_versions.get(library)
             if given is not None and version not in given:
                 newest = _newest(given, kind)
-                yield member, f"needs {version} of {library}, expected at most {newest}, the runtime's"
+                # `GLIBC_ABI_DT_RELR`: no number says which C library has it.
+                most = f"at most {newest}" if number[:1].isdigit() else f"one that is in {newest}"
+                yield member, f"needs {version} of {library}, expected {most}, the runtime's"
 
 
 def _newest(versions: Iterable[str], kind: str) -> str:
@@ -304,15 +314,21 @@ def _cuda_runtime(contents: Contents, _expected: Expected | None, runtime: Runti
     torch = runtime.torch
     if torch is None:
         return
+    wanted = f"{f'CUDA {torch.cuda}' if torch.cuda else 'no CUDA at all'}, as torch {torch.version}"
     for member, binary in contents.binaries.items():
-        for need in binary.needs:
-            found = _CUDART.fullmatch(need)
-            if found and found[1] != torch.cuda:
-                wanted = f"CUDA {torch.cuda}" if torch.cuda else "no CUDA at all"
-                yield (
-                    member,
-                    f"found CUDA {found[1]} ({need}), expected {wanted}, as torch {torch.version}",
-                )
+        linked = [found for need in binary.needs if (found := _CUDART.fullmatch(need))]
+        for found in linked:
+            if found[1] != torch.cuda:
+                yield member, f"found CUDA {found[1]} ({found[0]}), expected {wanted}"
+        # A runtime that is linked in is no need; device code still tells whose it is.
+        if linked:
+            continue
+        codes = (code for fat in binary.device_code for code in fat)
+        for version in sorted({code.version for code in codes if code.version}):
+            cuda = _CUDA_OF_PTX.get(version[0], torch.cuda)
+            if cuda != torch.cuda:
+                language = ".".join(map(str, version))
+                yield member, f"found code by nvcc of CUDA {cuda} (PTX {language}), expected {wanted}"
 
 
 # ---- device code -----------------------------------------------------------------------------------
