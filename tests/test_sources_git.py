@@ -403,6 +403,12 @@ def test_address_that_could_run_a_program_is_refused(url: str) -> None:
         check_url(url, local=True)
 
 
+@pytest.mark.parametrize("url", ["https://h/x\ny", "https://h/\udcff", "/srv/\x1b[31mx", "git@h:x\ty"])
+def test_address_that_is_no_line_of_text_is_refused(url: str) -> None:
+    with pytest.raises(FetchError, match="not an address"):
+        check_url(url, local=True)
+
+
 def test_submodule_of_a_server_is_not_read_from_this_machine(
     root: Path, server: GitServer, take: Checkouts
 ) -> None:
