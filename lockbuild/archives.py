@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import bz2
 import difflib
+import errno
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -57,13 +59,13 @@ def take_members(archive: Path, members: Sequence[tuple[str, str]], *, into: Pat
         found = _from_zip(archive, wanted) if _is_zip(archive) else _from_tar(archive, wanted)
     except _Refused as reason:
         raise FetchError(f"`{name}`: its archive is refused: {reason}", hint=_HINT) from reason
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise FetchError(f"`{name}`: its archive is damaged: {error}", hint=_HINT) from error
     except (NotImplementedError, RuntimeError) as error:
         raise FetchError(f"`{name}`: its archive cannot be read: {error}", hint=_HINT) from error
+    except _DAMAGED as error:
+        raise FetchError(f"`{name}`: its archive is damaged: {error}", hint=_HINT) from error
     except OSError as error:
-        # The decompressors' own; the disk's have a number.
-        if error.errno is not None:
+        # The decompressors' own have no number, and none but a damaged archive leads before a file's beginning.
+        if error.errno not in (None, errno.EINVAL):
             raise
         raise FetchError(f"`{name}`: its archive is damaged: {error}", hint=_HINT) from error
     absent = [member for member in wanted if member not in found]
@@ -75,6 +77,11 @@ def take_members(archive: Path, members: Sequence[tuple[str, str]], *, into: Pat
         )
 
 
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    # Python's readers trust numbers and names in headers: what these do not fit to comes out as it is.
+    *(ValueError, OverflowError, IndexError, MemoryError),
+)
 _HINT = "look at the archive by hand; another `url` may have a whole one"
 
 

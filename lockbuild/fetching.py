@@ -189,11 +189,11 @@ def _download(
                 continue
             shared[fetched.fetch.sha256] -= 1
             try:
-                _refuse_other_kind(fetched.fetch, fetched.file)
+                _refuse_other_kind(fetched.fetch, fetched.file, store)
             except FetchError as error:
                 failures.append(Failure(fetch=fetched.fetch, error=error))
                 if not shared[fetched.fetch.sha256]:
-                    fetched.file.unlink()
+                    fetched.file.unlink(missing_ok=True)
                 continue
             if shared[fetched.fetch.sha256]:
                 _add(fetched.fetch, fetched.file, store, last=False)
@@ -204,9 +204,23 @@ def _download(
     return failures
 
 
-def _refuse_other_kind(fetch: Fetch, file: Path) -> None:
-    if isinstance(fetch.where, Addresses):
+def _refuse_other_kind(fetch: Fetch, file: Path, store: Store) -> None:
+    if not isinstance(fetch.where, Addresses):
+        return
+    try:
         refuse_other_kind(fetch, fetch.where.type, file)
+    except FileNotFoundError:
+        # Another run has taken it since ours compared its bytes.
+        if not store.valid([fetch.path]):
+            raise _gone(fetch) from None
+        refuse_other_kind(fetch, fetch.where.type, store.locate(fetch.path))
+
+
+def _gone(fetch: Fetch) -> FetchError:
+    return FetchError(
+        f"`{fetch.filename}`: another run has taken what came, and not put it into the store",
+        hint="run the same again",
+    )
 
 
 def _take_apart(
@@ -246,6 +260,9 @@ def _take_apart(
                 put_members(fetch, where, fetched.file, store)
             except FetchError as error:
                 failures.append(Failure(fetch=fetch, error=error))
+            except FileNotFoundError:
+                if not store.valid([fetch.path]):
+                    failures.append(Failure(fetch=fetch, error=_gone(fetch)))
         fetched.file.unlink(missing_ok=True)
     return failures
 
@@ -277,6 +294,8 @@ def _add(fetch: Fetch, file: Path, store: Store, *, last: bool) -> None:
             if last:
                 file.unlink(missing_ok=True)
             return
+        if not file.exists():
+            raise _gone(fetch)
         if last:
             store.add_file(fetch.path, file, sha256=fetch.sha256, trusted_hash=True)
             return

@@ -10,6 +10,7 @@ import secrets
 import stat
 import tarfile
 import tomllib
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,15 @@ from lockbuild.stack.shared import INCLUDE, SHARED, check_shared, expand, includ
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["STACK_FILE", "StackFolder", "archive_folder", "find_stack", "moved_inputs", "write_text"]
+__all__ = [
+    "STACK_FILE",
+    "StackFolder",
+    "archive_folder",
+    "find_stack",
+    "moved_inputs",
+    "write_text",
+    "writing",
+]
 
 STACK_FILE = "stack.toml"
 _NOT_SOURCE = frozenset({".git", "__pycache__"})
@@ -207,8 +216,7 @@ class StackFolder:
         for path in sorted(folders):
             for file in _source_files(self.path / path):
                 name = os.fsencode(file.relative_to(self.path)).decode(errors="backslashreplace")
-                content = os.fsencode(os.readlink(file)) if file.is_symlink() else file.read_bytes()
-                found[name] = hashlib.sha256(_kind(file) + content).hexdigest()
+                found[name] = hashlib.sha256(_kind(file) + self._content(file, name)).hexdigest()
         return found
 
     def _refuse_absent(self, folders: Mapping[str, str], patches: Mapping[str, str]) -> None:
@@ -230,6 +238,24 @@ class StackFolder:
                 hint=f"paths begin at {self.path}; correct them, or put there what they name",
             )
 
+    def _content(self, file: Path, name: str) -> bytes:
+        """Return the bytes of a source's *file*, or where a link leads."""
+        try:
+            if file.is_symlink():
+                return os.fsencode(os.readlink(file))
+            if file.is_file():
+                return file.read_bytes()
+        except OSError as error:
+            raise StackError(
+                f"{self.stack_file}: `{name}` of a source cannot be read: {error.strerror}",
+                hint="look at its owner and mode",
+            ) from error
+        # Reading a pipe would wait for whoever writes to it.
+        raise StackError(
+            f"{self.stack_file}: `{name}` of a source is neither a file, a folder nor a link",
+            hint="remove it, or keep it elsewhere",
+        )
+
     def write_texts(self, texts: Mapping[str, str]) -> tuple[str, ...]:
         """Write the files whose text differs, `lockbuild.lock` last, and return their names.
 
@@ -246,7 +272,8 @@ class StackFolder:
             if path.name not in texts and LOCK_FILE in texts
         ]
         for path in stale:
-            path.unlink()
+            with writing(path):
+                path.unlink()
         return tuple(sorted([*changed, *(path.name for path in stale)]))
 
 
@@ -263,14 +290,16 @@ def find_stack(argument: str, *, here: Path) -> StackFolder:
     Raises:
         UsageError: There is none; the hint names the nearest.
     """
-    given = (here / argument).resolve()
-    for folder in (
-        given,
-        given.parent if given.name == STACK_FILE else given,
-        here.resolve() / "stacks" / argument,
-    ):
-        if (folder / STACK_FILE).is_file():
-            return StackFolder(path=folder)
+    # A name that no file can have, or links in a circle, lead to no stack either.
+    with suppress(OSError, RuntimeError):
+        given = (here / argument).resolve()
+        for folder in (
+            given,
+            given.parent if given.name == STACK_FILE else given,
+            here.resolve() / "stacks" / argument,
+        ):
+            if (folder / STACK_FILE).is_file():
+                return StackFolder(path=folder)
     known = sorted(path.parent.name for path in (here / "stacks").glob(f"*/{STACK_FILE}"))
     nearest = difflib.get_close_matches(Path(argument).name, known, n=1, cutoff=0.4)
     hint = f"did you mean `{nearest[0]}`?" if nearest else None
@@ -292,19 +321,47 @@ def moved_inputs(locked: Mapping[str, str], found: Mapping[str, str]) -> tuple[s
     return tuple(lines)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write *text* as the whole file at *path*, or leave what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+@contextmanager
+def writing(path: Path, *, label: str = "") -> Iterator[None]:
+    """Turn an `OSError` that comes up while *path*, a file or a folder, is written into a `UsageError`.
+
+    Args:
+        label: What messages call it where that is not its path.
+    """
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        # What is beside it is a temporary name.
+        where = Path(error.filename or path)
+        raise UsageError(
+            f"`{label or path}` cannot be written: {error.strerror or error}",
+            details=() if where.parent == path.parent else (str(where),),
+            hint="look at the room on the disk, and at the folder's owner and mode",
+        ) from error
+
+
+def write_text(path: Path, text: str, *, label: str = "") -> None:
+    """Write *text* as the whole file at *path*, or leave what was there.
+
+    Args:
+        label: As for `writing`.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with writing(path, label=label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("x", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def _without_files(inputs: Mapping[str, str]) -> dict[str, str]:

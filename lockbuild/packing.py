@@ -14,7 +14,7 @@ from lockbuild.derivation import PREFIX_TAR, Fetch
 from lockbuild.digest import Sha256
 from lockbuild.dockerfile import AssetFile, BundledAsset, bill_name, notice_name
 from lockbuild.errors import StoreError
-from lockbuild.folders import write_text
+from lockbuild.folders import write_text, writing
 from lockbuild.inventory.notices import notice_text
 from lockbuild.placing import write_archive
 from lockbuild.stack.assets import image_paths
@@ -138,19 +138,21 @@ def write_wheelhouse(folder: Path, manifest: Manifest, store: Store) -> tuple[st
 
     Raises:
         StoreError: A store object's bytes are not those of its record.
+        UsageError: The folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     changes = []
-    for entry in manifest.wheels:
-        origin = object_file(store, entry)
-        if _place(origin, folder / entry.filename, entry.sha256):
-            changes.append(entry.filename)
-    for stray in strays(folder, manifest):
-        stray.unlink()
-        changes.append(stray.name)
-    text = manifest_text(manifest)
-    if _write_changed(folder / MANIFEST, text):
-        changes.append(MANIFEST)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in manifest.wheels:
+            origin = object_file(store, entry)
+            if _place(origin, folder / entry.filename, entry.sha256):
+                changes.append(entry.filename)
+        for stray in strays(folder, manifest):
+            stray.unlink()
+            changes.append(stray.name)
+        text = manifest_text(manifest)
+        if _write_changed(folder / MANIFEST, text):
+            changes.append(MANIFEST)
     return tuple(changes)
 
 
@@ -191,6 +193,7 @@ def fill_context(  # noqa: PLR0913 - all that goes in
 
     Raises:
         StoreError: A store object's bytes are not those of its record.
+        UsageError: The folder cannot be written to.
     """
     installer = plan.derivations[plan.installer]
     files = {f"wheels/{entry.filename}": object_file(store, entry) for entry in manifest.wheels}
@@ -208,16 +211,17 @@ def fill_context(  # noqa: PLR0913 - all that goes in
     named = (*plan.roots, *plan.prefixes, *plan.assets, *plan.sources)
     for path in sorted({*(e.path for e in manifest.wheels), *(p for _, p in named), plan.installer}):
         store.check(path)
-    _remove_strays(folder, {*files, *archives, *texts})
-    for name, origin in files.items():
-        target = folder / name
-        _make_room(folder, target)
-        _place(origin, target, None)
-    for name, tree in archives.items():
-        _make_room(folder, folder / name)
-        write_archive(tree, folder / name)
-    for name, text in texts.items():
-        _write_changed(folder / name, text)
+    with writing(folder):
+        _remove_strays(folder, {*files, *archives, *texts})
+        for name, origin in files.items():
+            target = folder / name
+            _make_room(folder, target)
+            _place(origin, target, None)
+        for name, tree in archives.items():
+            _make_room(folder, folder / name)
+            write_archive(tree, folder / name)
+        for name, text in texts.items():
+            _write_changed(folder / name, text)
 
 
 def _make_room(folder: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from lockbuild.errors import ToolMissing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Completed", "clean_env", "find_tool", "install_hint", "need_tool", "run"]
+__all__ = ["Completed", "clean_env", "find_tool", "home_folder", "install_hint", "need_tool", "run"]
 
 # Program -> package, where the names differ; by package manager.
 _PACKAGES = {
@@ -106,6 +106,14 @@ def clean_env(*keep: str, **extra: str) -> dict[str, str]:
     """Return an environment with nothing but PATH, the variables called *keep*, and *extra*."""
     kept = {name: os.environ[name] for name in ("PATH", *keep) if name in os.environ}
     return kept | {"LC_ALL": "C.UTF-8"} | extra
+
+
+def home_folder() -> Path:
+    """Return the user's folder; where the system knows none, as in a container, one that is nowhere."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")
 
 
 def find_tool(name: str) -> Path | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lockbuild.errors import UsageError
+from lockbuild.process import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,7 +64,7 @@ def config_path() -> Path:
     given = os.environ.get("LOCKBUILD_CONFIG")
     if given:
         return Path(given)
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    base = os.environ.get("XDG_CONFIG_HOME") or home_folder() / ".config"
     return Path(base) / "lockbuild" / "config.toml"
 
 
@@ -77,7 +78,7 @@ def load_settings(
     """
     document = _read(config_path())
     environ = os.environ
-    data_home = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    data_home = environ.get("XDG_DATA_HOME") or home_folder() / ".local" / "share"
     chosen = (
         store
         or environ.get("LOCKBUILD_STORE")
@@ -89,7 +90,7 @@ def load_settings(
         expected = " or ".join(f"`{name}`" for name in BUILDERS)
         raise UsageError(f"builder: found `{who}`, expected {expected}")
     return Settings(
-        store=Path(chosen).expanduser().absolute(),
+        store=_folder(chosen),
         builder=who,
         cores=cores
         or _whole("LOCKBUILD_CORES")
@@ -115,6 +116,23 @@ def load_settings(
             },
         ),
     )
+
+
+def _folder(chosen: str | Path) -> Path:
+    """Return the store's folder.
+
+    Raises:
+        UsageError: No folder can be called that, or nobody knows whose it is.
+    """
+    if "\0" in str(chosen):
+        raise UsageError(f"store: found {str(chosen)!r}, expected a path, which holds no zero byte")
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(
+            f"store: found `{chosen}`, and nobody knows that user's folder",
+            hint="write the whole path",
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -185,3 +185,40 @@ def test_a_changed_byte_in_a_zip_is_noticed(tmp_path: Path) -> None:
 def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     assert "archive" in refusal(tmp_path / "a", "model")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"GNU.sparse.size": "many"},
+        {"GNU.sparse.map": "here,there", "GNU.sparse.size": "5", "GNU.sparse.name": "model"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "many"},
+        {"size": "-5"},
+    ],
+    ids=["sparse size", "sparse map", "sparse members", "size below zero"],
+)
+def test_numbers_in_headers_that_are_none_are_damage(tmp_path: Path, said: dict[str, str]) -> None:
+    with tarfile.open(tmp_path / "a", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("model")
+        member.size, member.pax_headers = len(WEIGHTS), said
+        archive.addfile(member, io.BytesIO(WEIGHTS))
+    assert "its archive is damaged" in refusal(tmp_path / "a", "model")
+
+
+def test_a_name_in_a_zip_that_is_not_in_the_encoding_it_claims_is_damage(tmp_path: Path) -> None:
+    make_zip(tmp_path / "a", {"modèle": b"weights"})
+    data = (tmp_path / "a").read_bytes().replace("è".encode(), b"\xff\xfe")
+    (tmp_path / "a").write_bytes(data)
+    assert "its archive is damaged" in refusal(tmp_path / "a", "model")
+
+
+def test_a_zip_that_leads_before_its_beginning_is_damaged(tmp_path: Path) -> None:
+    make_zip(tmp_path / "a", {"model": b"weights"})
+    data = bytearray((tmp_path / "a").read_bytes())
+    # The length of the table of contents, far longer than the file.
+    end = data.rindex(b"PK\x05\x06")
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 42 : entry + 46] = struct.pack("<I", 0xFFFFFF00)
+    data[end + 16 : end + 20] = struct.pack("<I", entry + 1000)
+    (tmp_path / "a").write_bytes(data)
+    assert "its archive is damaged" in refusal(tmp_path / "a", "model")

@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lockbuild.derivation import Addresses, BesideFile, Fetch, FolderArchive, GitTree, HostInterpreter
+from lockbuild.derivation import (
+    Addresses,
+    ArchiveMembers,
+    BesideFile,
+    Fetch,
+    FolderArchive,
+    GitTree,
+    HostInterpreter,
+)
 from lockbuild.digest import Sha256, sha256_of
 from lockbuild.errors import LockError
 from lockbuild.fetching import bring, failed
@@ -26,7 +35,7 @@ from tests.needs import missing
 from tests.repositories import commit, new, own_git
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from lockbuild.errors import FetchError
@@ -257,3 +266,75 @@ def test_absent_python_is_named_in_the_table(store: Store, stack_folder: Path) -
         "machine",
         "`python9.9` is not on this machine's PATH",
     ]
+
+
+# ---- several runs on one store -----------------------------------------------------------------------
+
+
+class Overtaken(RecordingProgress):
+    """Shows the work of a run that another one overtakes: once a file has come, it is taken away."""
+
+    def __init__(self, take: Callable[[], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def line(self, text: str) -> None:
+        super().line(text)
+        self._take()
+
+
+def weights_of(folder: Path, *, size: int | None) -> Fetch:
+    file = folder / "weights.npy"
+    file.write_bytes(b"\x93NUMPY" * 1000)
+    where = Addresses(urls=(file.as_uri(),), type="npy")
+    return Fetch(filename=file.name, sha256=sha256_of(file.read_bytes()), size=size, where=where)
+
+
+@pytest.mark.parametrize("size", [6000, None])
+def test_what_another_run_put_into_the_store_is_there(
+    store: Store, stack_folder: Path, tmp_path: Path, size: int | None
+) -> None:
+    wanted = weights_of(tmp_path, size=size)
+
+    def take() -> None:
+        with Store(store.root) as other:
+            other.add_file(wanted.path, other.downloads / wanted.sha256, sha256=wanted.sha256)
+
+    assert ask(store, stack_folder, [wanted], progress=Overtaken(take)) == []
+    assert store.check(wanted.path).size == 6000
+
+
+def test_what_another_run_took_and_threw_away_is_told(
+    store: Store, stack_folder: Path, tmp_path: Path
+) -> None:
+    wanted = weights_of(tmp_path, size=6000)
+    progress = Overtaken((store.downloads / wanted.sha256).unlink)
+    (error,) = ask(store, stack_folder, [wanted], progress=progress)
+    assert "another run has taken what came" in error.message
+    assert error.hint == "run the same again"
+
+
+def test_members_that_another_run_took_are_there(
+    store: Store, stack_folder: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("model.pth", b"weights")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "m.pth").write_bytes(b"weights")
+    data = (tmp_path / "a.zip").read_bytes()
+    where = ArchiveMembers(
+        urls=((tmp_path / "a.zip").as_uri(),),
+        archive=sha256_of(data),
+        archive_size=len(data),
+        members=(("model.pth", "m.pth"),),
+    )
+    tree = listing_sha256(listing(tmp_path / "tree"))
+    wanted = Fetch(filename="weights", sha256=tree, size=7, where=where)
+
+    def take() -> None:
+        with Store(store.root) as other:
+            other.add_folder(wanted.path, tmp_path / "tree")
+            (other.downloads / sha256_of(data)).unlink()
+
+    assert ask(store, stack_folder, [wanted], progress=Overtaken(take)) == []
+    assert store.info(wanted.path)

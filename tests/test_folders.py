@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -87,6 +88,18 @@ def test_unknown_stack_is_answered_with_those_there(
     with pytest.raises(UsageError, match=f"no stack at `{argument}`: there is no stack.toml") as caught:
         find_stack(argument, here=tmp_path)
     assert caught.value.hint == hint
+
+
+def test_name_that_no_file_can_have_is_no_stack(stacks: Stacks, tmp_path: Path) -> None:
+    stacks("small")
+    with pytest.raises(UsageError, match=r"there is no stack\.toml"):
+        find_stack("a" * 300, here=tmp_path)
+
+
+def test_links_in_a_circle_are_no_stack(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(UsageError, match="no stack at `round`"):
+        find_stack("round", here=tmp_path)
 
 
 def test_unknown_stack_where_there_are_none(tmp_path: Path) -> None:
@@ -249,6 +262,24 @@ def test_missing_source_folder_is_named(stacks: Stacks) -> None:
     assert str(folder.path) in (caught.value.hint or "")
 
 
+def put_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, put_socket])
+def test_source_that_holds_a_pipe_or_a_socket_is_refused(
+    make: Callable[[Path], None], stacks: Stacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stacks()
+    # A socket's path may not be long.
+    monkeypatch.chdir(folder.path / "extension")
+    make(Path("door"))
+    with pytest.raises(StackError) as caught:
+        folder.used_files(folder.read_document())
+    assert "`extension/door` of a source is neither a file, a folder nor a link" in caught.value.message
+
+
 @pytest.mark.parametrize(
     "changes", [{"build": 3}, {"build": [1]}, {"build": [{"source": {"path": "/"}}]}, {"python": []}]
 )
@@ -364,7 +395,7 @@ def test_main_file_is_written_last(tmp_path: Path) -> None:
     folder = StackFolder(path=tmp_path / "small")
     texts = texts_of(folder)
     (folder.path / "requirements.txt").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(UsageError, match="cannot be written: Is a directory"):
         folder.write_texts(texts)
     assert not (folder.path / LOCK_FILE).exists()
     with pytest.raises(LockError):
@@ -394,11 +425,12 @@ def test_text_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_pa
 def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old", encoding="utf-8")
     program = (
-        "import resource, signal, sys; from pathlib import Path; from lockbuild.folders import write_text\n"
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from lockbuild.errors import UsageError; from lockbuild.folders import write_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n    write_text(Path(sys.argv[1]), 'new' * 1000)\n"
-        "except OSError as error:\n    sys.exit(error.errno)\n"
+        "except UsageError as error:\n    sys.exit(error.__cause__.errno)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, tmp_path / "file"], check=False, timeout=60, cwd=ROOT
@@ -406,6 +438,14 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert ended.returncode == errno.EFBIG
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text(encoding="utf-8") == "old"
+
+
+def test_what_is_in_the_way_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stacks").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        write_text(tmp_path / "stacks" / "new" / STACK_FILE, "")
+    assert caught.value.message.endswith("/stacks/new/stack.toml` cannot be written: Not a directory")
+    assert caught.value.hint is not None
 
 
 def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:

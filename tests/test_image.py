@@ -599,6 +599,13 @@ def test_engine_is_found_where_docker_host_says(engine: Engine, monkeypatch: pyt
     assert found.free > 0
 
 
+def test_engine_whose_port_is_no_number_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:docker")
+    with pytest.raises(ToolMissing, match="no Docker Engine answers") as caught:
+        find_engine()
+    assert caught.value.details[0].startswith("tcp://127.0.0.1:docker: ")
+
+
 def test_absent_engine_is_told_with_its_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(ToolMissing, match="no Docker Engine answers") as caught:

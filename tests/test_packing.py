@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from lockbuild.errors import StoreError
+from lockbuild.errors import StoreError, UsageError
 from lockbuild.packing import fill_context, make_manifest, strays, verify_wheelhouse, write_wheelhouse
 from lockbuild.wheelhouse import MANIFEST, parse_manifest
 from tests.fakes import NATIVE, ScriptedBuilder
@@ -236,8 +236,16 @@ def test_an_unforeseen_refusal_of_a_link_is_not_hidden(
 
     monkeypatch.setattr(fcntl, "ioctl", _refuse)
     monkeypatch.setattr(os, "link", broken)
-    with pytest.raises(OSError, match="input/output error"):
+    with pytest.raises(UsageError, match="cannot be written: input/output error"):
         write(world, house)
+
+
+def test_a_wheelhouse_that_cannot_be_written_is_named(world: World, house: Path) -> None:
+    house.write_text("in the way", encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        write(world, house)
+    assert caught.value.message == f"`{house}` cannot be written: File exists"
+    assert caught.value.hint is not None
 
 
 def test_writing_leaves_no_temporary_file(world: World, house: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,6 @@ from lockbuild.settings import config_path, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -249,3 +249,26 @@ def test_variable_that_is_no_number_is_named(text: str, monkeypatch: pytest.Monk
 def test_unknown_builder_is_refused_with_those_known() -> None:
     with pytest.raises(UsageError, match="builder: found `podman`, expected `sandbox` or `container`"):
         load_settings(builder="podman")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('store = "~nobody-of-this-name/s"', "nobody knows that user's folder"),
+        ('store = "a\\u0000b"', "zero byte"),
+    ],
+)
+def test_store_that_can_be_nowhere_is_refused(
+    text: str, said: str, configure: Callable[[str], Path]
+) -> None:
+    configure(text)
+    with pytest.raises(UsageError, match=said):
+        load_settings()
+
+
+def test_user_without_a_folder_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a container that is run as a number.
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert load_settings(store="/srv/store").store == Path("/srv/store")
+    assert load_settings().store == Path("/nonexistent/.local/share/lockbuild/store")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -209,6 +210,28 @@ def test_an_empty_file_is_refused(server: FaultyServer, tmp_path: Path) -> None:
 def test_a_file_of_this_machine_is_copied(server: FaultyServer, tmp_path: Path) -> None:
     assert is_whole(see(server, tmp_path, (server.root / "w.pth").as_uri()))
     assert (server.root / "w.pth").exists()
+
+
+def test_a_folder_of_this_machine_is_no_file(server: FaultyServer, tmp_path: Path) -> None:
+    said = refusal(server, tmp_path, server.root.as_uri())
+    assert f"{server.root}: Is a directory" in said
+
+
+def test_packed_bytes_are_not_pinned_as_the_files_own(server: FaultyServer, tmp_path: Path) -> None:
+    packed = gzip.compress(DATA)
+    (server.root / "w.pth").write_bytes(packed)
+    (server.root / "w.tar.gz").write_bytes(packed)
+    for path in ("/w.pth", "/w.tar.gz"):
+        server.faults[path] = Fault(headers=(("Content-Encoding", "gzip"),))
+    assert "`Content-Encoding: gzip`" in refusal(server, tmp_path)
+    # A hash tells what is meant, and so does a name.
+    assert see(server, tmp_path, sha256=hashlib.sha256(packed).hexdigest()).size == len(packed)
+    assert see(server, tmp_path, "/w.tar.gz").size == len(packed)
+
+
+def test_a_length_of_thousands_of_digits_is_none(server: FaultyServer, tmp_path: Path) -> None:
+    server.faults["/w.pth"] = Fault(headers=(("Content-Length", "9" * 5000),))
+    assert "does not say how long the file is" in refusal(server, tmp_path)
 
 
 def test_another_type_is_refused_with_what_was_found(server: FaultyServer, tmp_path: Path) -> None:

@@ -282,6 +282,20 @@ def test_tree_that_no_git_writes_is_refused(
         take(repository, made)
 
 
+def test_trees_that_hold_one_another_without_end_are_refused(
+    root: Path, take: Checkouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lockbuild.sources.git.objects._MOST_PATHS", 5000)
+    repository = new(root / "a")
+    one = f"100644 blob {blob(repository, b'x')}"
+    for _ in range(9):
+        rows = "".join(f"{one}\t{name}\n" for name in "abcdefghij")
+        one = f"040000 tree {git(repository, 'mktree', stdin=rows.encode())}"
+    made = git(repository, "commit-tree", "-m", "a thousand million files", one.split()[-1])
+    with pytest.raises(FetchError, match="has more than 5000 files"):
+        take(repository, made)
+
+
 @pytest.mark.parametrize("target", [b"", b"\xff", b"a\0b"])
 def test_symlink_without_a_path_is_refused(root: Path, take: Checkouts, target: bytes) -> None:
     repository = new(root / "a")
@@ -310,6 +324,20 @@ def nested(root: Path) -> tuple[str, tuple[Submodule, ...]]:
         Submodule(path="mid", url=f"{root}/mid", commit=mid),
         Submodule(path="mid/leaf", url=f"{root}/leaf.git", commit=leaf),
     )
+
+
+def test_submodules_without_end_are_refused(
+    root: Path, take: Checkouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lockbuild.sources.git._MOST_SUBMODULES", 20)
+    made = commit(new(root / "a"), {"x": b"x"})
+    for _ in range(3):
+        links = {f"m{number}": made for number in range(4)}
+        made = commit(
+            root / "a", {".gitmodules": gitmodules(**dict.fromkeys(links, "../a"))}, links=links
+        )
+    with pytest.raises(FetchError, match="has more than 20 submodules in submodules"):
+        take(root / "a", made, recurse=True)
 
 
 def test_submodules_are_found_in_submodules(
@@ -399,6 +427,12 @@ def test_relative_address_stays_on_its_host() -> None:
     "url", ["ext::sh -c id", "-oProxyCommand=id", "--upload-pack=id", "fd::3", "x/y", "ftp://h/x"]
 )
 def test_address_that_could_run_a_program_is_refused(url: str) -> None:
+    with pytest.raises(FetchError, match="not an address"):
+        check_url(url, local=True)
+
+
+@pytest.mark.parametrize("url", ["https://h/x\ny", "https://h/\udcff", "/srv/\x1b[31mx", "git@h:x\ty"])
+def test_address_that_is_no_line_of_text_is_refused(url: str) -> None:
     with pytest.raises(FetchError, match="not an address"):
         check_url(url, local=True)
 

@@ -118,6 +118,17 @@ def test_server_that_asks_to_wait_is_waited_for(root: Path) -> None:
     assert stop.asked == [7]
 
 
+@pytest.mark.parametrize("pause", ["9" * 400, "9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", "soon"])
+def test_pause_that_nobody_can_mean_is_no_reason_to_fail_otherwise(
+    root: Path, into: Path, pause: str
+) -> None:
+    busy = Fault(kind="status", status=503, headers=(("Retry-After", pause),))
+    with faulty_server(root, {PATH: busy}) as server:
+        error = failure(wanted(), into, archives(server.url))
+    assert "HTTP 503" in error.details[0]
+    assert error.unreachable
+
+
 def test_pauses_grow_and_are_spread(root: Path) -> None:
     with faulty_server(root, {PATH: Fault(kind="status")}) as server:
         stop = Waits()

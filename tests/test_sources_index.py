@@ -136,6 +136,12 @@ def test_page_that_is_no_index_page_is_told(root: Path, into: Path) -> None:
     assert error.details[0].endswith(": not an index page: neither HTML nor JSON")
 
 
+def test_page_that_is_nested_without_end_is_told(root: Path, into: Path) -> None:
+    with faulty_server(index_root(root, '{"files":' + "[" * 100_000)) as server:
+        error = failure(wheel(), into, indexes(server))
+    assert error.details[0].endswith(": not an index page: JSON that is nested too deeply")
+
+
 def test_html_page_gives_every_field() -> None:
     page = f"""<!DOCTYPE html><html><head><base href="https://files.invalid/x/"></head><body>
     <a href="../p/demo-1.0%2Bcu113.tar.gz#sha256={"A" * 64}" data-yanked="broken &amp; old"

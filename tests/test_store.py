@@ -957,3 +957,16 @@ def test_damaged_root_stops_collecting(store: Store, tmp_path: Path) -> None:
 def test_entry_is_listed_by_path() -> None:
     entries = [Entry(path=name, kind="file", content=Sha256("0" * 64)) for name in ("b", "a/x", "a")]
     assert listing_text(entries) == listing_text(sorted(entries, key=lambda e: e.path))
+
+
+def test_disk_that_fills_up_during_the_work_is_said_in_words(tiny: Path) -> None:
+    with Store(tiny / "store") as store:
+        with pytest.raises(StoreError, match="no space is left"), store.scratch("work") as folder:
+            (folder / "file").write_bytes(bytes(1_000_000))
+        assert [*(tiny / "store" / "scratch").iterdir()] == []
+
+
+def test_other_faults_of_the_work_keep_their_words(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store, pytest.raises(FileNotFoundError):  # noqa: SIM117 - in this order
+        with store.scratch("work") as folder:
+            (folder / "absent").read_bytes()

@@ -388,6 +388,26 @@ def test_draft_takes_the_more_binding_text_and_names_both() -> None:
     assert '  # "einops",  # sub/requirements.txt:2' in text
 
 
+def test_draft_takes_the_text_that_bounds_a_version_where_another_does_not() -> None:
+    # conda's wish comes first in the file, pip's is what is there in the end.
+    environment = """
+dependencies:
+  - cython
+  - pip:
+    - cython==3.0.10
+"""
+    cog = "build:\n  python_packages: [colored==1.4.4]\n"
+    files = {"requirements.txt": "colored\n", "cog.yaml": cog, "part/requirements.txt": "cython==0.29"}
+    text = drafted({"environment.yml": environment, **files})
+    assert document(text)["python"]["requires"] == ["colored==1.4.4", "cython==3.0.10"]
+    assert '  "colored==1.4.4",  # cog.yaml:2' in text
+
+
+def test_text_that_says_more_than_a_version_is_kept() -> None:
+    files = {"requirements.txt": "uvicorn[standard]\nuvicorn==0.30.0\n"}
+    assert document(drafted(files))["python"]["requires"] == ["uvicorn[standard]"]
+
+
 def test_bounds_that_agree_are_no_contradiction() -> None:
     assert "contradict" not in drafted(
         {"requirements.txt": "scipy==1.7.0\n", "README.md": "pip install 'scipy>=1.5'\n"}

@@ -264,10 +264,7 @@ def _components(realiser: Realiser, drift: LockDrift) -> tuple[Component, ...]:
 
 
 def _write(output: Path, text: str) -> None:
-    try:
-        write_text(output, text)
-    except OSError as error:
-        raise UsageError(f"`--output {output}` cannot be written: {error.strerror}") from error
+    write_text(output, text, label=f"--output {output}")
 
 
 def _list(*, as_json: bool) -> None:

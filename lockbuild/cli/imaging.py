@@ -76,7 +76,7 @@ def _write_committed(folder: StackFolder, texts: Mapping[str, str]) -> tuple[str
     changed = []
     for name, text in texts.items():
         target = folder.path / name
-        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        if not target.is_file() or target.read_bytes() != text.encode():
             write_text(target, text)
             changed.append(name)
     return tuple(changed)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from lockbuild.cli.session import console_of, open_realiser, stack_argument
-from lockbuild.errors import UsageError
 
 if TYPE_CHECKING:
     from lockbuild.folders import StackFolder
@@ -38,7 +37,4 @@ def notice(ctx: click.Context, folder: StackFolder, *, output: Path | None) -> N
     if output is None:
         click.echo(text, nl=False)
         return
-    try:
-        write_text(output, text)
-    except OSError as error:
-        raise UsageError(f"`--output {output}` cannot be written: {error.strerror}") from error
+    write_text(output, text, label=f"--output {output}")

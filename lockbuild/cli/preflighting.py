@@ -30,8 +30,12 @@ def _mounts(
         target, _, mode = rest.partition(":")
         if not source or not target.startswith("/") or mode not in {"", "ro", "rw"}:
             raise UsageError(f"`-v`: found `{value}`, expected `SOURCE:/PATH/IN/IMAGE`")
-        path = Path(source).expanduser().absolute()
-        if not path.exists():
+        try:
+            path = Path(source).expanduser().absolute()
+            there = path.exists()
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"`-v`: found `{source}`, expected a path of this machine") from error
+        if not there:
             raise UsageError(f"`-v`: {path} does not exist")
         found.append(BindMount(source=path, target=target, writable=mode == "rw"))
     return tuple(found)

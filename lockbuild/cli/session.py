@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from lockbuild.errors import LockbuildError, LockError, ResolveError
+from lockbuild.errors import LockbuildError, LockError, ResolveError, UsageError
 from lockbuild.folders import find_stack
 from lockbuild.settings import load_settings
 from lockbuild.stack import from_document
@@ -62,7 +62,15 @@ def optional_stack_argument(function: _F) -> _F:
 
 
 def _found(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> StackFolder | None:
-    return None if value is None else find_stack(value, here=Path.cwd())
+    if value is None:
+        return None
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the folder that this command runs in is gone", hint="go to one that is there: `cd`"
+        ) from error
+    return find_stack(value, here=here)
 
 
 def json_option(function: _F) -> _F:

@@ -21,7 +21,7 @@ from docker.errors import DockerException, ImageNotFound
 
 from lockbuild.errors import ToolMissing
 from lockbuild.image.engine import connect
-from lockbuild.process import clean_env, install_hint, run
+from lockbuild.process import clean_env, home_folder, install_hint, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -111,7 +111,7 @@ def _environment(engine: Engine, folder: Path) -> dict[str, str]:
 
     That configuration could name another engine, or proxies that would become build arguments.
     """
-    own = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    own = Path(os.environ.get("DOCKER_CONFIG") or home_folder() / ".docker")
     plugins = [str(own / "cli-plugins")] if (own / "cli-plugins").is_dir() else []
     configuration = {"cliPluginsExtraDirs": plugins} if plugins else {}
     (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")

@@ -57,7 +57,7 @@ def inspect(ref: str, *, engine: Engine) -> ImageFacts:
 
 def find(ref: str, *, engine: Engine) -> ImageFacts | None:
     """Return what the engine says of an image; none when it does not have it."""
-    with closing(connect(engine)) as docker:
+    with _session(engine, ref) as docker:
         known = {tag for image in docker.images.list() for tag in image.tags}
     return inspect(ref, engine=engine) if ref in known else None
 
@@ -70,26 +70,24 @@ def _pair(text: str) -> tuple[str, str]:
 @contextmanager
 def _session(engine: Engine, ref: str) -> Iterator[docker.DockerClient]:
     """Give a client; what the engine refuses becomes an `ImageError` about *ref*."""
-    with closing(connect(engine)) as docker:
-        try:
+    try:
+        with closing(connect(engine)) as docker:
             yield docker
-        except ImageNotFound as error:
-            raise ImageError(
-                f"there is no image `{ref}` on the engine at {engine.host}",
-                hint="`lockbuild image` builds the stack's; `docker images` lists those that are there",
-            ) from error
-        except APIError as error:
-            said = str(error.explanation or error)
-            # The engine's words where no NVIDIA runtime is registered with it.
-            no_gpu = "could not select device driver" in said and "gpu" in said
-            raise ImageError(
-                f"image `{ref}`: {said}",
-                hint="GPUs need the NVIDIA Container Toolkit on the engine's machine"
-                if no_gpu
-                else None,
-            ) from error
-        except (DockerException, RequestException) as error:
-            raise ImageError(f"image `{ref}`: the engine at {engine.host}: {error}") from error
+    except ImageNotFound as error:
+        raise ImageError(
+            f"there is no image `{ref}` on the engine at {engine.host}",
+            hint="`lockbuild image` builds the stack's; `docker images` lists those that are there",
+        ) from error
+    except APIError as error:
+        said = str(error.explanation or error)
+        # The engine's words where no NVIDIA runtime is registered with it.
+        no_gpu = "could not select device driver" in said and "gpu" in said
+        raise ImageError(
+            f"image `{ref}`: {said}",
+            hint="GPUs need the NVIDIA Container Toolkit on the engine's machine" if no_gpu else None,
+        ) from error
+    except (DockerException, RequestException) as error:
+        raise ImageError(f"image `{ref}`: the engine at {engine.host}: {error}") from error
 
 
 @contextmanager

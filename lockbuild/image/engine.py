@@ -19,7 +19,7 @@ from docker.tls import TLSConfig
 
 from lockbuild.errors import ToolMissing
 from lockbuild.image import Engine
-from lockbuild.process import clean_env, find_tool, install_hint, need_tool
+from lockbuild.process import clean_env, find_tool, home_folder, install_hint, need_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,14 +50,15 @@ def find_engine() -> Engine:
     for host, certificates in dict.fromkeys(_addresses()):
         try:
             return _probe(host, certificates)
-        except (DockerException, OSError) as error:
+        # The SDK lets out what Python says of a port that is no number.
+        except (DockerException, OSError, ValueError) as error:
             said.append(f"{host}: {_reason(error)}")
     raise ToolMissing("no Docker Engine answers", details=tuple(said), hint=_hint(said))
 
 
 def _addresses() -> Iterator[tuple[str, Path | None]]:
     if os.environ.get("DOCKER_HOST"):
-        folder = os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker"
+        folder = os.environ.get("DOCKER_CERT_PATH") or home_folder() / ".docker"
         yield (
             os.environ["DOCKER_HOST"],
             Path(folder) if os.environ.get("DOCKER_TLS_VERIFY") else None,
@@ -118,7 +119,8 @@ def _reason(error: Exception) -> str:
     """Return what the operating system said below the layers of HTTP libraries."""
     text = str(error)
     known = ("Permission denied", "No such file or directory", "Connection refused", "timed out")
-    return next((words.lower() for words in known if words in text), text.splitlines()[0])
+    first = next(iter(text.splitlines()), type(error).__name__)
+    return next((words.lower() for words in known if words in text), first)
 
 
 def _hint(said: list[str]) -> str:

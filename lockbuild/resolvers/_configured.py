@@ -18,7 +18,7 @@ from typing import Any
 import uv
 
 from lockbuild.errors import ResolveError, StackError, ToolMissing
-from lockbuild.process import clean_env, find_tool, run
+from lockbuild.process import clean_env, find_tool, home_folder, run
 
 __all__ = ["default_index", "find_uv", "tool_env", "uv_settings"]
 
@@ -111,7 +111,7 @@ def _uv_files() -> list[dict[str, Any]]:
         return []
     if named := os.environ.get("UV_CONFIG_FILE"):
         return [_uv_file(Path(named))]
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or home_folder() / ".config")
     machine = [Path(base) for base in os.environ.get("XDG_CONFIG_DIRS", "").split(":") if base]
     shared = [base / "uv/uv.toml" for base in (*machine, Path("/etc"))]
     system = next(filter(Path.is_file, shared), None)
@@ -169,6 +169,6 @@ def _pip_files() -> list[Path]:
     files = [base / "pip/pip.conf" for base in reversed(machine)] + [Path("/etc/pip.conf")]
     if named and Path(named).exists():
         return [*files, Path(sys.prefix) / "pip.conf", Path(named)]
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    user = [Path.home() / ".pip/pip.conf", home / "pip/pip.conf"]
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or home_folder() / ".config")
+    user = [home_folder() / ".pip/pip.conf", home / "pip/pip.conf"]
     return [*files, *user, Path(sys.prefix) / "pip.conf"]

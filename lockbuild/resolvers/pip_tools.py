@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 from lockbuild.documents import toml_text
 from lockbuild.errors import LockbuildError, ResolveError, ToolMissing
-from lockbuild.process import clean_env, run
+from lockbuild.process import clean_env, home_folder, run
 from lockbuild.resolvers import default_index
 from lockbuild.resolvers._compile import Compilation, Forced
 from lockbuild.resolvers._configured import find_uv, tool_env, uv_settings
@@ -213,7 +213,7 @@ def _candidates(version: str) -> Iterator[Path]:
         if (found := Path(folder) / f"python{version}").is_file():
             yield found
     # pyenv's entries on PATH work only for the version chosen there; all that it has lies here.
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    pyenv = Path(os.environ.get("PYENV_ROOT") or home_folder() / ".pyenv")
     yield from sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))
     words = ("python", "find", version, "--system", "--no-python-downloads", "--no-project")
     yield from map(Path, run((find_uv(), *words), env=tool_env(), cwd=Path("/")).stdout.split("\n")[:1])

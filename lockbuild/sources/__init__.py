@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -188,7 +189,12 @@ class _Run:
         if file is None:
             advance(wanted.size or 0)
             return Fetched(fetch=wanted)
-        self._phase.line(f"{wanted.filename} ({_human(wanted.size or file.stat().st_size)})")
+        size = wanted.size
+        if size is None:
+            # Another run may have taken the file already.
+            with suppress(FileNotFoundError):
+                size = file.stat().st_size
+        self._phase.line(wanted.filename if size is None else f"{wanted.filename} ({_human(size)})")
         return Fetched(fetch=wanted, file=file)
 
     def _disk(self, error: OSError) -> FetchError:

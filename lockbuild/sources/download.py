@@ -52,6 +52,8 @@ _DENIED = frozenset({401, 403, 407})
 _PARTIAL = 206
 RANGE_NOT_SATISFIABLE = 416
 _LOCK_POLL_S = 0.1
+_DIGITS = 18
+"""As many as the length of a file can have; Python refuses to read thousands."""
 
 
 class Stopped(Exception):
@@ -313,13 +315,14 @@ def extent(answer: Answer) -> tuple[int, int | None]:
     """Return where the body of *answer* begins in the file, and how long the whole file is."""
     if answer.status == _PARTIAL:
         found = re.fullmatch(
-            r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip()
+            rf"bytes (\d{{1,{_DIGITS}}})-\d+/(\d{{1,{_DIGITS}}}|\*)",
+            answer.headers.get("Content-Range", "").strip(),
         )
         if found is None:
             raise Fault("a part of the file came without a usable `Content-Range`")
         return int(found[1]), None if found[2] == "*" else int(found[2])
-    length = answer.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else None
+    length = re.fullmatch(rf"\d{{1,{_DIGITS}}}", answer.headers.get("Content-Length", "").strip())
+    return 0, int(length[0]) if length else None
 
 
 def broken_off(fault: Fault, came: int, total: int | None) -> Fault:

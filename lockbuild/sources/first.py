@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lockbuild.digest import Sha256
 from lockbuild.errors import FetchError
@@ -146,11 +147,14 @@ def _bring(  # noqa: PLR0913 - as keywords
 
 def _copy(url: str, file: Path) -> None:
     try:
-        with local_path(url).open("rb") as source, file.open("wb") as target:
-            while chunk := source.read(CHUNK):
-                target.write(chunk)
+        source = local_path(url).open("rb")
     except FileNotFoundError as error:
         raise Fault(f"there is no file {error.filename}", status=404) from error
+    except OSError as error:
+        raise Fault(f"{error.filename}: {error.strerror}") from error
+    with source, file.open("wb") as target:
+        while chunk := source.read(CHUNK):
+            target.write(chunk)
 
 
 class _Transfer:
@@ -212,6 +216,7 @@ class _Transfer:
             self._validator = validator
             if validator:
                 self._tag.write_text(validator, encoding="utf-8")
+        self._refuse_encoded(answer)
         ends = total is not None or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
         if not ends and self._wanted.size is None:
             raise Fault(
@@ -225,6 +230,21 @@ class _Transfer:
         except Fault as fault:
             raise broken_off(fault, self._target.tell(), total or self._wanted.size) from fault
         return total
+
+    def _refuse_encoded(self, answer: Answer) -> None:
+        """Refuse bytes that are not the file's own where nothing is known that would tell.
+
+        Raises:
+            Fault: The server packed them, though it was asked not to. What is packed itself may be meant so.
+        """
+        encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+        known = self._wanted.sha256 or self._wanted.checksums
+        packed = urlsplit(self._url).path.lower().endswith((".gz", ".tgz", ".bz2", ".xz", ".zst"))
+        if encoding not in ("", "identity") and not known and not packed:
+            raise Fault(
+                f"the server sends the file packed (`Content-Encoding: {encoding[:20]}`), and not its own bytes",
+                other_file=True,
+            )
 
     def _pour(self, answer: Answer) -> None:
         seen = self._target.tell()

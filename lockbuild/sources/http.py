@@ -33,6 +33,7 @@ _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _DENIED = frozenset({401, 403, 407, 451})
+_AGES_S = 1e9
 _PAGE_LIMIT = 256 * 1024 * 1024
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
@@ -208,7 +209,8 @@ class Client:
 
     def _pause(self, fault: Fault, failed: int) -> float:
         longest = self.limits.longest_pause_s
-        asked = fault.pause_s or 0.0
+        # A server may ask for more than a float holds.
+        asked = min(fault.pause_s or 0.0, _AGES_S)
         if asked > longest:
             raise Fault(
                 f"{fault}; it asks to wait for {asked:.0f} s", status=fault.status, no_answer=True
@@ -273,7 +275,7 @@ def _refused(response: BaseHTTPResponse) -> Fault:
         return Fault(reason, status=response.status)
     try:
         pause = Retry().get_retry_after(response)
-    except exceptions.InvalidHeader:
+    except (exceptions.InvalidHeader, ValueError, OverflowError):
         pause = None
     return Fault(reason, again=True, status=response.status, pause_s=pause)
 

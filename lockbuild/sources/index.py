@@ -60,7 +60,12 @@ def parse_page(body: bytes, *, url: str) -> tuple[ProjectFile, ...]:
     """
     text = body.lstrip(_GUARD).decode(errors="replace")
     if text.startswith("{"):
-        return _parse_json(json.loads(text), url)
+        try:
+            document = json.loads(text)
+        except RecursionError as error:
+            msg = "JSON that is nested too deeply"
+            raise ValueError(msg) from error
+        return _parse_json(document, url)
     if text.startswith("<"):
         return _parse_html(text, url)
     msg = "neither HTML nor JSON"

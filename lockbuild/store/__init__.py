@@ -34,7 +34,7 @@ from lockbuild.store import records
 from lockbuild.store.adding import Prepared, prepare_file, prepare_folder
 from lockbuild.store.damage import Damage, damage_of
 from lockbuild.store.disk import has_text, move_in, open_marker, write_whole
-from lockbuild.store.faults import REPAIR, in_words
+from lockbuild.store.faults import REPAIR, full_in_words, in_words
 from lockbuild.store.garbage import (
     Collected,
     Leftover,
@@ -163,7 +163,8 @@ class Store:
 
     def valid(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
         """Return those of *paths* that are valid."""
-        return frozenset(path for path in paths if self._record(path).exists())
+        with in_words(self.root):
+            return frozenset(path for path in paths if self._record(path).exists())
 
     def paths(self) -> tuple[StorePath, ...]:
         """Return every valid path, sorted."""
@@ -301,6 +302,7 @@ class Store:
         with ExitStack() as stack:
             with in_words(self.root):
                 folder = stack.enter_context(fresh_folder(self.root / "scratch", name))
+            stack.enter_context(full_in_words(self.root))
             yield folder
 
     @contextmanager

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["REPAIR", "in_words"]
+__all__ = ["REPAIR", "full_in_words", "in_words"]
 
 REPAIR = "`lockbuild store repair` fetches or builds it again"
 
@@ -27,6 +27,17 @@ def in_words(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        raise _fault(root, error) from error
+
+
+@contextmanager
+def full_in_words(root: Path) -> Iterator[None]:
+    """Turn an `OSError` that says that the disk is full into a `StoreError`, and no other."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
         raise _fault(root, error) from error
 
 

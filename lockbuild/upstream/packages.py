@@ -122,7 +122,7 @@ def wanted_packages(
         if name in TORCH_FAMILY:
             found.append(_of_torch(name, requirements, machine))
             continue
-        first = next((one for one in requirements if _parsed(one.text)), None)
+        first = _telling(requirements)
         if first is None:
             continue
         nested = all(is_nested(one.place.file) for one in requirements)
@@ -139,6 +139,21 @@ def wanted_packages(
     if "torch" not in names and machine.torch is not None:
         found.append(_of_torch("torch", [], machine))
     return tuple(sorted(found, key=lambda one: one.name))
+
+
+def _telling(requirements: Sequence[Requirement]) -> Requirement | None:
+    """Return the most binding text, or, where that bounds no version, the next that does."""
+    read = [(one, parsed) for one in requirements if (parsed := _parsed(one.text))]
+    if not read:
+        return None
+    first, said = read[0]
+    for one, parsed in () if str(said.specifier) else read:
+        # What a folder needs for itself is nothing that the whole has asked for.
+        alike = is_nested(one.place.file) == is_nested(first.place.file)
+        whole = said.extras <= parsed.extras and str(said.marker) == str(parsed.marker)
+        if alike and whole and str(parsed.specifier):
+            return one
+    return first
 
 
 def _remarks(requirement: Requirement) -> Iterator[str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Submodule", "checkout", "resolve_ref", "submodules"]
 
+_MOST_SUBMODULES = 1000
 _SHOWN = 20
 
 
@@ -110,6 +111,13 @@ class _Visit:
                 raise _within(part, top, error) from error
             found.extend(nested)
             waiting.extend(nested)
+            if len(found) > _MOST_SUBMODULES:
+                # Each may bring more of them, and the next one the same again.
+                raise FetchError(
+                    f"`{redact(top.url)}` at {top.commit} has more than {_MOST_SUBMODULES} submodules in submodules",
+                    details=(f"the last: `{found[-1].path}`",),
+                    hint="leave out with `exclude` what is not needed",
+                )
         self._check()
         return tuple(sorted(found, key=lambda one: one.path))
 

@@ -44,9 +44,10 @@ def check_url(url: str, *, local: bool) -> None:
     """
     scheme = urlsplit(url).scheme if "://" in url else ""
     fine = scheme in _SCHEMES or (not scheme and _SCP.fullmatch(url) and "://" not in url)
-    if fine and not url.startswith("-"):
+    # Line ends and bytes of no text would end up in locks and on terminals.
+    if fine and not url.startswith("-") and url.isprintable():
         return
-    if is_local(url):
+    if is_local(url) and url.isprintable():
         if local:
             return
         raise FetchError(

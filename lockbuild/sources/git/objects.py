@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Absent", "Damaged", "Entry", "Objects"]
 
 _CHUNK = 1024 * 1024
+_MOST_PATHS = 2_000_000
 _KINDS = {0o040000: "folder", 0o120000: "symlink", 0o160000: "submodule", 0o100000: "file"}
 
 
@@ -90,7 +91,7 @@ class Objects:
 
         Raises:
             Absent: The commit or one of its trees is not there.
-            FetchError: It is no commit.
+            FetchError: It is no commit, or has too many files.
         """
         kind, data = self._read(commit)
         if kind != "commit":
@@ -108,6 +109,12 @@ class Objects:
                     waiting.append((f"{path}/", one))
                 else:
                     found.append(Entry(path=path, kind=what, id=one))
+            # A few trees that hold one another ten times over name more files than any disk has.
+            if max(len(found), len(waiting)) > _MOST_PATHS:
+                raise FetchError(
+                    f"commit {commit} has more than {_MOST_PATHS} files: no source is so large",
+                    hint="look at it with `git ls-tree`, or pin another commit",
+                )
         return tuple(sorted(found, key=lambda entry: entry.path))
 
     def blob(self, one: str) -> bytes:
