@@ -17,6 +17,7 @@ from lockbuild.plan import missing
 from lockbuild.plan.reasons import keys_of, reasons_for
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.stamping import Stamper
+from lockbuild.store import Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -108,9 +109,10 @@ class PlanRealiser(ABC):
 
     def _keep(self) -> None:
         """Keep what the plan needs from garbage collection."""
-        name, paths = self.root, tuple(sorted(self.plan.derivations))
-        if name and self.store.roots().get(name) != paths:
-            self.store.set_root(name, paths)
+        name = self.root
+        wanted = Root(paths=tuple(sorted(self.plan.derivations)), folder=str(self.stack_folder))
+        if name and self.store.roots().get(name) != wanted:
+            self.store.set_root(name, wanted.paths, folder=self.stack_folder)
 
     # ---- building ------------------------------------------------------------------------------
 

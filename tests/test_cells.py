@@ -155,8 +155,16 @@ def images(toolchain: str) -> dict[str, Any]:
     return {"toolchain": toolchain, "runtime": "example.org/cuda:runtime"}
 
 
-def test_torch_for_the_cpu_alone_goes_with_every_nvcc() -> None:
-    assert found(stack(), lock("2.0.1+cpu", runtime=None)) == {}
+def test_torch_for_the_cpu_alone_has_nothing_for_extensions_with_device_code() -> None:
+    assert only(stack(), lock("2.0.1+cpu", runtime=None), "cuda-major") == (
+        "torch 2.0.1+cpu is one without CUDA (`torch` 2.0.1+cpu in pylock.toml); "
+        "nvcc is 11.8 (`nvidia-cuda-toolkit` 11.8.89~11.8.0-5~deb12u1 in lockbuild.lock)"
+    )
+
+
+def test_torch_for_the_cpu_alone_goes_with_every_nvcc_where_no_gpu_is_named() -> None:
+    one = stack(target={"cuda-architectures": []})
+    assert found(one, lock("2.0.1+cpu", runtime=None)) == {}
 
 
 def test_torch_that_bundles_its_cuda_has_that_of_the_default_index() -> None:

@@ -682,6 +682,38 @@ def test_garbage_collection_keeps_what_a_stack_needs(world: World, run: Run) -> 
     assert world.store.paths() == before
 
 
+def test_garbage_of_a_stack_folder_that_is_gone_is_kept_until_that_is_said(
+    world: World, run: Run
+) -> None:
+    run("fetch", "small")
+    (name,) = world.store.roots()
+    world.store.close()
+    assert run("store", "gc").err == "0 objects, 0.0 MB, were removed\n"
+    folder = world.folder.path
+    assert run("store", "roots").out.startswith(f"{name}  {folder}\n  10 objects, ")
+    folder.rename(folder.with_name("renamed"))
+    assert f"{name}  {folder} (gone)\n" in run("store", "roots").out
+    ended = run("store", "gc")
+    assert ended.out == ""
+    assert "1 of the stack folders that objects are kept for are gone" in ended.err
+    assert "`lockbuild store gc --forget-gone` forgets them" in ended.err
+    (told,) = run("store", "roots", "--json").json
+    assert (told["name"], told["gone"], told["objects"]) == (name, True, 10)
+    found = run("store", "gc", "--forget-gone", "--json").json
+    assert (len(found["removed"]), found["forgotten"]) == (10, [name])
+    assert run("store", "roots").out == ""
+
+
+def test_garbage_of_a_root_that_is_named(world: World, run: Run) -> None:
+    run("fetch", "small")
+    (name,) = world.store.roots()
+    world.store.close()
+    ended = run("store", "gc", "--forget", name[:-1])
+    assert ended.code == errors.UsageError.exit_code
+    assert f"did you mean `{name}`?" in ended.err
+    assert len(run("store", "gc", "--forget", name).out.splitlines()) == 10
+
+
 # ---- terminals, pipes and signals ------------------------------------------------------------------
 
 

@@ -428,6 +428,28 @@ def test_architectures__of_none_where_cuda_is_forced(made: Callable[..., Content
     assert line == ": found no device code at all, expected 8.6, 8.6 PTX, as `FORCE_CUDA` is set"
 
 
+UNSAID = replace(EXPECTED, device_code=None)
+
+
+def test_device_code__of_none_where_nothing_says_so(made: Callable[..., Contents]) -> None:
+    line = only(made(code=b""), "device-code", expected=UNSAID)
+    assert line == (
+        f"{MODULE}: found no device code at all, expected 8.6, 8.6 PTX, or `FORCE_CUDA` to say that there is none"
+    )
+    assert {check.id: check.level for check in CHECKS}["device-code"] == "warning"
+
+
+def test_device_code_is_asked_of_extensions_of_torch_for_named_gpus(
+    made: Callable[..., Contents],
+) -> None:
+    without = made(code=b"")
+    assert faults(without, expected=HOST_CODE) == {}
+    assert faults(made(), expected=UNSAID) == {}
+    assert faults(holding(), expected=UNSAID) == {}
+    of_no_gpu = replace(RUNTIME, target=replace(RUNTIME.target, cuda_architectures=()))
+    assert faults(without, expected=UNSAID, runtime=of_no_gpu) == {}
+
+
 def test_code_that_a_device_linker_made_has_no_ptx(made: Callable[..., Contents]) -> None:
     assert faults(made(code=CODE + fat_binary((86, "cubin")))) == {}
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from lockbuild.digest import Sha256, StorePath, sha256_of, store_path
 from lockbuild.errors import StoreError
-from lockbuild.store import Entry, Store, difference, listing, listing_sha256, remove_tree
+from lockbuild.store import Entry, Kept, Root, Store, difference, listing, listing_sha256, remove_tree
 from lockbuild.store.trees import listing_text
 from tests import needs
 
@@ -933,11 +933,35 @@ def test_collect_is_refused_while_another_run_uses_the_store(store: Store, tmp_p
 
 def test_root_is_replaced_and_forgotten(store: Store) -> None:
     store.set_root("cu113", [path_of("b"), path_of("a"), path_of("a")])
-    assert store.roots() == {"cu113": tuple(sorted([path_of("a"), path_of("b")]))}
-    store.set_root("cu113", [path_of("c")])
-    assert store.roots() == {"cu113": (path_of("c"),)}
+    assert store.roots() == {"cu113": Root(paths=tuple(sorted([path_of("a"), path_of("b")])))}
+    store.set_root("cu113", [path_of("c")], folder=Path("/stacks of\nmine/cu113"))
+    assert store.roots() == {"cu113": Root(paths=(path_of("c"),), folder="/stacks of\nmine/cu113")}
     store.remove_root("cu113")
     assert store.roots() == {}
+
+
+def test_roots_tell_what_each_keeps_alone(store: Store, tmp_path: Path) -> None:
+    shared = add_text(store, tmp_path, "shared").path
+    here = add_text(store, tmp_path, "here", shared).path
+    there = add_text(store, tmp_path, "there!", shared).path
+    store.set_root("here", [here], folder=tmp_path)
+    store.set_root("there", [there, path_of("not made yet")], folder=tmp_path / "no more")
+    first, second = store.kept()
+    assert first == Kept(name="here", folder=str(tmp_path), objects=2, size=10, alone=4)
+    assert (second.objects, second.size, second.alone) == (2, 12, 6)
+    assert (first.gone, second.gone) == (False, True)
+    assert not Kept(name="old", folder=None, objects=0, size=0, alone=0).gone
+
+
+def test_collect_forgets_roots_that_are_named(store: Store, tmp_path: Path) -> None:
+    one = add_text(store, tmp_path, "one").path
+    other = add_text(store, tmp_path, "other").path
+    store.set_root("one", [one])
+    store.set_root("other", [other])
+    assert store.collect(without=["one"], dry_run=True).paths == (one,)
+    assert list(store.roots()) == ["one", "other"]
+    assert store.collect(without=["one"]).paths == (one,)
+    assert list(store.roots()) == ["other"]
 
 
 @pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b"])

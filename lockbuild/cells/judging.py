@@ -46,7 +46,7 @@ CHECKS = (
         id="cuda-major",
         level="error",
         what="nvcc has the major version of torch's CUDA",
-        why="torch refuses to compile extensions with another, whose libraries it does not load",
+        why="torch refuses to compile extensions with another, whose libraries it does not load; one without CUDA has none",
         mend="take a torch for nvcc's CUDA, or an nvcc for torch's",
     ),
     Check(
@@ -189,8 +189,14 @@ def _both(cell: Cell) -> str:
     return f"{said}; nvcc is {nvcc.text} ({nvcc.source})" if nvcc else said
 
 
-def _cuda_major(cell: Cell, _stack: Stack, _lock: Lock | None) -> Iterator[_Found]:
-    if cell.torch_cuda and cell.nvcc and cell.torch_cuda.major != cell.nvcc.major:
+def _cuda_major(cell: Cell, stack: Stack, _lock: Lock | None) -> Iterator[_Found]:
+    torch, nvcc = cell.torch, cell.nvcc
+    if torch and nvcc and not cell.has_cuda and cell.compilers and stack.target.cuda_architectures:
+        yield (
+            "torch",
+            f"torch {torch.text} is one without CUDA ({torch.source}); nvcc is {nvcc.text} ({nvcc.source})",
+        )
+    elif cell.torch_cuda and nvcc and cell.torch_cuda.major != nvcc.major:
         yield "torch", _both(cell)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from lockbuild.cli.session import console_of, json_option, open_store, print_json, settings_of
-from lockbuild.errors import StoreError
+from lockbuild.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from lockbuild.store import Damage
 
 
@@ -78,21 +82,78 @@ def repair(ctx: click.Context, *, as_json: bool) -> None:
 
 
 @store.command()
-@click.option("--dry-run", is_flag=True, help="Say what would go, and do nothing.")
 @json_option
 @click.pass_context
-def gc(ctx: click.Context, *, dry_run: bool, as_json: bool) -> None:
-    """Remove every object that no stack built here still needs."""
-    collected = open_store(settings_of(ctx)).collect(dry_run=dry_run)
+def roots(ctx: click.Context, *, as_json: bool) -> None:
+    """Say for which stack folders the store keeps objects, and how much each keeps alone."""
+    kept = open_store(settings_of(ctx)).kept()
     if as_json:
-        print_json({"removed": [str(gone) for gone in collected.paths], "size": collected.size})
+        print_json([{**asdict(one), "gone": one.gone} for one in kept])
         return
-    for gone in collected.paths:
-        click.echo(str(gone))
+    for one in kept:
+        folder = (
+            f"{one.folder}{' (gone)' if one.gone else ''}" if one.folder else "a folder not recorded"
+        )
+        click.echo(f"{one.name}  {folder}")
+        click.echo(
+            f"  {one.objects} objects, {one.size / 1e6:.1f} MB; {one.alone / 1e6:.1f} MB of it kept for this alone"
+        )
+
+
+@store.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go, and do nothing.")
+@click.option(
+    "--forget-gone", is_flag=True, help="Keep nothing for stack folders that are not there any more."
+)
+@click.option(
+    "--forget",
+    metavar="NAME",
+    multiple=True,
+    help="Keep nothing for this one of `lockbuild store roots`; more than once for more.",
+)
+@json_option
+@click.pass_context
+def gc(
+    ctx: click.Context, *, dry_run: bool, forget_gone: bool, forget: tuple[str, ...], as_json: bool
+) -> None:
+    """Remove every object that no stack built here still needs."""
+    opened = open_store(settings_of(ctx))
+    kept = opened.kept()
+    _know(forget, {one.name for one in kept})
+    gone = [one for one in kept if one.gone]
+    forgotten = {*forget, *(one.name for one in gone if forget_gone)}
+    collected = opened.collect(without=forgotten, dry_run=dry_run)
+    if as_json:
+        print_json(
+            {
+                "removed": [str(path) for path in collected.paths],
+                "size": collected.size,
+                "forgotten": sorted(forgotten),
+            }
+        )
+        return
+    for path in collected.paths:
+        click.echo(str(path))
     verb = "would be" if dry_run else "were"
-    console_of(ctx).note(
-        f"{len(collected.paths)} objects, {collected.size / 1e6:.1f} MB, {verb} removed"
-    )
+    console = console_of(ctx)
+    console.note(f"{len(collected.paths)} objects, {collected.size / 1e6:.1f} MB, {verb} removed")
+    left = [one for one in gone if one.name not in forgotten]
+    if left:
+        size = sum(one.alone for one in left) / 1e6
+        console.note(
+            f"{len(left)} of the stack folders that objects are kept for are gone ({size:.1f} MB or more): "
+            "`lockbuild store roots` names them, `lockbuild store gc --forget-gone` forgets them"
+        )
+
+
+def _know(names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean `{near[0]}`?" if near else "`lockbuild store roots` lists what it keeps"
+            )
+            raise UsageError(f"the store keeps nothing for `{name}`", hint=hint)
 
 
 def _lines(damage: Damage) -> tuple[str, ...]:

@@ -116,9 +116,12 @@ def judge_wheels(realiser: Realiser, subjects: Sequence[Subject]) -> tuple[Judge
             for subject in left:
                 report = _judged(realiser, subject, runtime, beside)
                 found[subject] = Judgement(subject=subject, report=report)
-                errors = f"{report.errors} faults" if report.errors else "passed"
                 phase.advance(1)
+                errors = f"{report.errors} faults" if report.errors else "passed"
                 phase.line(f"{subject.file.name}: {errors}")
+                for finding in report.findings:
+                    if finding.level == "warning":
+                        phase.line(f"{finding.subject}: {finding.check}: {finding.message}")
     return tuple(found[subject] for subject in subjects)
 
 
@@ -177,12 +180,13 @@ def _expected(realiser: Realiser, name: str) -> Expected | None:
     spec = next((spec for spec in realiser.stack.builds if spec.name == name), None)
     if spec is None:
         return None
+    forced = dict(spec.env).get("FORCE_CUDA")
     locked = (package.version for package in realiser.lock.runtime if package.name == name)
     return Expected(
         name=spec.name,
         version=next(locked, spec.version),
         patterns=spec.expects,
-        device_code=dict(spec.env).get("FORCE_CUDA", "0") not in {"", "0"},
+        device_code=None if forced is None else forced not in {"", "0"},
     )
 
 

@@ -67,8 +67,8 @@ class Expected:
     """With the label that it has for this stack: `0.0.0+pt20cu118`."""
     patterns: tuple[str, ...] = ()
     """`build.expects`."""
-    device_code: bool = False
-    """Whether it is to hold code for GPUs: `FORCE_CUDA` says so."""
+    device_code: bool | None = None
+    """Whether it is to hold code for GPUs, as `FORCE_CUDA` says; none where nothing says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "RULES_VERSION", "TORCH_SYMBOL", "judge", "uses_old_strings"]
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Raised whenever a rule may judge a wheel otherwise than before: what was judged is judged again."""
 
 CHECKS = (
@@ -89,6 +89,13 @@ CHECKS = (
         what="its device code is for the stack's `target.cuda-architectures`, neither fewer nor more",
         why="a GPU without code fails at its first kernel; code for others is size, and a sign of another build",
         mend="let TORCH_CUDA_ARCH_LIST be the stack's: take it out of `build.env` and of what setup.py sets",
+    ),
+    Check(
+        id="device-code",
+        level="warning",
+        what="an extension of torch holds device code, where the stack names GPUs, or the stack says that it has none",
+        why="many a setup.py leaves all kernels out when it finds no GPU; then it imports, and fails at the first call",
+        mend='`build.env`: `FORCE_CUDA = "1"` where its setup.py asks for that; `FORCE_CUDA = "0"` where it has no kernels',
     ),
     Check(
         id="driver",
@@ -339,7 +346,7 @@ def _architectures(contents: Contents, expected: Expected | None, runtime: Runti
     if not wanted:
         return
     coded = {member: b.device_code for member, b in contents.binaries.items() if b.device_code}
-    if not coded and expected and expected.device_code and contents.binaries:
+    if not coded and expected and expected.device_code is True and contents.binaries:
         yield "", f"found no device code at all, expected {_codes(wanted)}, as `FORCE_CUDA` is set"
     for member, fat in coded.items():
         found = set().union(*map(_pairs, fat))
@@ -352,6 +359,21 @@ def _architectures(contents: Contents, expected: Expected | None, runtime: Runti
             yield member, f"found code for {shown}, expected also {_codes(absent)}"
         if more := found - wanted:
             yield member, f"found code for {_codes(more)}, expected only {_codes(wanted)}"
+
+
+def _device_code(contents: Contents, expected: Expected | None, runtime: Runtime) -> Iterator[_Found]:
+    wanted = _wanted(runtime.target.cuda_architectures)
+    binaries = contents.binaries.values()
+    if not wanted or expected is None or expected.device_code is not None:
+        return
+    if any(b.device_code for b in binaries):
+        return
+    extensions = [m for m, b in contents.binaries.items() if any(map(TORCH_SYMBOL.match, b.undefined))]
+    for member in extensions[:1]:
+        yield (
+            member,
+            f"found no device code at all, expected {_codes(wanted)}, or `FORCE_CUDA` to say that there is none",
+        )
 
 
 def _wanted(architectures: Iterable[str]) -> set[tuple[str, str]]:
@@ -415,6 +437,7 @@ _RULES: Mapping[str, Callable[[Contents, Expected | None, Runtime], Iterator[_Fo
     "glibc": _glibc,
     "cuda-runtime": _cuda_runtime,
     "architectures": _architectures,
+    "device-code": _device_code,
     "driver": _driver,
     "build-path": _build_path,
 }

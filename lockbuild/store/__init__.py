@@ -37,14 +37,17 @@ from lockbuild.store.disk import has_text, move_in, open_marker, write_whole
 from lockbuild.store.faults import REPAIR, full_in_words, in_words
 from lockbuild.store.garbage import (
     Collected,
+    Kept,
     Leftover,
     closure,
+    kept_by,
     leftovers,
     read_roots,
     write_root,
 )
 from lockbuild.store.history import History
 from lockbuild.store.locks import fresh_folder, locked, sweep, try_locked
+from lockbuild.store.records import Root
 from lockbuild.store.trees import (
     Entry,
     difference,
@@ -56,7 +59,7 @@ from lockbuild.store.trees import (
 from lockbuild.store.unpack import unpack_checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from lockbuild.progress import Phase
@@ -65,6 +68,8 @@ __all__ = [
     "Collected",
     "Damage",
     "Entry",
+    "Kept",
+    "Root",
     "Store",
     "difference",
     "listing",
@@ -363,29 +368,47 @@ class Store:
 
     # ---- garbage -----------------------------------------------------------------------------------
 
-    def roots(self) -> dict[str, tuple[StorePath, ...]]:
-        """Return name -> store paths of every root, sorted by name."""
+    def roots(self) -> dict[str, Root]:
+        """Return name -> what it keeps, of every root, sorted by name."""
         with in_words(self.root):
             return read_roots(self.root / "roots")
 
-    def set_root(self, name: str, paths: Iterable[StorePath]) -> None:
+    def kept(self) -> tuple[Kept, ...]:
+        """Return what each root keeps, sorted by name.
+
+        Raises:
+            StoreError: A record or a root is damaged.
+        """
+        with in_words(self.root):
+            return kept_by(self.roots(), self.info)
+
+    def set_root(self, name: str, paths: Iterable[StorePath], *, folder: Path | None = None) -> None:
         """Keep *paths* and all they refer to from garbage collection, in place of what *name* kept.
 
         Args:
             name: Whose they are. Two checkouts of one stack need two names.
+            folder: The checkout's: who cleans up wants to know whether it is still there.
         """
+        root = Root(paths=tuple(sorted(set(paths))), folder=str(folder) if folder else None)
         with in_words(self.root), locked(self.root / "locks" / "roots"):
-            write_root(self.root / "roots", name, paths)
+            write_root(self.root / "roots", name, root)
 
     def remove_root(self, name: str) -> None:
         """Forget the root called *name*, if there is one."""
         with in_words(self.root):
             (self.root / "roots" / name).unlink(missing_ok=True)
 
-    def collect(self, keep: Iterable[StorePath] = (), *, dry_run: bool = False) -> Collected:
+    def collect(
+        self,
+        keep: Iterable[StorePath] = (),
+        *,
+        without: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> Collected:
         """Remove every object that neither *keep* nor a root refers to, directly or not.
 
         Args:
+            without: Names of roots that are forgotten before.
             dry_run: Tell what would go, and remove nothing.
 
         Raises:
@@ -393,10 +416,12 @@ class Store:
                 refers to is not known.
         """
         with self._alone():
-            rooted = (path for paths in self.roots().values() for path in paths)
-            kept = closure([*keep, *rooted], self.info)
+            roots = [root for name, root in self.roots().items() if name not in without]
+            kept = closure([*keep, *(path for root in roots for path in root.paths)], self.info)
             dead = [self._need(path) for path in self.paths() if path not in kept]
             if not dry_run:
+                for name in without:
+                    self.remove_root(name)
                 for info in dead:
                     self.remove(info.path)
                     self.log_file(info.path).unlink(missing_ok=True)

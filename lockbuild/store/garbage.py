@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +13,23 @@ from lockbuild.store.disk import PARTIAL, write_whole
 from lockbuild.store.records import parse_root, root_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lockbuild.derivation import PathInfo
     from lockbuild.digest import StorePath
+    from lockbuild.store.records import Root
 
-__all__ = ["Collected", "Leftover", "closure", "leftovers", "read_roots", "write_root"]
+__all__ = [
+    "Collected",
+    "Kept",
+    "Leftover",
+    "closure",
+    "kept_by",
+    "leftovers",
+    "read_roots",
+    "write_root",
+]
 
 _ROOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
@@ -32,6 +44,33 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What one root keeps from garbage collection."""
+
+    name: str
+    folder: str | None
+    """The stack folder whose it is; none where it was not recorded."""
+    objects: int
+    size: int
+    """Bytes, as recorded, of all that it keeps."""
+    alone: int
+    """Bytes of what no other root keeps: what forgetting it would free."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether its stack folder is no longer there; not where that cannot be seen."""
+        if self.folder is None:
+            return False
+        try:
+            os.lstat(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
     """Something in a store that is not part of a valid object."""
 
@@ -41,8 +80,8 @@ class Leftover:
     """The object that it would have become a part of: its lock guards it."""
 
 
-def read_roots(folder: Path) -> dict[str, tuple[StorePath, ...]]:
-    """Return name -> store paths of every root in *folder*, sorted by name.
+def read_roots(folder: Path) -> dict[str, Root]:
+    """Return name -> root of every one in *folder*, sorted by name.
 
     Raises:
         StoreError: One is damaged.
@@ -61,8 +100,8 @@ def read_roots(folder: Path) -> dict[str, tuple[StorePath, ...]]:
     return found
 
 
-def write_root(folder: Path, name: str, paths: Iterable[StorePath]) -> None:
-    """Write the root called *name*.
+def write_root(folder: Path, name: str, root: Root) -> None:
+    """Write a root and call it *name*.
 
     Raises:
         ValueError: No file can be called that.
@@ -70,7 +109,7 @@ def write_root(folder: Path, name: str, paths: Iterable[StorePath]) -> None:
     if not _ROOT_NAME.fullmatch(name):
         msg = f"not a name for a root: {name!r}"
         raise ValueError(msg)
-    write_whole(folder / name, root_text(paths).encode())
+    write_whole(folder / name, root_text(root).encode())
 
 
 def closure(
@@ -86,6 +125,25 @@ def closure(
             record = info(path)
             waiting.extend(record.references if record else ())
     return frozenset(found)
+
+
+def kept_by(roots: Mapping[str, Root], info: Callable[[StorePath], PathInfo | None]) -> tuple[Kept, ...]:
+    """Return what each of *roots* keeps, and what it alone keeps."""
+    records = {
+        name: {path: found for path in closure(root.paths, info) if (found := info(path))}
+        for name, root in roots.items()
+    }
+    keepers = Counter(path for ours in records.values() for path in ours)
+    return tuple(
+        Kept(
+            name=name,
+            folder=roots[name].folder,
+            objects=len(ours),
+            size=sum(one.size for one in ours.values()),
+            alone=sum(one.size for path, one in ours.items() if keepers[path] == 1),
+        )
+        for name, ours in records.items()
+    )
 
 
 def leftovers(root: Path, valid: frozenset[str]) -> Iterator[Leftover]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast, get_args
+from dataclasses import dataclass
+from typing import Any, cast, get_args
 
 from lockbuild.derivation import PathInfo
 from lockbuild.digest import StorePath, canonical_json, parse_sha256
 from lockbuild.documents import json_text
 from lockbuild.store.trees import Entry, EntryKind
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 __all__ = [
     "SCHEMA",
+    "Root",
     "marker_text",
     "parse_listing",
     "parse_marker",
@@ -26,6 +25,18 @@ __all__ = [
 
 SCHEMA = 1
 """Raised whenever a store of the former layout could be misread."""
+
+_FOLDER = "# "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """What garbage collection keeps for one stack folder."""
+
+    paths: tuple[StorePath, ...]
+    """Sorted. They are kept, and all that they refer to."""
+    folder: str | None = None
+    """Absolute; none where it was not recorded."""
 
 
 def marker_text() -> str:
@@ -114,15 +125,22 @@ def parse_listing(text: bytes) -> tuple[Entry, ...]:
     return entries
 
 
-def root_text(paths: Iterable[StorePath]) -> str:
-    """Return the text of a root: one store path a line, sorted."""
-    return "".join(f"{path}\n" for path in sorted(set(paths)))
+def root_text(root: Root) -> str:
+    """Return the text of a root: the folder behind `# `, then one store path a line, sorted."""
+    folder = f"{_FOLDER}{json.dumps(root.folder)}\n" if root.folder else ""
+    return folder + "".join(f"{path}\n" for path in sorted(set(root.paths)))
 
 
-def parse_root(text: str) -> tuple[StorePath, ...]:
-    """Return the store paths of a root.
+def parse_root(text: str) -> Root:
+    """Return what a root keeps.
 
     Raises:
-        ValueError: A line is no store path.
+        ValueError: A line is no store path, or the folder no text.
     """
-    return tuple(StorePath(line) for line in text.splitlines())
+    lines, folder = text.splitlines(), None
+    if lines and lines[0].startswith(_FOLDER):
+        folder = json.loads(lines.pop(0).removeprefix(_FOLDER))
+        if not isinstance(folder, str):
+            msg = "its folder is no text"
+            raise ValueError(msg)
+    return Root(paths=tuple(StorePath(line) for line in lines), folder=folder)
