@@ -32,6 +32,7 @@ from lockbuild.placing import write_archive
 from lockbuild.plan import EPOCH
 from lockbuild.process import run as run_program
 from lockbuild.stack import Image, Mount
+from tests.fakes import RecordingProgress
 from tests.needs import missing, need
 from tests.test_dockerfile import BILL, LOCK, MANIFEST, NOTICE, STACK
 from tests.wheels import make_wheel
@@ -254,7 +255,18 @@ def test_no_layer_holds_a_wheel_or_a_package_file(engine: Engine, tmp_path: Path
 
 
 def test_test_stage_passes_when_all_imports(small: Small, engine: Engine, tmp_path: Path) -> None:
-    build(small.context, tag="t:1", engine=engine, log=tmp_path / "log", epoch=EPOCH, target="test")
+    progress = RecordingProgress()
+    build(
+        small.context,
+        tag="t:1",
+        engine=engine,
+        log=tmp_path / "log",
+        epoch=EPOCH,
+        target="test",
+        progress=progress,
+    )
+    assert any(line.startswith("[test 1/2] RUN ") for line in progress.lines)
+    assert max(map(len, progress.lines)) < len(": done 1000.0s") + 121
 
 
 def test_test_stage_names_what_cannot_be_imported(
@@ -268,6 +280,22 @@ def test_test_stage_names_what_cannot_be_imported(
     assert "cannot be imported: alpha" in caught.value.details
     assert "ModuleNotFoundError: No module named 'not_there'" in caught.value.details
     assert "not_there" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_test_stage_says_what_a_missing_library_wants(
+    engine: Engine, rootfs: Path, installer: Path, tmp_path: Path
+) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    wants = b"import ctypes\nctypes.CDLL('libnot-there.so.6')\n"
+    make_context(context, STACK, rootfs, installer, broken=wants)
+    with pytest.raises(ImageError) as caught:
+        build(context, tag="t:2", engine=engine, log=tmp_path / "log", epoch=EPOCH, target="test")
+    first, last = (caught.value.hint or "").splitlines()
+    assert first.startswith(
+        "libnot-there.so.6: nothing in the image has it; add the Debian package that has it"
+    )
+    assert last.startswith("the whole output: ")
 
 
 def test_failed_build_leaves_no_tag(engine: Engine, tmp_path: Path) -> None:

@@ -39,10 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 _TAIL = 20
-_LINE = 100
+_MOST = 120
+"""Characters of a step that fit on a line."""
 _STEP = re.compile(r"#(\d+) (\[.*?\d+/\d+\] .*)")
 _DONE = re.compile(r"#(\d+) (DONE [\d.]+s|CACHED)")
 _FAILED = re.compile(r" > (\[.*?\] .*?):?")
+_ABSENT = re.compile(r"([\w+.-]+\.so[\d.]*): cannot open shared object file")
 # A program's own words come after step number and seconds; what else has a number is the client's.
 _WORDS = re.compile(r"#\d+ \d+\.\d+ ?(.*)")
 
@@ -133,7 +135,7 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def _report(line: str, names: dict[str, str], phase: Phase) -> None:
     if step := _STEP.match(line):
-        names[step[1]] = " ".join(step[2].split())
+        names[step[1]] = _shortened(step[2])
     elif (done := _DONE.match(line)) and done[1] in names:
         phase.advance(1)
         phase.line(f"{names.pop(done[1])}: {done[2].lower()}")
@@ -148,12 +150,22 @@ def _failure(tail: list[str], engine: Engine, log: Path) -> ImageError:
         return _full(engine, log)
     shown = next((match[1] for line in reversed(tail) if (match := _FAILED.fullmatch(line))), None)
     said = _said(tail, shown)
-    what = f"step {_shortened(shown)} failed" if shown else "the build failed"
+    what = f"step `{_shortened(shown)}` failed" if shown else "the build failed"
     return ImageError(
         f"the image cannot be built: {what}",
         details=tuple(said[-_TAIL:]),
-        hint=f"the whole output: {log}",
+        hint="\n".join([*_mends(said), f"the whole output: {log}"]),
     )
+
+
+def _mends(said: list[str]) -> list[str]:
+    """Return what to do of each shared library that a module of Python did not find."""
+    absent = dict.fromkeys(match[1] for line in said for match in _ABSENT.finditer(line))
+    return [
+        f"{library}: nothing in the image has it; add the Debian package that has it to `apt.runtime`, "
+        f"or the wheel to `python.requires`"
+        for library in absent
+    ]
 
 
 def _said(tail: list[str], shown: str | None) -> list[str]:
@@ -176,8 +188,7 @@ def _said(tail: list[str], shown: str | None) -> list[str]:
 
 def _shortened(step: str) -> str:
     words = " ".join(step.split())
-    words = words if len(words) <= 120 else f"{words[:119]}…"  # noqa: PLR2004 - what fits on a line
-    return f"`{words}`"
+    return words if len(words) <= _MOST else f"{words[: _MOST - 1]}…"
 
 
 def _full(engine: Engine, log: Path) -> ImageError:
