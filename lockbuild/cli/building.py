@@ -92,7 +92,7 @@ def build(  # noqa: PLR0913 - the options, as keywords
     targets = _targets(realiser, packages)
     wanted = packages or wheel_names(realiser)
     if dry_run:
-        _say_missing(realiser, targets, as_json=as_json)
+        _say_missing(realiser, targets, console, as_json=as_json)
         return
     refuse_impossible(realiser)
     if not keep_going:
@@ -173,7 +173,9 @@ def _targets(realiser: Realiser, packages: tuple[str, ...]) -> tuple[StorePath, 
     return tuple(path for name in packages if (path := known[name]))
 
 
-def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json: bool) -> None:
+def _say_missing(
+    realiser: Realiser, targets: tuple[StorePath, ...], console: Console, *, as_json: bool
+) -> None:
     from lockbuild.plan import missing  # noqa: PLC0415 - not needed for --help
 
     absent = missing(realiser.plan, targets, valid=realiser.store.valid(realiser.plan.derivations))
@@ -198,6 +200,8 @@ def _say_missing(realiser: Realiser, targets: tuple[StorePath, ...], *, as_json:
         click.echo(f"{what} {build.name.removesuffix('-stamped')}: {reasons}")
     for name, parts in realiser.plan.blocked:
         click.echo(f"wait {name}: {', '.join(part.label for part in parts)}")
+    if not (absent.to_fetch or absent.to_build or realiser.plan.blocked):
+        console.note("nothing to fetch and nothing to build: the store has it all")
 
 
 def _say_unpinned(realiser: Realiser, folder: StackFolder, console: Console) -> None:
