@@ -104,7 +104,7 @@ class BuildError(LockbuildError):
 
 
 class StoreError(LockbuildError):
-    """A store object is damaged, or the store cannot be used."""
+    """A store object is damaged, the store cannot be used, or a disk is full."""
 
     exit_code = 7
 

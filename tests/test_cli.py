@@ -737,6 +737,15 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "━" in on_terminal("fetch", "small")
 
 
+def test_a_full_disk_is_no_bug() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = outside("schema", stdout=full, stderr=subprocess.PIPE)
+        said = ended.communicate(timeout=WAIT_S)[1].decode()
+    assert ended.returncode == errors.StoreError.exit_code
+    assert said.startswith("error: no space is left on the disk\nhint: ")
+    assert "Traceback" not in said
+
+
 def test_a_reader_that_has_gone_is_no_bug() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -213,7 +213,10 @@ def test_what_is_the_machines_builds_nothing_again(
     run("build", "small")
     monkeypatch.setenv(variable, value)
     ended = run("build", "small", "--dry-run")
-    assert (ended.out, ended.err) == ("", "nothing to fetch and nothing to build: the store has it all\n")
+    assert (ended.out, ended.err) == (
+        "",
+        "nothing to fetch and nothing to build: the store has it all\n",
+    )
 
 
 def test_another_address_in_the_stack_compiles_nothing(

@@ -6,15 +6,17 @@ Commands are imported when they run, so that `lockbuild --help` imports little m
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from lockbuild import __version__
-from lockbuild.errors import LockbuildError
+from lockbuild.errors import LockbuildError, StoreError
 
 __all__ = ["group", "main"]
 
@@ -99,8 +101,8 @@ def group(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - clic
     STACK is a folder that holds a stack.toml (stacks/cpu), or its name (cpu).
 
     Exit codes: 0 done, 1 a bug, 2 stack file or usage wrong, 3 lock missing or stale, 4 cannot be
-    resolved, 5 cannot be fetched, 6 a build failed, 7 store damaged, 8 rendering or image failed,
-    9 audit found errors, 10 a needed tool is absent, 78 the preflight found something missing.
+    resolved, 5 cannot be fetched, 6 a build failed, 7 store damaged or disk full, 8 rendering or image
+    failed, 9 audit found errors, 10 a needed tool is absent, 78 the preflight found something missing.
     """
     ctx.obj = options
 
@@ -124,13 +126,29 @@ def main() -> None:
     except LockbuildError as error:
         _show(error)
         code = error.exit_code
-    except Exception:  # noqa: BLE001 - the last place where a bug can be told from a fault
-        import traceback  # noqa: PLC0415 - costs a good part of `--help`
-
-        traceback.print_exc()
-        click.echo("error: this is a bug in lockbuild; please report it with the lines above", err=True)
-        code = 1
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can be told from a fault
+        code = _unforeseen(error)
     sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> int:
+    """Tell of a full disk in words, of all else as the bug that it is; return the exit code."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        place = f" for {error.filename}" if error.filename else ""
+        full = StoreError(
+            f"no space is left on the disk{place}",
+            hint="free some, where the output goes, the stack lies or temporary files do (TMPDIR names another place), "
+            "and run the same command again",
+        )
+        _show(full)
+        with suppress(OSError):
+            sys.stdout.close()  # what could not be written is not tried again
+        return full.exit_code
+    import traceback  # noqa: PLC0415 - costs a good part of `--help`
+
+    traceback.print_exception(error)
+    click.echo("error: this is a bug in lockbuild; please report it with the lines above", err=True)
+    return 1
 
 
 def _colour() -> bool | None:
