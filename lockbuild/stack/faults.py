@@ -65,7 +65,16 @@ def _describe(fault: ErrorDetails, document: Mapping[str, Any], model: type[Base
     if kind == "literal_error":
         return f"`{path}`: found {found}, expected {_choices(location, fault, model)}"
     expected = _wanted(location, model) if kind == "model_type" else _EXPECTED.get(kind, fault["msg"])
-    return f"`{path}`: found {found}, expected {expected}"
+    return f"`{path}`: found {found}, expected {expected}{_as_toml(kind, fault['input'], location)}"
+
+
+def _as_toml(kind: str, value: Any, location: _Location) -> str:  # noqa: ANN401 - whatever the file holds
+    """Return how TOML writes what was expected, where a slip of the pen is likely."""
+    if kind == "string_type" and isinstance(value, int | float | date | time):
+        return ", in quotes"
+    if kind == "list_type" and isinstance(value, dict) and len(location) == 1:
+        return f" of tables: `[[{location[0]}]]`"
+    return ""
 
 
 def _choices(location: _Location, fault: ErrorDetails, model: type[BaseModel]) -> str:
