@@ -79,7 +79,8 @@ def build(  # noqa: PLR0913 - each says another thing about the image
     with find_client(engine) as client, tempfile.TemporaryDirectory(prefix="lockbuild-image-") as name:
         iidfile = Path(name) / "id"
         command = client.command(context, iidfile, options)
-        with (progress or Silent()).phase("building the image", total=None, unit="steps") as phase:
+        what = "building the image" if target == "runtime" else f"building the image's {target} stage"
+        with (progress or Silent()).phase(what, total=None, unit="steps") as phase:
             tail = _run(command, client, log, phase)
         if tail:
             raise _failure(tail, engine, log)
