@@ -339,7 +339,11 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
         ("env", {"[key]": "x"}, '`env.[key]`: found "[key]", expected an environment variable'),
         ("env", {"A": True}, "`env.A`: found true, expected a string, in quotes"),
         ("env", ["A=1"], '`env`: found ["A=1"], expected a table'),
-        ("preflight.checks", ["a" * 100, 1], "`preflight.checks[1]`: found 1, expected a string, in quotes"),
+        (
+            "preflight.checks",
+            ["a" * 100, 1],
+            "`preflight.checks[1]`: found 1, expected a string, in quotes",
+        ),
         ("preflight.gpu", "require", "expected one of `none`, `optional`, `required`; did you mean"),
         ("mount", [{"path": "/a/../b"}], '`mount[0].path`: found "/a/../b", expected an absolute path'),
         ("mount", [{"path": "/a:ro"}], "expected an absolute path in the image"),

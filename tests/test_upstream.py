@@ -17,6 +17,7 @@ from lockbuild.upstream import Upstream, draft, is_aside, pointer_of, read_text,
 from lockbuild.upstream.choosing import choose
 from lockbuild.upstream.findings import (
     AptPackage,
+    ByHand,
     Claim,
     Clone,
     Download,
@@ -491,6 +492,38 @@ def test_drafted_assets_are_accepted_once_their_comments_are_taken_off() -> None
     assert paths["https://a.example.org/x.zip"] == "/workspace/nerf/data/x.zip"
     assert len(assets) == 6
     assert f"https://media.githubusercontent.com/media/lab/nerf/{COMMIT}/w/model%201.pt" in paths
+
+
+def test_data_that_people_are_to_put_somewhere_is_drafted_as_mounted() -> None:
+    page = """\
+# 1. copy 01_MorphableModel.mat to data_util/3DMM/
+Then move the file `b.pkl` into the folder `./../c/d/`. Download https://x.example.org/e.pth and put e.pth in weights/.
+* Put training video under `data/<ID>/<ID>.mp4`, f.npz in `data/<ID>/`, and copy the code g.py to lib/.
+Copy 01_MorphableModel.mat to elsewhere/
+"""
+    files = {"README.md": page}
+    (one, other, *more) = found(page, "README.md", ByHand)
+    assert (one.filename, one.target, str(one.place)) == (
+        "01_MorphableModel.mat",
+        "data_util/3DMM/",
+        "README.md:1",
+    )
+    assert (other.filename, other.target) == ("b.pkl", "./../c/d/")
+    assert [each.filename for each in more] == ["e.pth", "01_MorphableModel.mat"]
+    text = drafted(files)
+    assert "asset" not in document(text)
+    bare = re.sub(
+        r"^# (?=(\[\[asset|name|policy|path|license|why)\b)",
+        "",
+        text.partition("# Put there by hand")[2],
+        flags=re.MULTILINE,
+    )
+    assets = document(text.partition("# Weights")[0] + "# " + bare)["asset"]
+    assert [(asset["path"], asset["policy"]) for asset in assets] == [
+        ("/workspace/nerf/data_util/3DMM/01_MorphableModel.mat", "mount"),
+        ("/workspace/nerf/c/d/b.pkl", "mount"),
+    ]
+    assert "# [[asset]]  # README.md:1, README.md:4" in text
 
 
 def test_drafted_source_is_accepted_in_the_image_once_its_comments_are_taken_off() -> None:

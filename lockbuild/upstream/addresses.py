@@ -12,7 +12,7 @@ from lockbuild.upstream.findings import Download, Place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ADDRESS", "download_of", "downloads_in", "drive_download"]
+__all__ = ["ADDRESS", "DATA_ENDING", "download_of", "downloads_in", "drive_download"]
 
 ADDRESS = re.compile(r"https?://[^\s\"'`<>(){}\[\]\\|^]{3,600}")
 _DRIVE = re.compile(
@@ -21,11 +21,12 @@ _DRIVE = re.compile(
 _DETECTRON = re.compile(r"\bdetectron2://([\w./-]+)", re.ASCII)
 """Detectron2's own names for what lies on its server."""
 _FOLDER = re.compile(r"https?://drive\.google\.com/drive/(?:u/\d/)?folders/([\w-]{20,60})")
-_WEIGHTS = re.compile(
-    r"\.(pth|pt|ckpt|pkl|npz|npy|pb|h5|hdf5|onnx|bin|safetensors|weights|caffemodel|t7|mat|zip|tar|tgz|7z"
-    r"|pth\.tar|tar\.(gz|xz|bz2)|dat\.bz2|task|tflite)$",
-    re.IGNORECASE,
+DATA_ENDING = (
+    r"\.(?:pth|pt|ckpt|pkl|npz|npy|pb|h5|hdf5|onnx|bin|safetensors|weights|caffemodel|t7|mat|zip|tar|tgz|7z"
+    r"|pth\.tar|tar\.(?:gz|xz|bz2)|dat\.bz2|task|tflite)"
 )
+"""Pattern of how names of weights and data end."""
+_WEIGHTS = re.compile(f"{DATA_ENDING}$", re.IGNORECASE)
 _NO_WEIGHTS = re.compile(r"/archive/|/zipball/|/tarball/|codeload\.|/actions/|shields\.io|\.whl$")
 
 

@@ -25,7 +25,7 @@ from lockbuild.upstream.packages import (
     wanted_packages,
 )
 from lockbuild.upstream.text import comment, listed, quoted, said, strings
-from lockbuild.upstream.weights import HUB_FOLDER, weights
+from lockbuild.upstream.weights import HUB_FOLDER, put_by_hand, weights
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -98,6 +98,7 @@ def draft(upstream: Upstream, *, name: str, standard: Collection[str]) -> str:
         *_builds(built, frozen),
         *_source(upstream, findings, taken=names),
         *_assets(data, findings),
+        *_by_hand(put_by_hand(findings, data, name=upstream.name)),
         *_env(data, findings),
         *_preflight(pinned, packages, machine),
     ]
@@ -425,6 +426,21 @@ def _assets(data: Sequence[Weights], findings: Sequence[Finding]) -> Iterator[st
             yield f"#  - and {len(rest) - _MOST_LINES} more"
         yield ""
     yield from _hubs(findings)
+
+
+def _by_hand(files: Sequence[Weights]) -> Iterator[str]:
+    if files:
+        yield from comment(
+            "Put there by hand, says upstream. decide: which of them are mounted, and what tells people where to get them."
+        )
+    for one in files[:_MOST_ASSETS]:
+        yield f"# [[asset]]  # {said(listed(one.places))}"
+        yield f"# name = {quoted(one.name)}"
+        yield '# policy = "mount"'
+        yield f"# path = {quoted(one.path)}"
+        yield '# license = "NOASSERTION"'
+        yield '# why = "decide: what it is, and where one who may use it gets it"'
+        yield ""
 
 
 def _hubs(findings: Sequence[Finding]) -> Iterator[str]:

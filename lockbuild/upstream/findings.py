@@ -7,6 +7,7 @@ from typing import Literal
 
 __all__ = [
     "AptPackage",
+    "ByHand",
     "Claim",
     "Clone",
     "Download",
@@ -207,6 +208,16 @@ class HubName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ByHand:
+    """A file of data that a person is told to put somewhere, and that nothing fetches."""
+
+    filename: str
+    target: str
+    """Folder below the repository, with a slash at its end."""
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
     """What Git LFS has in place of a file."""
 
@@ -236,6 +247,7 @@ class Note:
 
 Finding = (
     AptPackage
+    | ByHand
     | Claim
     | Clone
     | Download

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lockbuild.upstream.addresses import downloads_in
+from lockbuild.upstream.addresses import DATA_ENDING, downloads_in
 from lockbuild.upstream.commands import Session
-from lockbuild.upstream.findings import Claim, Download, Place
+from lockbuild.upstream.findings import ByHand, Claim, Download, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,12 @@ _COMMAND = re.compile(
     r"(?:(?:uv )?pip[\d.]* |python[\d.]* (?:-m |\S*setup\.py)|(?:conda|mamba|micromamba) (?:install|create)|mim install|apt(?:-get)? "
     r"|wget |curl |gdown |git clone|cd |aria2c )"
 )
+_BY_HAND = re.compile(
+    rf"\b(?:copy|put|place|move|save|store)\s[^.;]{{0,60}}?(?P<file>[\w][\w.+-]*{DATA_ENDING})\b['\"`*]*"
+    r"\s+(?:file\s+)?(?:in|into|to|under|at|inside|below)\s+(?:the\s+)?(?:folder\s+|directory\s+)?"
+    r"['\"`*]*(?P<target>(?:\./)?[\w.-]+(?:/[\w.-]+)*/)(?![\w<{$*])",
+    re.IGNORECASE,
+)
 _INLINE = re.compile(r"`((?:pip[\d.]*|conda|mamba|mim|apt(?:-get)?|wget|gdown|git clone)\s[^`]{3,400})`")
 _LONGEST = 4000
 
@@ -53,6 +59,10 @@ def page_findings(text: str, file: str) -> Iterator[Finding]:
         for found in _INLINE.finditer(line):
             yield from Session(file, "command").read(found[1], number)
         yield from _claims(line, file, number)
+        for found in _BY_HAND.finditer(line):
+            yield ByHand(
+                filename=found["file"], target=found["target"], place=Place(file=file, line=number)
+            )
     yield from downloads_in(text, file)
 
 

@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lockbuild.upstream.findings import Download, Pointer
+from lockbuild.upstream.findings import ByHand, Download, Pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lockbuild.upstream.findings import Finding, Place
 
-__all__ = ["HUB_FOLDER", "Weights", "weights"]
+__all__ = ["HUB_FOLDER", "Weights", "put_by_hand", "weights"]
 
 HUB_FOLDER = "/workspace/.cache/torch"
 """TORCH_HOME in the image, where something loads through `torch.hub`."""
@@ -30,6 +30,7 @@ class Weights:
     path: str
     """In the image; unlike every other's."""
     url: str
+    """Empty where none is known."""
     places: tuple[Place, ...] = ()
     lfs: str = ""
     """sha256 that a pointer of Git LFS says."""
@@ -55,6 +56,32 @@ def weights(findings: Sequence[Finding], *, name: str, git: str, commit: str) ->
     found += [_of_downloads(of, name) for of in urls.values()]
     ordered = sorted(found, key=lambda one: (not one.told, one.folder, one.path, one.url))
     return tuple(_apart(ordered))
+
+
+def put_by_hand(
+    findings: Sequence[Finding], data: Iterable[Weights], *, name: str
+) -> tuple[Weights, ...]:
+    """Return the files that people are told to put somewhere, but for those of *data*.
+
+    Args:
+        name: What the repository is called; it lies below `/workspace` under that name.
+    """
+    known = {one.name for one in data}
+    told: dict[str, list[ByHand]] = {}
+    for each in (f for f in findings if isinstance(f, ByHand)):
+        told.setdefault(each.filename, []).append(each)
+    found = [
+        Weights(
+            name=_word(filename),
+            path=f"/workspace/{_word(name)}/{_below(f'{of[0].target}{filename}')}",
+            url="",
+            places=tuple(sorted({each.place for each in of})),
+            told=True,
+        )
+        for filename, of in sorted(told.items())
+        if _word(filename) not in known
+    ]
+    return tuple(_apart(found))
 
 
 def _of_pointer(pointer: Pointer, name: str, git: str, commit: str) -> Weights:
