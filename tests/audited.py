@@ -25,7 +25,7 @@ from lockbuild.lock import BuiltPin, LockedFile, LockedSource
 from lockbuild.packing import make_manifest, object_file
 from lockbuild.preflight import preflight_texts
 from lockbuild.store.trees import listing, listing_sha256
-from tests.fakes import ScriptedBuilder
+from tests.fakes import NATIVE, ScriptedBuilder, giving, wheel_files
 from tests.images import Member, layer
 from tests.values import stack_document
 from tests.worlds import make_world
@@ -99,6 +99,14 @@ ROOT = (
 """The runtime's root file system, as the store has it."""
 
 
+VENDORED = {
+    "gamma/_vendor/inner/__init__.py": b"",
+    "gamma/_vendor/inner-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: inner\nVersion: 1.0\n",
+    "gamma/_vendor/inner-1.0.dist-info/RECORD": b"inner/__init__.py,,\n",
+}
+"""A package inside another's, as setuptools has some: nobody installed it."""
+
+
 def document() -> dict[str, Any]:
     """Return the small stack with an asset, a mount and a source."""
     weights = {
@@ -144,7 +152,9 @@ def audited_world(parent: Path) -> Iterator[World]:
             dict(world.plan.assets)["weights"], parent / "weights", sha256=sha256_of(WEIGHTS)
         )
         world.store.add_folder(dict(world.plan.sources)["app"], tree)
-        world.realise(ScriptedBuilder(name="sandbox", recipes={"bookworm-runtime": _root}))
+        gamma = giving(("gamma", "2.0", NATIVE, {**wheel_files("gamma"), **VENDORED}))
+        recipes = {"bookworm-runtime": _root, "gamma-2.0": gamma}
+        world.realise(ScriptedBuilder(name="sandbox", recipes=recipes))
         world.relock(replace(world.lock, pins=_pins(world)))
         yield world
 
@@ -246,7 +256,8 @@ def installed(wheel: Path) -> Iterator[Member]:
     """Yield what pip makes of a wheel, with compiled modules."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        folder = next(name.split("/")[0] for name in names if ".dist-info/" in name)
+        tops = (name.split("/")[0] for name in names)
+        folder = next(top for top in tops if top.endswith(".dist-info"))
         for name in names:
             data = archive.read(name)
             if name == f"{folder}/RECORD":

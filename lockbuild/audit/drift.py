@@ -35,6 +35,8 @@ __all__ = ["LICENSED", "Difference", "Drift", "PackageDrift", "build_paths", "dr
 Way = Literal["missing", "changed", "added"]
 _TOP = PREFIX.removeprefix("/")
 _ANCHOR = f"{_TOP}/pyvenv.cfg"
+# What lies deeper is inside a package, as setuptools has others of its own.
+_INSTALLED = re.compile(rf"{re.escape(_TOP)}/lib(?:64)?/python[\d.]+/site-packages/[^/]+/[^/]+")
 _SHORT = 12
 LICENSED = "image-licensed"
 """The check of what no layer may hold. What it needs to know of the image is less than for all else."""
@@ -154,7 +156,7 @@ def _python(compared: _Compared, lock: Lock) -> _Packages:
     locked = {package.name: package.version for package in lock.runtime}
     here, elsewhere = [], []
     for one in pythons_of(compared.image, compared.actual):
-        if one.path.startswith(f"{_TOP}/lib"):
+        if _INSTALLED.fullmatch(one.path):
             here.append(one)
         elif not compared.expected.absent and not _is_held(compared, one.path):
             elsewhere.append(one)
