@@ -117,7 +117,8 @@ def judge_wheels(realiser: Realiser, subjects: Sequence[Subject]) -> tuple[Judge
                 report = _judged(realiser, subject, runtime, beside)
                 found[subject] = Judgement(subject=subject, report=report)
                 phase.advance(1)
-                errors = f"{report.errors} faults" if report.errors else "passed"
+                count = "1 fault" if report.errors == 1 else f"{report.errors} faults"
+                errors = count if report.errors else "passed"
                 phase.line(f"{subject.file.name}: {errors}")
                 for finding in report.findings:
                     if finding.level == "warning":
