@@ -695,8 +695,8 @@ def test_garbage_of_a_stack_folder_that_is_gone_is_kept_until_that_is_said(
     assert f"{name}  {folder} (gone)\n" in run("store", "roots").out
     ended = run("store", "gc")
     assert ended.out == ""
-    assert "1 of the stack folders that objects are kept for are gone" in ended.err
-    assert "`lockbuild store gc --forget-gone` forgets them" in ended.err
+    assert "1 stack folder is gone, and " in ended.err
+    assert "`lockbuild store gc --forget-gone` forgets it" in ended.err
     (told,) = run("store", "roots", "--json").json
     assert (told["name"], told["gone"], told["objects"]) == (name, True, 10)
     found = run("store", "gc", "--forget-gone", "--json").json

@@ -140,9 +140,10 @@ def gc(
     left = [one for one in gone if one.name not in forgotten]
     if left:
         size = sum(one.alone for one in left) / 1e6
+        what = "1 stack folder is" if len(left) == 1 else f"{len(left)} stack folders are"
         console.note(
-            f"{len(left)} of the stack folders that objects are kept for are gone ({size:.1f} MB or more): "
-            "`lockbuild store roots` names them, `lockbuild store gc --forget-gone` forgets them"
+            f"{what} gone, and {size:.1f} MB or more still kept: "
+            "`lockbuild store roots` names what, `lockbuild store gc --forget-gone` forgets it"
         )
 
 
