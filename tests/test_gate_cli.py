@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lockbuild.gate import CHECKS
 from tests.fakes import ScriptedBuilder, giving, wheel_files
 from tests.test_cli import builder, run, world  # noqa: F401 - fixtures
 from tests.test_gate import TAG, importing
@@ -25,7 +26,7 @@ def test_each_wheel_has_a_line_for_each_rule(run: Run) -> None:
     lines = ended.out.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [f"delta-0.1-{TAG}.whl", GAMMA]
     assert "  ok          imports        its modules import in the image's root file system" in ended.out
-    assert len(lines) == 2 + 2 * 12
+    assert len(lines) == 2 + 2 * len(CHECKS)
 
 
 def test_json_of_a_judgement(run: Run, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _RULES = (
     *("wheel", "declared", "modules", "python-abi", "elf-needs", "torch-symbols", "glibc"),
-    *("cuda-runtime", "architectures", "driver", "build-path", "imports"),
+    *("cuda-runtime", "architectures", "device-code", "driver", "build-path", "imports"),
 )
 
 
