@@ -958,10 +958,14 @@ def test_collect_forgets_roots_that_are_named(store: Store, tmp_path: Path) -> N
     other = add_text(store, tmp_path, "other").path
     store.set_root("one", [one])
     store.set_root("other", [other])
+    store.history.keep_realised("one", {"wheel one": one})
+    store.history.keep_realised("other", {"wheel other": other})
     assert store.collect(without=["one"], dry_run=True).paths == (one,)
     assert list(store.roots()) == ["one", "other"]
     assert store.collect(without=["one"]).paths == (one,)
     assert list(store.roots()) == ["other"]
+    assert store.history.realised("one") == {}
+    assert store.history.realised("other") == {"wheel other": other}
 
 
 @pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b"])

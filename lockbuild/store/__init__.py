@@ -394,9 +394,10 @@ class Store:
             write_root(self.root / "roots", name, root)
 
     def remove_root(self, name: str) -> None:
-        """Forget the root called *name*, if there is one."""
+        """Forget the root called *name*, and what was realised for it, if there is one."""
         with in_words(self.root):
             (self.root / "roots" / name).unlink(missing_ok=True)
+            self.history.forget_realised(name)
 
     def collect(
         self,

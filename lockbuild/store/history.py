@@ -120,6 +120,10 @@ class History:
         if {**former, **paths} != former:
             _write(self._realised / f"{root}.json", {"schema": _SCHEMA, **former, **paths})
 
+    def forget_realised(self, root: str) -> None:
+        """Forget what was realised for the stack of *root*."""
+        (self._realised / f"{root}.json").unlink(missing_ok=True)
+
     def forget_derivations(self, kept: Iterable[StorePath]) -> None:
         """Forget the texts of all but *kept* and what was realised last for a stack."""
         wanted: set[str] = set(kept)
