@@ -6,12 +6,14 @@ Only `lockbuild.cli` turns these into text and an exit status. Whatever is raise
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "FULL_DISK",
     "AuditError",
     "BuildError",
     "FetchError",
@@ -25,6 +27,9 @@ __all__ = [
     "ToolMissing",
     "UsageError",
 ]
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the `OSError` that says that no space is left."""
 
 
 class LockbuildError(Exception):

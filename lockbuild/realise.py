@@ -112,7 +112,7 @@ class PlanRealiser(ABC):
         name = self.root
         wanted = Root(paths=tuple(sorted(self.plan.derivations)), folder=str(self.stack_folder))
         if name and self.store.roots().get(name) != wanted:
-            self.store.set_root(name, wanted.paths, folder=self.stack_folder)
+            self.store.set_root(name, wanted)
 
     # ---- building ------------------------------------------------------------------------------
 

@@ -688,14 +688,14 @@ def test_garbage_of_a_stack_folder_that_is_gone_is_kept_until_that_is_said(
     run("fetch", "small")
     (name,) = world.store.roots()
     world.store.close()
-    assert run("store", "gc").err == "0 objects, 0.0 MB, were removed\n"
+    assert run("store", "gc").err == "0 objects, 0 B, were removed\n"
     folder = world.folder.path
     assert run("store", "roots").out.startswith(f"{name}  {folder}\n  10 objects, ")
     folder.rename(folder.with_name("renamed"))
     assert f"{name}  {folder} (gone)\n" in run("store", "roots").out
     ended = run("store", "gc")
     assert ended.out == ""
-    assert "1 stack folder is gone, and " in ended.err
+    assert "1 stack folder gone, " in ended.err
     assert "`lockbuild store gc --forget-gone` forgets it" in ended.err
     (told,) = run("store", "roots", "--json").json
     assert (told["name"], told["gone"], told["objects"]) == (name, True, 10)

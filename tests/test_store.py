@@ -906,7 +906,7 @@ def test_collect_keeps_the_closure_of_roots_and_of_what_is_named(store: Store, t
     top = add_text(store, tmp_path, "top", middle).path
     named = add_text(store, tmp_path, "named").path
     dead = add_text(store, tmp_path, "dead", deep).path
-    store.set_root("cu113", [top])
+    store.set_root("cu113", Root(paths=(top,)))
     assert store.collect([named], dry_run=True).paths == (dead,)
     collected = store.collect([named])
     assert (collected.paths, collected.size) == ((dead,), 4)
@@ -932,10 +932,11 @@ def test_collect_is_refused_while_another_run_uses_the_store(store: Store, tmp_p
 
 
 def test_root_is_replaced_and_forgotten(store: Store) -> None:
-    store.set_root("cu113", [path_of("b"), path_of("a"), path_of("a")])
+    store.set_root("cu113", Root(paths=(path_of("b"), path_of("a"), path_of("a"))))
     assert store.roots() == {"cu113": Root(paths=tuple(sorted([path_of("a"), path_of("b")])))}
-    store.set_root("cu113", [path_of("c")], folder=Path("/stacks of\nmine/cu113"))
-    assert store.roots() == {"cu113": Root(paths=(path_of("c"),), folder="/stacks of\nmine/cu113")}
+    root = Root(paths=(path_of("c"),), folder="/stacks of\nmine/cu113")
+    store.set_root("cu113", root)
+    assert store.roots() == {"cu113": root}
     store.remove_root("cu113")
     assert store.roots() == {}
 
@@ -944,8 +945,9 @@ def test_roots_tell_what_each_keeps_alone(store: Store, tmp_path: Path) -> None:
     shared = add_text(store, tmp_path, "shared").path
     here = add_text(store, tmp_path, "here", shared).path
     there = add_text(store, tmp_path, "there!", shared).path
-    store.set_root("here", [here], folder=tmp_path)
-    store.set_root("there", [there, path_of("not made yet")], folder=tmp_path / "no more")
+    store.set_root("here", Root(paths=(here,), folder=str(tmp_path)))
+    gone = Root(paths=(there, path_of("not made yet")), folder=str(tmp_path / "no more"))
+    store.set_root("there", gone)
     first, second = store.kept()
     assert first == Kept(name="here", folder=str(tmp_path), objects=2, size=10, alone=4)
     assert (second.objects, second.size, second.alone) == (2, 12, 6)
@@ -956,8 +958,8 @@ def test_roots_tell_what_each_keeps_alone(store: Store, tmp_path: Path) -> None:
 def test_collect_forgets_roots_that_are_named(store: Store, tmp_path: Path) -> None:
     one = add_text(store, tmp_path, "one").path
     other = add_text(store, tmp_path, "other").path
-    store.set_root("one", [one])
-    store.set_root("other", [other])
+    store.set_root("one", Root(paths=(one,)))
+    store.set_root("other", Root(paths=(other,)))
     store.history.keep_realised("one", {"wheel one": one})
     store.history.keep_realised("other", {"wheel other": other})
     assert store.collect(without=["one"], dry_run=True).paths == (one,)
@@ -971,7 +973,7 @@ def test_collect_forgets_roots_that_are_named(store: Store, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b"])
 def test_root_with_a_name_that_is_no_file_name_is_refused(store: Store, name: str) -> None:
     with pytest.raises(ValueError, match="not a name for a root"):
-        store.set_root(name, [])
+        store.set_root(name, Root(paths=()))
 
 
 def test_damaged_root_stops_collecting(store: Store, tmp_path: Path) -> None:

@@ -464,6 +464,14 @@ def test_draft_builds_what_has_no_wheel() -> None:
     assert build["expects"] == ["mmcv/_ext*.so"]
 
 
+def uncommented(text: str, heading: str) -> list[dict[str, Any]]:
+    """Return the assets that a draft has as comments below *heading*."""
+    before, _, below = text.partition(heading)
+    keys = r"\[\[asset|name|policy|path|url|sha256|lfs-oid|size|license|accept-license|why"
+    bare = re.sub(rf"^# (?=({keys})\b)", "", below, flags=re.MULTILINE)
+    return list(document(f"{before}# {bare}")["asset"])
+
+
 def test_drafted_assets_are_accepted_once_their_comments_are_taken_off() -> None:
     lfs = pointer_of(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12\n",
@@ -477,13 +485,7 @@ def test_drafted_assets_are_accepted_once_their_comments_are_taken_off() -> None
     }
     text = drafted(files, git="https://github.com/lab/nerf", extra=(lfs,))
     assert "asset" not in document(text)
-    bare = re.sub(
-        r"^# (?=(\[\[asset|name|path|url|sha256|lfs-oid|size|license|accept-license)\b)",
-        "",
-        text.partition("# Weights")[2],
-        flags=re.MULTILINE,
-    )
-    assets = document(text.partition("# Weights")[0] + "# " + bare)["asset"]
+    assets = uncommented(text, "# Weights")
     paths = {asset["url"][0]: asset["path"] for asset in assets}
     assert (
         paths["https://weights.example.org/a-5c106cde.pth"]
@@ -512,13 +514,7 @@ Copy 01_MorphableModel.mat to elsewhere/
     assert [each.filename for each in more] == ["e.pth", "01_MorphableModel.mat"]
     text = drafted(files)
     assert "asset" not in document(text)
-    bare = re.sub(
-        r"^# (?=(\[\[asset|name|policy|path|license|why)\b)",
-        "",
-        text.partition("# Put there by hand")[2],
-        flags=re.MULTILINE,
-    )
-    assets = document(text.partition("# Weights")[0] + "# " + bare)["asset"]
+    assets = uncommented(text, "# Put there by hand")
     assert [(asset["path"], asset["policy"]) for asset in assets] == [
         ("/workspace/nerf/data_util/3DMM/01_MorphableModel.mat", "mount"),
         ("/workspace/nerf/c/d/b.pkl", "mount"),

@@ -6,7 +6,6 @@ Commands are imported when they run, so that `lockbuild --help` imports little m
 from __future__ import annotations
 
 import difflib
-import errno
 import importlib
 import os
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 import click
 
 from lockbuild import __version__
-from lockbuild.errors import LockbuildError, StoreError
+from lockbuild.errors import FULL_DISK, LockbuildError, StoreError
 
 __all__ = ["group", "main"]
 
@@ -133,7 +132,7 @@ def main() -> None:
 
 def _unforeseen(error: Exception) -> int:
     """Tell of a full disk in words, of all else as the bug that it is; return the exit code."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
         place = f" for {error.filename}" if error.filename else ""
         full = StoreError(
             f"no space is left on the disk{place}",

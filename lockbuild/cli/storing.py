@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lockbuild.cli.session import console_of, json_option, open_store, print_json, settings_of
+from lockbuild.cli.words import counted, in_bytes
 from lockbuild.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def roots(ctx: click.Context, *, as_json: bool) -> None:
         )
         click.echo(f"{one.name}  {folder}")
         click.echo(
-            f"  {one.objects} objects, {one.size / 1e6:.1f} MB; {one.alone / 1e6:.1f} MB of it kept for this alone"
+            f"  {counted(one.objects, 'object')}, {in_bytes(one.size)}; {in_bytes(one.alone)} of it kept for this alone"
         )
 
 
@@ -136,13 +137,13 @@ def gc(
         click.echo(str(path))
     verb = "would be" if dry_run else "were"
     console = console_of(ctx)
-    console.note(f"{len(collected.paths)} objects, {collected.size / 1e6:.1f} MB, {verb} removed")
+    objects = counted(len(collected.paths), "object")
+    console.note(f"{objects}, {in_bytes(collected.size)}, {verb} removed")
     left = [one for one in gone if one.name not in forgotten]
     if left:
-        size = sum(one.alone for one in left) / 1e6
-        what = "1 stack folder is" if len(left) == 1 else f"{len(left)} stack folders are"
+        size = in_bytes(sum(one.alone for one in left))
         console.note(
-            f"{what} gone, and {size:.1f} MB or more still kept: "
+            f"{counted(len(left), 'stack folder')} gone, {size} or more still kept: "
             "`lockbuild store roots` names what, `lockbuild store gc --forget-gone` forgets it"
         )
 

@@ -346,7 +346,7 @@ def _architectures(contents: Contents, expected: Expected | None, runtime: Runti
     if not wanted:
         return
     coded = {member: b.device_code for member, b in contents.binaries.items() if b.device_code}
-    if not coded and expected and expected.device_code is True and contents.binaries:
+    if not coded and expected and expected.device_code and contents.binaries:
         yield "", f"found no device code at all, expected {_codes(wanted)}, as `FORCE_CUDA` is set"
     for member, fat in coded.items():
         found = set().union(*map(_pairs, fat))
@@ -363,17 +363,12 @@ def _architectures(contents: Contents, expected: Expected | None, runtime: Runti
 
 def _device_code(contents: Contents, expected: Expected | None, runtime: Runtime) -> Iterator[_Found]:
     wanted = _wanted(runtime.target.cuda_architectures)
-    binaries = contents.binaries.values()
     if not wanted or expected is None or expected.device_code is not None:
         return
-    if any(b.device_code for b in binaries):
-        return
-    extensions = [m for m, b in contents.binaries.items() if any(map(TORCH_SYMBOL.match, b.undefined))]
-    for member in extensions[:1]:
-        yield (
-            member,
-            f"found no device code at all, expected {_codes(wanted)}, or `FORCE_CUDA` to say that there is none",
-        )
+    of_torch = [m for m, b in contents.binaries.items() if any(map(TORCH_SYMBOL.match, b.undefined))]
+    if of_torch and not any(b.device_code for b in contents.binaries.values()):
+        says = f"found no device code at all, expected {_codes(wanted)}"
+        yield of_torch[0], f"{says}, or `FORCE_CUDA` to say that there is none"
 
 
 def _wanted(architectures: Iterable[str]) -> set[tuple[str, str]]:

@@ -5,7 +5,6 @@ Archives are not unpacked here, and a name that an index gives is never used as 
 
 from __future__ import annotations
 
-import errno
 import queue
 import shutil
 import threading
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lockbuild.errors import FetchError
+from lockbuild.errors import FULL_DISK, FetchError
 from lockbuild.sources.download import Downloader, Stopped
 from lockbuild.sources.first import First, Unpinned, first
 from lockbuild.sources.http import Client, Fault, Limits, is_file
@@ -51,7 +50,6 @@ __all__ = [
     "sizes",
 ]
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GOODBYE_S = 1.0
 
 
@@ -199,7 +197,7 @@ class _Run:
 
     def _disk(self, error: OSError) -> FetchError:
         into = self._downloader.into
-        if error.errno in _FULL:
+        if error.errno in FULL_DISK:
             return _full(into, _needed(self._fetches, into))
         return FetchError(
             f"`{into}` cannot be written to: {error.strerror or error}",

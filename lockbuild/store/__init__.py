@@ -27,14 +27,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from lockbuild.derivation import PathInfo
-from lockbuild.digest import Sha256, StorePath
 from lockbuild.documents import json_text
 from lockbuild.errors import StoreError
 from lockbuild.store import records
-from lockbuild.store.adding import Prepared, prepare_file, prepare_folder
+from lockbuild.store.adding import Prepared, drop_same, prepare_file, prepare_folder
 from lockbuild.store.damage import Damage, damage_of
 from lockbuild.store.disk import has_text, move_in, open_marker, write_whole
-from lockbuild.store.faults import REPAIR, full_in_words, in_words
+from lockbuild.store.faults import REPAIR, damaged_record, full_in_words, in_words
 from lockbuild.store.garbage import (
     Collected,
     Kept,
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
+    from lockbuild.digest import Sha256, StorePath
     from lockbuild.progress import Phase
 
 __all__ = [
@@ -160,11 +160,11 @@ class Store:
             except FileNotFoundError:
                 return None
             except UnicodeDecodeError as error:
-                raise _damaged_record(path, error) from error
+                raise damaged_record(path, error) from error
         try:
             return records.parse_record(text, path)
         except ValueError as error:
-            raise _damaged_record(path, error) from error
+            raise damaged_record(path, error) from error
 
     def valid(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
         """Return those of *paths* that are valid."""
@@ -175,7 +175,7 @@ class Store:
         """Return every valid path, sorted."""
         with in_words(self.root):
             names = [file.name.removesuffix(".json") for file in (self.root / "records").iterdir()]
-        return tuple(sorted(path for path in map(_store_path, names) if path is not None))
+        return tuple(sorted(path for path in map(records.parse_path, names) if path is not None))
 
     def members(self, path: StorePath) -> tuple[Entry, ...]:
         """Return what a folder object held when it was added; empty for a file.
@@ -382,14 +382,12 @@ class Store:
         with in_words(self.root):
             return kept_by(self.roots(), self.info)
 
-    def set_root(self, name: str, paths: Iterable[StorePath], *, folder: Path | None = None) -> None:
-        """Keep *paths* and all they refer to from garbage collection, in place of what *name* kept.
+    def set_root(self, name: str, root: Root) -> None:
+        """Keep what *root* says from garbage collection, in place of what *name* kept.
 
         Args:
-            name: Whose they are. Two checkouts of one stack need two names.
-            folder: The checkout's: who cleans up wants to know whether it is still there.
+            name: Whose it is. Two checkouts of one stack need two names.
         """
-        root = Root(paths=tuple(sorted(set(paths))), folder=str(folder) if folder else None)
         with in_words(self.root), locked(self.root / "locks" / "roots"):
             write_root(self.root / "roots", name, root)
 
@@ -483,7 +481,8 @@ class Store:
         with in_words(self.root), locked(self._changing(path)):
             present = self.info(path)
             if present is not None:
-                return self._same(present, source, prepare)
+                drop_same(source, prepare(source).info, present)
+                return present
             remove_tree(self.locate(path))
             made = move_in(source, self.locate(path), self.root / "scratch", prepare)
             if made.listing is not None:
@@ -494,29 +493,6 @@ class Store:
             write_whole(self._record(path), records.record_text(made.info).encode())
             return made.info
 
-    def _same(self, present: PathInfo, source: Path, prepare: Callable[[Path], Prepared]) -> PathInfo:
-        """Remove *source* if it has the content of the valid object *present*."""
-        found = prepare(source).info
-        if (found.sha256, found.kind) != (present.sha256, present.kind):
-            raise StoreError(
-                f"store object `{present.path}` is valid already, with another content",
-                details=(f"recorded sha256 {present.sha256}", f"offered  sha256 {found.sha256}"),
-                hint="a build that gives other bytes each time is found by `lockbuild check`",
-            )
-        remove_tree(source)
-        return present
-
-
-def _store_path(text: str) -> StorePath | None:
-    try:
-        return StorePath(text)
-    except ValueError:
-        return None
-
 
 def _sorted(paths: Iterable[StorePath]) -> tuple[StorePath, ...]:
     return tuple(sorted(set(paths)))
-
-
-def _damaged_record(path: StorePath, error: ValueError) -> StoreError:
-    return StoreError(f"the record of store object `{path}` is damaged: {error}", hint=REPAIR)

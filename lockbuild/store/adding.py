@@ -17,6 +17,7 @@ from lockbuild.store.trees import (
     listing,
     listing_text,
     own,
+    remove_tree,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from lockbuild.digest import StorePath
 
-__all__ = ["Prepared", "prepare_file", "prepare_folder"]
+__all__ = ["Prepared", "drop_same", "prepare_file", "prepare_folder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,21 @@ def prepare_file(file: Path, wanted: PathInfo, *, size: int | None, trusted: boo
             references=wanted.references,
         )
     )
+
+
+def drop_same(source: Path, found: PathInfo, present: PathInfo) -> None:
+    """Remove *source*, which is *found*, as the store has it already: *present*.
+
+    Raises:
+        StoreError: It has another content.
+    """
+    if (found.sha256, found.kind) != (present.sha256, present.kind):
+        raise StoreError(
+            f"store object `{present.path}` is valid already, with another content",
+            details=(f"recorded sha256 {present.sha256}", f"offered  sha256 {found.sha256}"),
+            hint="a build that gives other bytes each time is found by `lockbuild check`",
+        )
+    remove_tree(source)
 
 
 def prepare_folder(folder: Path, path: StorePath, references: tuple[StorePath, ...]) -> Prepared:

@@ -6,17 +6,18 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lockbuild.errors import StoreError
+from lockbuild.errors import FULL_DISK, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["REPAIR", "full_in_words", "in_words"]
+    from lockbuild.digest import StorePath
+
+__all__ = ["REPAIR", "damaged_record", "full_in_words", "in_words"]
 
 REPAIR = "`lockbuild store repair` fetches or builds it again"
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -36,14 +37,19 @@ def full_in_words(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL_DISK:
             raise
         raise _fault(root, error) from error
 
 
+def damaged_record(path: StorePath, error: ValueError) -> StoreError:
+    """Return the fault that the record of *path* cannot be read."""
+    return StoreError(f"the record of store object `{path}` is damaged: {error}", hint=REPAIR)
+
+
 def _fault(root: Path, error: OSError) -> StoreError:
     details = (str(error),)
-    if error.errno in _FULL:
+    if error.errno in FULL_DISK:
         return StoreError(
             f"no space is left for the store: {root}",
             details=details,

@@ -17,6 +17,7 @@ __all__ = [
     "marker_text",
     "parse_listing",
     "parse_marker",
+    "parse_path",
     "parse_record",
     "parse_root",
     "record_text",
@@ -123,6 +124,14 @@ def parse_listing(text: bytes) -> tuple[Entry, ...]:
         msg = "not a canonical listing"
         raise ValueError(msg)
     return entries
+
+
+def parse_path(text: str) -> StorePath | None:
+    """Return the store path that a file is named after; none where it is none's."""
+    try:
+        return StorePath(text)
+    except ValueError:
+        return None
 
 
 def root_text(root: Root) -> str:
