@@ -139,11 +139,12 @@ def gc(
     console = console_of(ctx)
     objects = counted(len(collected.paths), "object")
     console.note(f"{objects}, {in_bytes(collected.size)}, {verb} removed")
-    left = [one for one in gone if one.name not in forgotten]
+    left = {one.name for one in gone} - forgotten
     if left:
-        size = in_bytes(sum(one.alone for one in left))
+        without = opened.collect(without=forgotten | left, dry_run=True).size
+        size = in_bytes(without - (collected.size if dry_run else 0))
         console.note(
-            f"{counted(len(left), 'stack folder')} gone, {size} or more still kept: "
+            f"{counted(len(left), 'stack folder')} gone, {size} still kept: "
             "`lockbuild store roots` names what, `lockbuild store gc --forget-gone` forgets it"
         )
 
