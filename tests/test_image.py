@@ -96,19 +96,22 @@ def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("pip-*.whl"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Run an engine for all tests here."""
     need("dockerd")
     if os.geteuid() != 0:
         missing("a Docker Engine of one's own needs root")
-    with own_engine(tmp_path_factory.mktemp("engine")) as found:
+    folder = tmp_path_factory.mktemp("engine")
+    with own_engine(folder) as found:
         try:
             with find_client(found):
                 pass
         except ToolMissing as error:
             missing(" / ".join((error.message, *error.details)))
         yield found
+    # A gigabyte of images, and the next module has an engine of its own.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_context(
@@ -184,7 +187,7 @@ def make_context(
     return manifest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small(
     engine: Engine, rootfs: Path, installer: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Small:
@@ -493,7 +496,7 @@ def test_file_that_holds_no_image_is_refused(engine: Engine, tmp_path: Path) -> 
 # ---- preflight ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def needy(
     engine: Engine, rootfs: Path, installer: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> ImageFacts:
