@@ -18,6 +18,7 @@ from lockbuild.dockerfile import BILL_FOLDER, BILL_LABEL, PREFIX, bill_name, run
 from lockbuild.folders import StackFolder
 from lockbuild.inventory import components
 from lockbuild.lock import Lock, LockedDeb, LockedFile, LockedPackage, lock_texts
+from lockbuild.packing import make_manifest, write_wheelhouse
 from lockbuild.plan import make_plan
 from lockbuild.preflight import FOLDER, preflight_texts
 from lockbuild.sbom import bill_of
@@ -65,7 +66,11 @@ _PASSWD, _GROUP = b"root:x:0:0::/root:/bin/sh\n", b"root:x:0:\n"
 
 
 def make_audited(folder: Path, megabytes: int) -> Path:
-    """Write stack and store below *folder*, and return the archive of the image, of about so many megabytes."""
+    """Write stack, store and wheelhouse below *folder*, and return the archive of the image.
+
+    Args:
+        megabytes: About how much the wheels take, and the archive.
+    """
     chance = random.Random(1)
     wheels = {
         f"bench-{number}": dict(_content(f"bench_{number}", megabytes * 10**6 // PACKAGES, chance))
@@ -83,6 +88,9 @@ def make_audited(folder: Path, megabytes: int) -> Path:
         for name, data in packed.items():
             (folder / "wheel").write_bytes(data)
             store.add_file(dict(plan.wheels)[name], folder / "wheel", sha256=sha256_of(data))
+        write_wheelhouse(
+            StackFolder(path=folder / NAME).wheels, make_manifest(stack, lock, plan, store), store
+        )
         bill = cyclonedx_text(bill_of(stack, lock, components(stack, lock, plan, store)))
     environment = _tar(
         (*_ENVIRONMENT, *(file for files in wheels.values() for file in _installed(files)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 import zipfile
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild.binaries import MAGIC, difference_of_binaries
 from lockbuild.errors import BuildError
+from lockbuild.hashing import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def difference_of_wheels(before: Path, after: Path) -> tuple[str, ...]:
             lines = (*_members_that_differ(old, new), *_packed_differently(old, new))
     except _BROKEN as error:
         raise BuildError(f"`{before.name}` cannot be compared: {error}") from error
-    if lines or _file_sha256(before) == _file_sha256(after):
+    if lines or sha256_of_file(before) == sha256_of_file(after):
         return lines
     return ("the members are equal, the archives around them are not",)
 
@@ -99,8 +99,3 @@ def _packed_differently(old: zipfile.ZipFile, new: zipfile.ZipFile) -> Iterator[
 
 def _attribute(archive: zipfile.ZipFile, name: str, what: str) -> object:
     return getattr(archive.getinfo(name), what)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

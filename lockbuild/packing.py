@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import filecmp
-import hashlib
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from lockbuild.digest import Sha256
 from lockbuild.dockerfile import AssetFile, BundledAsset, bill_name, notice_name
 from lockbuild.errors import StoreError
 from lockbuild.folders import write_text, writing
+from lockbuild.hashing import sha256_of_file, side_by_side
 from lockbuild.inventory.notices import notice_text
 from lockbuild.placing import write_archive
 from lockbuild.stack.assets import image_paths
@@ -165,16 +165,19 @@ def strays(folder: Path, manifest: Manifest) -> tuple[Path, ...]:
 
 def verify_wheelhouse(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """Hash every wheel in *folder* again and return a line for each that is not the manifest's."""
-    faults = []
-    for entry in manifest.wheels:
+
+    def fault(entry: WheelEntry) -> str | None:
         path = folder / entry.filename
         if not path.is_file():
-            faults.append(f"{path.name}: missing")
-            continue
-        found = _sha256(path)
-        if found != entry.sha256:
-            faults.append(f"{path.name}: expected sha256 {entry.sha256}, found {found}")
-    return tuple(faults)
+            return f"{path.name}: missing"
+        found = sha256_of_file(path)
+        return (
+            None
+            if found == entry.sha256
+            else f"{path.name}: expected sha256 {entry.sha256}, found {found}"
+        )
+
+    return tuple(found for found in side_by_side(fault, manifest.wheels) if found)
 
 
 def fill_context(  # noqa: PLR0913 - all that goes in
@@ -209,8 +212,10 @@ def fill_context(  # noqa: PLR0913 - all that goes in
     }
     archives = {f"sources/{tree.name}.tar": tree for tree in sources}
     named = (*plan.roots, *plan.prefixes, *plan.assets, *plan.sources)
-    for path in sorted({*(e.path for e in manifest.wheels), *(p for _, p in named), plan.installer}):
-        store.check(path)
+    for damage in store.verify(
+        {*(e.path for e in manifest.wheels), *(p for _, p in named), plan.installer}
+    ):
+        raise damage.fault()
     with writing(folder):
         _remove_strays(folder, {*files, *archives, *texts})
         for name, origin in files.items():
@@ -267,7 +272,7 @@ def _place(origin: Path, target: Path, sha256: Sha256 | None) -> bool:
     # Who names no hash has just hashed the origin; the same goes for its hard link, but for no copy.
     if _unchanged(origin, target) and (sha256 is not None or _same_bytes(origin, target)):
         return False
-    if sha256 is not None and (found := _sha256(origin)) != sha256:
+    if sha256 is not None and (found := sha256_of_file(origin)) != sha256:
         raise StoreError(
             f"{origin.name} is damaged in the store",
             details=(f"expected sha256 {sha256}", f"found    sha256 {found}"),
@@ -315,8 +320,3 @@ def _share(origin: Path, target: Path) -> None:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
         shutil.copy2(origin, target)
-
-
-def _sha256(path: Path) -> Sha256:
-    with path.open("rb") as stream:
-        return Sha256(hashlib.file_digest(stream, "sha256").hexdigest())

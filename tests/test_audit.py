@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import re
 import tarfile
@@ -268,6 +269,36 @@ def test_wheel_record__that_is_not_true(subject: Subject) -> None:
     with_wrong_record(path, true, wrong)
     line = only(locked_as_it_is(subject), "wheel-record")
     assert "`alpha.py`: RECORD says sha256" in line
+
+
+def test_wheel_record__is_read_once_for_the_same_bytes(subject: Subject) -> None:
+    assert broken(subject) == {}
+    assert subject.manifest is not None
+    for entry in subject.manifest.wheels:
+        asked, faults = json.loads(subject.store.note(entry.path, "record.json") or "")
+        assert faults == []
+        subject.store.write_note(entry.path, "record.json", json.dumps([asked, ["as noted"]]))
+    names = [entry.filename for entry in subject.manifest.wheels]
+    assert broken(subject) == {"wheel-record": [f"{name}: as noted" for name in names]}
+
+
+def test_wheel_record__of_other_bytes_is_read_again(subject: Subject) -> None:
+    """What was noted of the wheel that belongs there says nothing of the one that lies there."""
+    assert broken(subject) == {}
+    path = subject.wheelhouse / ALPHA
+    path.unlink()
+    path.write_bytes(b"no wheel")
+    found = broken(subject)
+    assert "not a readable zip archive" in found["wheel-record"][0]
+    assert set(found) == {"wheel-bytes", "wheel-record"}
+
+
+def test_wheel_record__is_read_again_where_a_note_is_broken(subject: Subject) -> None:
+    assert broken(subject) == {}
+    assert subject.manifest is not None
+    for entry in subject.manifest.wheels:
+        subject.store.write_note(entry.path, "record.json", "{")
+    assert broken(subject) == {}
 
 
 def with_wrong_record(path: Path, true: bytes, wrong: bytes) -> None:

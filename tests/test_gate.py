@@ -11,6 +11,7 @@ import pytest
 from lockbuild import gate
 from lockbuild.gate import Subject, built_wheels, judge_wheels, judged, reading, ready, refusal
 from lockbuild.gate.auditing import audit_wheelhouse
+from lockbuild.hashing import sha256_of_file
 from lockbuild.packing import make_manifest, write_wheelhouse
 from lockbuild.plan import make_plan
 from tests import values
@@ -214,7 +215,7 @@ def test_a_wheel_from_elsewhere_takes_the_place_of_its_namesake(world: World, tm
     scripted = builder()
     realiser = realised(world, scripted)
     file = make_wheel(tmp_path / "theirs", "gamma", "2.0", tag=TAG, files=wheel_files("gamma"))
-    foreign = Subject(file=file, sha256=reading.sha256_of_file(file))
+    foreign = Subject(file=file, sha256=sha256_of_file(file))
     (one,) = judge_wheels(realiser, [foreign])
     assert (one.kept, lines(one.report)) == (False, [])
     task = next(task for task in scripted.tasks if task.name == "gate-gamma")
@@ -226,7 +227,7 @@ def test_what_is_no_wheel_by_name_is_refused(world: World, tmp_path: Path) -> No
     realiser = realised(world, builder())
     file = tmp_path / "gamma.whl"
     file.write_bytes(b"")
-    (one,) = judge_wheels(realiser, [Subject(file=file, sha256=reading.sha256_of_file(file))])
+    (one,) = judge_wheels(realiser, [Subject(file=file, sha256=sha256_of_file(file))])
     assert {finding.check for finding in one.report.findings} == {"wheel", "declared"}
 
 

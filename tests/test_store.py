@@ -26,6 +26,7 @@ from lockbuild.errors import StoreError
 from lockbuild.store import Entry, Kept, Root, Store, difference, listing, listing_sha256, remove_tree
 from lockbuild.store.trees import listing_text
 from tests import needs
+from tests.fakes import RecordingProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -416,6 +417,18 @@ def test_missing_object_is_damage(store: Store, tmp_path: Path) -> None:
     store.locate(info.path).unlink()
     (damage,) = store.verify()
     assert (damage.problem, damage.found) == ("it is missing", None)
+
+
+def test_verify_looks_at_all_and_tells_of_their_bytes(store: Store, tmp_path: Path) -> None:
+    names = ("one", "three", "two", "seventeen", "eleven")
+    infos = [add_text(store, tmp_path, name) for name in names]
+    for info in infos[1::2]:
+        store.locate(info.path).unlink()
+    progress = RecordingProgress()
+    found = [damage.path for damage in store.verify(progress=progress)]
+    assert found == sorted(info.path for info in infos[1::2])
+    size = len("".join(names))
+    assert (progress.phases, progress.done) == ([("hashing", size, "bytes")], size)
 
 
 def test_object_replaced_by_a_symlink_is_damage(store: Store, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,17 +14,22 @@ from lockbuild.audit.rules import Found, Rule, Skip
 from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
-from lockbuild.errors import LockbuildError
+from lockbuild.documents import json_text
 from lockbuild.findings import Check
+from lockbuild.hashing import sha256_of_file, side_by_side
 from lockbuild.packing import strays, verify_wheelhouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lockbuild.audit.rules import Subject
-    from lockbuild.wheelhouse import Manifest
+    from lockbuild.wheelhouse import Manifest, WheelEntry
 
 __all__ = ["RULES"]
+
+_RECORD_NOTE = "record.json"
+_RECORD_READING = 1
+"""Raised whenever `wheels.check_wheel` looks at something else."""
 
 
 def _manifest(subject: Subject) -> Manifest:
@@ -62,11 +69,35 @@ def _wheel_extra(subject: Subject) -> Iterator[Found]:
 
 def _wheel_record(subject: Subject) -> Iterator[Found]:
     expects = {spec.name: spec.expects for spec in subject.stack.builds}
-    for entry in _manifest(subject).wheels:
-        path = subject.wheelhouse / entry.filename
-        if path.is_file():
-            for fault in wheels.check_wheel(path, expects=expects.get(entry.name, ())):
-                yield Found(entry.filename, fault)
+    entries = [e for e in _manifest(subject).wheels if (subject.wheelhouse / e.filename).is_file()]
+    with subject.progress.phase(
+        "reading wheels", total=sum(e.size for e in entries), unit="bytes"
+    ) as phase:
+
+        def look(entry: WheelEntry) -> tuple[str, ...]:
+            faults = _record_faults(subject, entry, expects.get(entry.name, ()))
+            phase.advance(entry.size)
+            return faults
+
+        for entry, faults in zip(entries, side_by_side(look, entries), strict=True):
+            yield from (Found(entry.filename, fault) for fault in faults)
+
+
+def _record_faults(subject: Subject, entry: WheelEntry, expects: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what is wrong with a wheel; what these very bytes were found to be before is in the store's note."""
+    path = subject.wheelhouse / entry.filename
+    if sha256_of_file(path) != entry.sha256:
+        return wheels.check_wheel(path, expects=expects)
+    asked = [_RECORD_READING, entry.sha256, *expects]
+    note = subject.store.note(entry.path, _RECORD_NOTE)
+    if note is not None:
+        with suppress(LookupError, TypeError, ValueError):
+            answered, faults = json.loads(note)
+            if answered == asked:
+                return tuple(map(str, faults))
+    faults = wheels.check_wheel(path, expects=expects)
+    subject.store.write_note(entry.path, _RECORD_NOTE, json_text([asked, list(faults)]))
+    return faults
 
 
 def _wheel_tags(subject: Subject) -> Iterator[Found]:
@@ -123,11 +154,9 @@ def _store_bytes(subject: Subject) -> Iterator[Found]:
     valid = subject.store.valid([*subject.plan.targets, *fetched])
     if not valid:
         raise Skip("the store holds nothing of this stack: `lockbuild fetch`")
-    for path in sorted(valid):
-        try:
-            subject.store.check(path)
-        except LockbuildError as error:
-            yield Found(str(path), "; ".join((error.message, *error.details)))
+    for damage in subject.store.verify(valid, progress=subject.progress):
+        fault = damage.fault()
+        yield Found(str(damage.path), "; ".join((fault.message, *fault.details)))
 
 
 def _base_pinned(subject: Subject) -> Iterator[Found]:

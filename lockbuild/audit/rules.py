@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lockbuild.progress import Silent
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import date
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from lockbuild.lock import Lock
     from lockbuild.osv import Database
     from lockbuild.plan import Plan
+    from lockbuild.progress import Progress
     from lockbuild.stack import Stack
     from lockbuild.store import Store
     from lockbuild.wheelhouse import Manifest
@@ -87,6 +90,8 @@ class Subject:
     """Who asks those that serve what is locked; none unless that was asked for."""
     drift: LockDrift = field(default_factory=LockDrift)
     """How the lock has moved from the stack, and from what was written."""
+    progress: Progress = field(default_factory=Silent)
+    """Told of what takes long."""
     osv: Database | None = None
     """What a local OSV export says of its packages; none where nobody named one."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import re
 from contextlib import suppress
@@ -21,6 +20,7 @@ from lockbuild.audit.installing import (
 from lockbuild.audit.rules import Found, Rule, Skip
 from lockbuild.errors import LockbuildError
 from lockbuild.findings import Check
+from lockbuild.hashing import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -164,8 +164,7 @@ def _is_compared(path: str) -> bool:
 def _wrong(subject: Subject, file: Path, contents: frozenset[str], wheel: Path | None) -> str:
     if not file.is_file():
         return "is missing"
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256_of_file(file)
     if found in contents:
         return ""
     python = subject.stack.target.python

@@ -229,6 +229,7 @@ def _subject(realiser: Realiser, folder: StackFolder, today: date) -> Subject:
         rendered=_rendered(realiser),
         image=None,
         today=today,
+        progress=realiser.progress,
     )
 
 

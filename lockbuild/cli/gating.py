@@ -46,7 +46,7 @@ def gate(ctx: click.Context, folder: StackFolder, *, wheels: tuple[Path, ...], a
     without a network and without a GPU. Builds no wheel.
     """
     from lockbuild.gate import Subject, built_wheels, judge_wheels, refusal  # noqa: PLC0415 - heavy
-    from lockbuild.gate.reading import sha256_of_file  # noqa: PLC0415
+    from lockbuild.hashing import sha256_of_file  # noqa: PLC0415
 
     console = console_of(ctx)
     realiser = open_realiser(ctx, folder, console)

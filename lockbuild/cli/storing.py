@@ -37,8 +37,7 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
     """Hash every object again and compare it with its record."""
     console = console_of(ctx)
     opened = open_store(settings_of(ctx))
-    with console.phase("verifying", total=len(opened.paths()), unit="objects"):
-        damages = tuple(opened.verify())
+    damages = opened.verify(progress=console)
     if as_json:
         print_json(
             [
@@ -68,7 +67,7 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
 def repair(ctx: click.Context, *, as_json: bool) -> None:
     """Forget what is damaged or unfinished, so that it is fetched or built again when it is needed."""
     opened = open_store(settings_of(ctx))
-    damages = tuple(opened.verify())
+    damages = opened.verify(progress=console_of(ctx))
     for damage in damages:
         opened.remove(damage.path)
     leftovers = opened.forget_invalid()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild.findings import Report
 from lockbuild.gate import CHECKS, Subject, judge_wheels, judged, ready
-from lockbuild.gate.reading import sha256_of_file
+from lockbuild.hashing import sha256_of_file
 from lockbuild.packing import strays
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
@@ -16,10 +15,10 @@ from packaging.version import Version
 
 from lockbuild import wheels
 from lockbuild.binaries import MAGIC, find_text, read_binary
-from lockbuild.digest import Sha256
 from lockbuild.errors import BuildError
 from lockbuild.gate.facts import Contents
 from lockbuild.gate.rules import TORCH_SYMBOL
+from lockbuild.hashing import sha256_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +33,6 @@ __all__ = [
     "libraries_of",
     "read_torch",
     "read_wheel",
-    "sha256_of_file",
     "unpack_wheel",
 ]
 
@@ -151,12 +149,6 @@ def libraries_of(wheel: Path) -> frozenset[str]:
     with zipfile.ZipFile(wheel) as archive:
         names = (name.rpartition("/")[2] for name in archive.namelist())
         return frozenset(name for name in names if _LIBRARY.fullmatch(name))
-
-
-def sha256_of_file(path: Path) -> Sha256:
-    """Return the sha256 of a file."""
-    with path.open("rb") as stream:
-        return Sha256(hashlib.file_digest(stream, "sha256").hexdigest())
 
 
 # ---- torch -----------------------------------------------------------------------------------------

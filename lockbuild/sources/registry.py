@@ -7,7 +7,6 @@ here: a manifest by its digest, and all else by the manifest.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ from lockbuild.baseimage import (
 )
 from lockbuild.digest import sha256_of
 from lockbuild.errors import FetchError, ResolveError
+from lockbuild.hashing import sha256_of_file
 from lockbuild.process import need_tool
 
 if TYPE_CHECKING:
@@ -362,8 +362,7 @@ def _take(manifest: Manifest, blobs: Path, into: Path) -> None:
     def take(sha256: str) -> str | None:
         source = blobs / "sha256" / sha256
         try:
-            with source.open("rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            found = sha256_of_file(source)
         except FileNotFoundError:
             return f"sha256:{sha256} did not come"
         if found != sha256:

@@ -23,15 +23,16 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from lockbuild.derivation import PathInfo
 from lockbuild.documents import json_text
 from lockbuild.errors import StoreError
+from lockbuild.progress import Silent
 from lockbuild.store import records
 from lockbuild.store.adding import Prepared, drop_same, prepare_file, prepare_folder
-from lockbuild.store.damage import Damage, damage_of
+from lockbuild.store.damage import Damage, damage_of, find_damages
 from lockbuild.store.disk import has_text, move_in, open_marker, write_whole
 from lockbuild.store.faults import REPAIR, damaged_record, full_in_words, in_words
 from lockbuild.store.garbage import (
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbuild.digest import Sha256, StorePath
-    from lockbuild.progress import Phase
+    from lockbuild.progress import Progress
 
 __all__ = [
     "Collected",
@@ -205,31 +206,18 @@ class Store:
         damage = self._damage(path)
         if damage is None:
             return self._need(path)
-        raise StoreError(
-            f"store object `{path}` is damaged: {damage.problem}",
-            details=(
-                f"recorded sha256 {damage.expected or 'unknown'}",
-                f"found    sha256 {damage.found or 'nothing'}",
-                *damage.members[:20],
-            ),
-            hint=REPAIR,
-        )
+        raise damage.fault()
 
     def verify(
-        self, paths: Iterable[StorePath] | None = None, *, phase: Phase | None = None
-    ) -> Iterator[Damage]:
-        """Hash objects again and yield the damaged ones.
+        self, paths: Iterable[StorePath] | None = None, *, progress: Progress | None = None
+    ) -> tuple[Damage, ...]:
+        """Hash objects again, some at a time, and return the damaged ones, sorted by path.
 
         Args:
             paths: Which; none for all. What lies there without a record is no damage: see `leftovers`.
-            phase: Told the bytes of each object once it is hashed.
         """
-        for path in self.paths() if paths is None else paths:
-            damage = self._damage(path)
-            if damage is not None:
-                yield damage
-            elif phase is not None:
-                phase.advance(self._need(path).size)
+        sizes = {path: self._size(path) for path in (self.paths() if paths is None else paths)}
+        return find_damages(sizes, self._damage, progress or Silent())
 
     def leftovers(self) -> tuple[str, ...]:
         """Return what lies in the store and is not part of a valid object, relative to its root."""
@@ -459,6 +447,11 @@ class Store:
         if info is None:
             raise StoreError(f"store object `{path}` is not valid", hint="build or fetch it first")
         return info
+
+    def _size(self, path: StorePath) -> int:
+        with suppress(StoreError):
+            return self._need(path).size
+        return 0
 
     def _came_true(self, left: Leftover) -> bool:
         """Tell whether a leftover has become part of a valid object since it was seen."""

@@ -21,7 +21,6 @@ import hashlib
 import os
 import shutil
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lockbuild.digest import JsonValue, Sha256, canonical_json, sha256_of
 from lockbuild.errors import StoreError
+from lockbuild.hashing import side_by_side
 from lockbuild.process import find_tool, run
 
 if TYPE_CHECKING:
@@ -85,12 +85,8 @@ def listing(folder: Path) -> tuple[Entry, ...]:
     def digest(item: tuple[str, int]) -> Sha256:
         return hash_file(folder / item[0])
 
-    # hashlib lets go of the interpreter's lock: threads pay as soon as there are bytes to hash.
-    if len(files) > 1 and sum(size for _, size in files) > _MANY_BYTES:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            hashes = list(pool.map(digest, files))
-    else:
-        hashes = [digest(item) for item in files]
+    many = len(files) > 1 and sum(size for _, size in files) > _MANY_BYTES
+    hashes = list(side_by_side(digest, files) if many else map(digest, files))
     by_path = dict(zip((path for path, _ in files), hashes, strict=True))
     return tuple(
         Entry(path=path, kind=kind, size=size, content=_content(folder, path, kind, by_path))
