@@ -62,6 +62,19 @@ def test_a_notice_names_a_licence_whose_text_is_elsewhere() -> None:
     assert recognise(notice).licences == ("Apache-2.0",)
 
 
+def test_the_history_of_python_s_licences_belongs_to_its_text() -> None:
+    agreements = (
+        "PSF LICENSE AGREEMENT FOR PYTHON … BEOPEN.COM LICENSE AGREEMENT … CNRI LICENSE AGREEMENT … CWI LICENSE"
+        " AGREEMENT … OR PERFORMANCE OF THIS SOFTWARE."
+    )
+    history = "A. HISTORY OF THE SOFTWARE\n===\n\nPython was created … All Python licenses, unlike the GPL, let you …"
+    for text in (agreements, f"{history}\n{agreements}"):
+        found = recognise(text)
+        assert (found.licences, found.whole) == (("Python-2.0",), True)
+    more = recognise(f"{history}\n{agreements}\nIt may not be used for anything else.")
+    assert (more.licences, more.whole) == (("Python-2.0",), False)
+
+
 def test_exceptions_belong_to_their_licence() -> None:
     gcc = (
         f"{TEXTS['GPL-3.0']}\nGCC RUNTIME LIBRARY EXCEPTION\nVersion 3.1, 31 March 2009 … consistent with the"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READING", "Facts", "PackageFacts", "known", "noted", "parse_facts", "parse_package"]
 
-READING = 10
+READING = 11
 """Raised whenever the same object would be read otherwise, by other rules for licences, say. Notes are named by it."""
 
 

@@ -78,6 +78,13 @@ _PERFORMANCE = "performance of this software"
 _END = "end of terms and conditions"
 _CONTACT = "creative commons may be contacted at creativecommons org"
 _PSF = ("psf license agreement for python", "python software foundation license version 2")
+_PYTHON = (
+    _PSF,
+    "beopen",
+    "cnri",
+    ("cwi license agreement", "stichting mathematisch centrum"),
+    _PERFORMANCE,
+)
 
 _LICENCES = (
     # Those whose text holds or resembles that of another come before the other.
@@ -175,17 +182,9 @@ _LICENCES = (
     _Licence("CC-BY-SA-4.0", ("attribution sharealike 4 0 international", _CONTACT), _LONG),
     _Licence("CC-BY-4.0", ("attribution 4 0 international", _CONTACT), _LONG),
     _Licence("OFL-1.1", ("sil open font license version 1 1", "dealings in the font software"), 9_000),
-    _Licence(
-        "Python-2.0",
-        (
-            _PSF,
-            "beopen",
-            "cnri",
-            ("cwi license agreement", "stichting mathematisch centrum"),
-            _PERFORMANCE,
-        ),
-        9_000,
-    ),
+    # CPython's own text tells the history of its licences first.
+    _Licence("Python-2.0", ("history of the software python was created", *_PYTHON), 9_000),
+    _Licence("Python-2.0", _PYTHON, 9_000),
     _Licence("PSF-2.0", (_PSF, "terms and conditions of this license agreement"), 4_000),
     _Licence(
         "BSL-1.0",
