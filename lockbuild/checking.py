@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild.comparing import difference_of_wheels
 from lockbuild.derivation import Build, BuildOutcome
-from lockbuild.errors import BuildError
+from lockbuild.errors import UsageError
 from lockbuild.realise import failure
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.store import trees
@@ -70,7 +70,7 @@ def _chosen(realiser: Realiser, wanted: frozenset[str]) -> Mapping[StorePath, Bu
     chosen = [*plan.roots, *plan.prefixes, *plan.builds, *sources]
     unknown = wanted - {name for name, _ in chosen}
     if unknown:
-        raise BuildError(
+        raise UsageError(
             f"nothing to check is called {', '.join(f'`{name}`' for name in sorted(unknown))}",
             hint=f"there are: {', '.join(name for name, _ in chosen)}",
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from lockbuild.lock import closure
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,8 +29,8 @@ def label_of(spec: BuildSpec, target: Target, runtime: Iterable[LockedPackage]) 
     """
     if spec.label is not None:
         return spec.label
-    torch = next((package for package in runtime if package.name == _TORCH), None)
-    if torch is None or _TORCH not in spec.needs or Version(spec.version).local:
+    torch = next((one for one in closure(runtime, spec.needs) if one.name == _TORCH), None)
+    if torch is None or Version(spec.version).local:
         return ""
     version = Version(torch.version)
     cuda = f"cu{target.cuda.replace('.', '')}" if target.cuda else "cpu"

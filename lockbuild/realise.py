@@ -40,6 +40,7 @@ BUILDER_NOTE = "builder"
 
 _ROOTFS_TAR = "rootfs.tar"
 _GOOD = ("built", "valid")
+_FULL = "No space left on device"  # ENOSPC in the words of the C locale, which builds have
 _OF_SOURCES = ("source", "wheel")
 """Kinds of builds of whose inputs people ask which commit they were."""
 
@@ -325,7 +326,9 @@ def failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> Build
     culprits = sum(outcome.status != "dependency-failed" for outcome in failed)
     count = "1 build" if culprits == 1 else f"{culprits} builds"
     hint = None
-    if any(outcome.status == "failed" and outcome.name in edited for outcome in failed):
+    if any(_FULL in line for outcome in failed for line in outcome.tail):
+        hint = "make room on the store's disk, `lockbuild store gc` for one, and run it again: what is built is kept"
+    elif any(outcome.status == "failed" and outcome.name in edited for outcome in failed):
         hint = (
             "correct the edit in the stack file, or the patch, and `lockbuild resolve`: all else is kept"
         )

@@ -190,12 +190,32 @@ def test_target_is_what_is_compiled_with(cuda: str) -> None:
 
 
 def test_target_without_nvcc_is_what_torch_brings() -> None:
-    one = stack(toolchain={}, target={"cuda": "12.4"})
+    one = stack(toolchain={}, target={"cuda": "12.4", "cuda-architectures": []})
     assert set(found(one, lock(nvcc=None))) == {"target-cuda"}
-    assert found(stack(toolchain={}, target={"cuda": "11.7"}), lock(nvcc=None)) == {}
+    other = stack(toolchain={}, target={"cuda": "11.7", "cuda-architectures": []})
+    assert found(other, lock(nvcc=None)) == {}
+
+
+def test_nvcc_without_a_target_for_cuda_is_an_error() -> None:
+    message = only(stack(target={"cuda": None}), fitting(), "target-cuda")
+    assert message.startswith("`target.cuda` is not there; nvcc is 11.8 (")
+    assert message.endswith("for extension")
 
 
 # ---- nvcc itself ---------------------------------------------------------------------------------------
+
+
+def test_architectures_without_nvcc_are_an_error() -> None:
+    one = stack(toolchain={"compiler": "g++-11"}, target={"cuda": None})
+    message = only(one, fitting(nvcc=None), "nvcc-absent")
+    assert message == "nothing in the toolchain is nvcc; to be compiled for 8.6+PTX: extension"
+    assert found(stack(toolchain={}, target={"cuda": None}, build=[]), fitting(nvcc=None)) == {}
+
+
+def test_nvcc_without_architectures_is_an_error() -> None:
+    message = only(stack(target={"cuda-architectures": []}), fitting(), "architecture-nvcc")
+    assert message.startswith("`target.cuda-architectures` is empty; nvcc 11.8 (")
+    assert message.endswith("is to compile extension")
 
 
 def test_wheels_without_nvcc_are_an_error() -> None:
@@ -260,6 +280,16 @@ def test_compiler_of_one_build_alone_is_named_with_it(env: dict[str, str]) -> No
     assert "`g++-12` of other is GCC 12 (`g++-12` in stack.toml)" in message
 
 
+@pytest.mark.parametrize(
+    "flag", ["-ccbin g++-12", "-O3 -ccbin=/usr/bin/g++-12", "--compiler-bindir gcc-12"]
+)
+def test_compiler_that_nvcc_is_told_to_take_counts(flag: str) -> None:
+    message = only(stack(build=[build(env={"NVCC_PREPEND_FLAGS": flag})]), fitting(), "host-compiler")
+    assert "`g++-12` of extension is GCC 12 (`g++-12` in stack.toml)" in message
+    env = {"CXX": "g++-12", "NVCC_PREPEND_FLAGS": "-ccbin g++-11"}
+    assert found(stack(build=[build(env=env)]), fitting()) == {}
+
+
 def test_who_tells_nvcc_to_take_any_compiler_means_it() -> None:
     env = {"CXX": "g++-12", "NVCC_PREPEND_FLAGS": "-allow-unsupported-compiler"}
     assert found(stack(build=[build(env=env)]), fitting()) == {}
@@ -295,13 +325,16 @@ def test_nvcc_without_the_standard_of_torch_s_headers_is_an_error() -> None:
         ("-O3 -std=c++14", False),
         ("-std=gnu++1y", False),
         ("-std=c++98", False),
+        ("-O2 -std c++11", False),
+        ("-std c++17", True),
         ("-std=c++17 -O2", True),
         ("--std=c++20", True),
     ],
 )
 def test_flags_may_not_ask_for_an_older_standard(flags: str, *, fits: bool) -> None:
-    one = stack(build=[build(env={"NVCC_APPEND_FLAGS": flags})])
-    assert ("cxx-standard" in found(one, fitting(torch="2.6.0+cu118"))) is not fits
+    for variable in ("NVCC_APPEND_FLAGS", "CFLAGS"):
+        one = stack(build=[build(env={variable: flags})])
+        assert ("cxx-standard" in found(one, fitting(torch="2.6.0+cu118"))) is not fits
 
 
 # ---- architectures -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from lockbuild.checking import check
 from lockbuild.digest import sha256_of
-from lockbuild.errors import BuildError
+from lockbuild.errors import BuildError, UsageError
 from lockbuild.lock import BuiltPin, LockedFile
 from tests.fakes import NATIVE, RecordingProgress, ScriptedBuilder, failing, giving, wheel_files
 from tests.worlds import World, make_world
@@ -126,7 +126,7 @@ def test_what_took_longest_is_checked_first(world: World, builder: ScriptedBuild
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(world: World) -> None:
-    with pytest.raises(BuildError, match="`gomma`") as caught:
+    with pytest.raises(UsageError, match="`gomma`") as caught:
         check(world.realiser(), ["gomma"])
     assert caught.value.hint == "there are: runtime, toolchain, delta, gamma"
 

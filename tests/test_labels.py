@@ -34,6 +34,12 @@ def test_who_does_not_need_torch_has_none() -> None:
     assert label_of(replace(SPEC, needs=("numpy",)), GPU, [TORCH, package("numpy")]) == ""
 
 
+def test_what_needs_torch_by_way_of_another_package_is_labelled() -> None:
+    vision = package("torchvision", "0.15.2", dependencies=("torch",))
+    spec = replace(SPEC, needs=("torchvision",))
+    assert label_of(spec, GPU, [TORCH, vision]) == label_of(SPEC, GPU, [TORCH]) != ""
+
+
 def test_version_with_a_label_of_its_own_keeps_it() -> None:
     assert label_of(replace(SPEC, version="0.7.2+fork.1"), GPU, [TORCH]) == ""
 

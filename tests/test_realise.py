@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from lockbuild import jobs, wheels
+from lockbuild import jobs, realise, wheels
 from lockbuild.checking import check
-from lockbuild.derivation import Build, JobPool
+from lockbuild.derivation import Build, BuildOutcome, JobPool
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError, StoreError
 from lockbuild.lock import BuiltPin, LockedFile
@@ -359,6 +359,13 @@ def test_a_failure_tells_its_message_last_lines_and_log(world: World) -> None:
     assert "gamma-2.0: failed: exited with 7" in said
     assert "| it broke" in said
     assert f"log: {world.store.log_file(world.compiled('gamma'))}" in said
+
+
+def test_a_build_that_fills_the_disk_comes_with_what_to_do() -> None:
+    line = "cp: error writing 'x': No space left on device"
+    full = BuildOutcome(name="gamma-2.0", status="failed", message="exited with 1", tail=(line,))
+    assert "`lockbuild store gc`" in (realise.failure([full], edited=()).hint or "")
+    assert realise.failure([replace(full, tail=())], edited=()).hint is None
 
 
 def test_the_log_of_a_failed_build_stays(world: World) -> None:

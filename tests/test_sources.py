@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lockbuild.derivation import FolderArchive, PoolFile
-from lockbuild.errors import FetchError
+from lockbuild.errors import StoreError
 from lockbuild.process import find_tool, run
 from lockbuild.progress import Silent
 from lockbuild.sources import Mirrors, fetch
@@ -402,14 +402,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_full_disk_is_seen_beforehand(root: Path, small_disk: Path) -> None:
     with faulty_server(root) as server:
-        with pytest.raises(FetchError, match="not enough space") as caught:
+        with pytest.raises(StoreError, match="not enough space") as caught:
             get(wanted(), small_disk, archives(server.url))
         assert server.requests == []
     assert caught.value.details[0].startswith(f"needed {SIZE} bytes")
 
 
 def test_disk_that_fills_up_stops_the_run(root: Path, small_disk: Path) -> None:
-    with faulty_server(root) as server, pytest.raises(FetchError, match="not enough space") as caught:
+    with faulty_server(root) as server, pytest.raises(StoreError, match="not enough space") as caught:
         get(wanted(size=None), small_disk, archives(server.url))
     assert str(small_disk) in caught.value.message
     assert isinstance(caught.value.__cause__, OSError)

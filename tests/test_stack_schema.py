@@ -320,6 +320,22 @@ def test_text_that_is_not_toml_is_named_with_its_line() -> None:
         ("build.0.source", {"git": GIT["git"], "ref": "a..b"}, "expected a branch or a tag"),
         ("build.0.source", {**GIT, "commit": "v2.0"}, 'found "v2.0", expected a whole commit: 40'),
         ("build.0.source", {**GIT, "git": "gamma"}, "expected an address that begins with `https://`"),
+        (
+            "build.0.source",
+            {**GIT, "git": "https://bob:s3cret@git.example.org/a.git"},
+            'found "https://***@git.example.org/a.git", expected an address without a user\'s name or password',
+        ),
+        ("build.0.env", {"MAX_JOBS": "1"}, "expected no `MAX_JOBS` in `env`: how many compilers run"),
+        (
+            "build.0.env",
+            {"TORCH_CUDA_ARCH_LIST": "12.0"},
+            "expected no `TORCH_CUDA_ARCH_LIST` in `env`: `target.cuda-architectures` says it",
+        ),
+        (
+            "target.cuda-architectures",
+            ["8.6", "9.0", "8.6+PTX"],
+            "expected each capability once; twice: `8.6`",
+        ),
         ("build.0.source", {**GIT, "include": ["../a"]}, "expected a path pattern from the top of the"),
         ("build.0.source", {**GIT, "exclude": ["/a"]}, "expected a path pattern from the top of the"),
         (

@@ -126,6 +126,44 @@ def test_why_rebuild_says_it_down_to_the_change(world: World, run: Run) -> None:
     ]
 
 
+def test_the_first_and_the_last_edit_of_a_source_are_told(world: World, run: Run) -> None:
+    run("build", "small")
+    edit(world, edits(EDIT))
+    assert said(run)[:2] == [
+        "build gamma-source: edit of setup.py added",
+        "build gamma-2.0: needs gamma-source, which changes",
+    ]
+    run("build", "small")
+    edit(world, lambda document: document["build"][0].pop("edits"))
+    lines = run("why-rebuild", "small", "gamma").out.splitlines()
+    # The wheel without the edit is there from before.
+    assert lines == ["gamma: is there"]
+    edit(world, lambda document: document["build"][0].update(env={"FORCE_CUDA": "0"}))
+    assert run("why-rebuild", "small", "gamma").out.splitlines() == [
+        "gamma: is built again",
+        "  env FORCE_CUDA: 1 -> 0",
+        "  input source: nothing is changed in it any more",
+        "    edit of setup.py is no longer made",
+    ]
+
+
+def test_of_long_values_the_words_are_told_that_differ(world: World, run: Run) -> None:
+    run("build", "small")
+    edit(world, lambda document: document["build"][0].update(env={"CFLAGS": "-O2 -fno-strict-aliasing"}))
+    assert (
+        said(run)[0]
+        == "build gamma-2.0: env CFLAGS: now also -O2 -fno-strict-aliasing; env FORCE_CUDA: no longer set, was 1"
+    )
+    run("build", "small")
+    edit(world, lambda document: document["build"][0].update(env={"CFLAGS": "-O3 -fno-strict-aliasing"}))
+    assert said(run)[0] == "build gamma-2.0: env CFLAGS: -O2 -> -O3"
+    run("build", "small")
+    edit(world, lambda document: document["build"][0].update(env={"CFLAGS": "-fno-strict-aliasing -O3"}))
+    assert said(run)[0] == "build gamma-2.0: env CFLAGS: the same words in another order or number"
+    edit(world, lambda document: document["build"][0].update(env={"CFLAGS": "-O3"}))
+    assert said(run)[0] == "build gamma-2.0: env CFLAGS: now without -fno-strict-aliasing"
+
+
 def test_why_rebuild_as_json(world: World, run: Run) -> None:
     run("build", "small")
     edit(world, lambda document: document["build"][1].update(env={"NEW": "1"}))

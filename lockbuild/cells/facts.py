@@ -28,7 +28,9 @@ _NVCC_DEB = "nvidia-cuda-toolkit"
 _NVCC_PARTS = ("nvidia-cuda-crt", "nvidia-nvvm")
 """Wheels with parts of nvcc that fit the nvcc of their own release alone."""
 _GCC = re.compile(r"g(?:\+\+|cc)(?:-(\d+))?")
+_NVCC_FLAGS = ("NVCC_PREPEND_FLAGS", "NVCC_FLAGS", "TORCH_NVCC_FLAGS", "NVCC_APPEND_FLAGS")
 _UNCHECKED = "-allow-unsupported-compiler"
+_BINDIR = re.compile(r"(?:^|\s)(?:-ccbin|--compiler-bindir)[=\s]\s*(\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +213,9 @@ def _compilers(stack: Stack, lock: Lock | None) -> tuple[Compiler, ...]:
     for spec in stack.builds:
         if _needs_torch(spec, lock):
             env = {**stack.toolchain.env(), **dict(spec.env)}
-            flags = " ".join(env.get(name, "") for name in ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"))
-            used.setdefault((_host_compiler(env), _UNCHECKED in flags), []).append(spec.name)
+            flags = " ".join(env.get(name, "") for name in _NVCC_FLAGS)
+            for compiler in set(map(_plain, _BINDIR.findall(flags))) or {_host_compiler(env)}:
+                used.setdefault((compiler, _UNCHECKED in flags), []).append(spec.name)
     return tuple(
         Compiler(
             name=name,
@@ -232,8 +235,11 @@ def _needs_torch(spec: BuildSpec, lock: Lock | None) -> bool:
 
 def _host_compiler(env: dict[str, str]) -> str:
     """Return the C++ compiler that variables name, `ccache /usr/bin/gcc-11` being `g++-11`."""
-    words = (env.get("CXX") or env.get("CC") or "g++").split()
-    name = posixpath.basename(words[-1])
+    return _plain((env.get("CXX") or env.get("CC") or "g++").split()[-1])
+
+
+def _plain(command: str) -> str:
+    name = posixpath.basename(command)
     return name.replace("gcc", "g++") if _GCC.fullmatch(name) else name
 
 

@@ -33,7 +33,7 @@ CHECKS = (
         level="error",
         what="nvcc comes from where the stack says",
         why="without it extensions are compiled for the CPU alone, or not at all",
-        mend="correct `toolchain.nvcc`, then `lockbuild resolve`",
+        mend="correct `toolchain.nvcc`, then `lockbuild resolve`; where nothing is for GPUs, take out `target.cuda-architectures`",
     ),
     Check(
         id="nvcc-parts",
@@ -60,7 +60,7 @@ CHECKS = (
         id="target-cuda",
         level="error",
         what="`target.cuda` is the CUDA that is compiled with, or that torch brings where nothing is",
-        why="the preflight asks for a driver of that version",
+        why="the preflight asks for a driver of that version, and labels of wheels tell it",
         mend="correct `target.cuda`",
     ),
     Check(
@@ -80,9 +80,9 @@ CHECKS = (
     Check(
         id="architecture-nvcc",
         level="error",
-        what="nvcc knows every architecture of `target.cuda-architectures`",
-        why="it refuses to compile for others",
-        mend="take the architecture out; `+PTX` on the newest known one serves later GPUs",
+        what="nvcc knows every architecture of `target.cuda-architectures`, and there is one to compile for",
+        why="it refuses to compile for others; without any, torch asks the GPU of the machine that builds, and there is none",
+        mend="name those of your GPUs that nvcc knows; `+PTX` on the newest known one serves later ones",
     ),
     Check(
         id="architecture-torch",
@@ -108,13 +108,14 @@ CHECKS = (
 )
 
 _FLAG_VARIABLES = (
+    "CFLAGS",
     "CXXFLAGS",
     "NVCC_FLAGS",
     "NVCC_PREPEND_FLAGS",
     "NVCC_APPEND_FLAGS",
     "TORCH_NVCC_FLAGS",
 )
-_STANDARD = re.compile(r"[-/]+std[=:](?:c|gnu)\+\+(\d\w)")
+_STANDARD = re.compile(r"[-/]+std(?:[=:]|\s+)(?:c|gnu)\+\+(\d\w)")
 _STANDARDS = {"98": 3, "03": 3, "0x": 11, "1y": 14, "1z": 17, "2a": 20, "2b": 23}
 
 _Found = tuple[str, str]
@@ -171,6 +172,13 @@ def _nvcc_absent(cell: Cell, stack: Stack, lock: Lock | None) -> Iterator[_Found
         )
     elif nvcc.apt and not lock.open_of("apt"):
         yield "toolchain.nvcc", f"{cell.nvcc_wanted} is not among the locked packages"
+    elif cell.nvcc_wanted is None and stack.base.debian and cell.compilers and cell.has_cuda:
+        wanted, builds = stack.target.cuda_architectures, _builds_of(cell)
+        if wanted and not lock.open_of("apt"):
+            yield (
+                "toolchain.nvcc",
+                f"nothing in the toolchain is nvcc; to be compiled for {', '.join(wanted)}: {builds}",
+            )
 
 
 def _nvcc_parts(cell: Cell, _stack: Stack, _lock: Lock | None) -> Iterator[_Found]:
@@ -209,6 +217,11 @@ def _cuda_minor(cell: Cell, _stack: Stack, _lock: Lock | None) -> Iterator[_Foun
 def _target_cuda(cell: Cell, stack: Stack, _lock: Lock | None) -> Iterator[_Found]:
     wanted = stack.target.cuda
     if wanted is None:
+        if cell.nvcc and cell.compilers and cell.has_cuda:
+            yield (
+                "target.cuda",
+                f"`target.cuda` is not there; nvcc is {cell.nvcc.text} ({cell.nvcc.source}), for {_builds_of(cell)}",
+            )
         return
     if cell.nvcc:
         if cell.nvcc.text != wanted:
@@ -234,6 +247,11 @@ def _host_compiler(cell: Cell, _stack: Stack, _lock: Lock | None) -> Iterator[_F
                     f'is GCC {version.text} ({version.source}): `toolchain.compiler = "g++-{release.gcc}"`'
                 ),
             )
+
+
+def _builds_of(cell: Cell) -> str:
+    """Return the extensions of torch as a sentence has them."""
+    return ", ".join(sorted({name for compiler in cell.compilers for name in compiler.builds}))
 
 
 def _of_builds(compiler: Compiler) -> str:
@@ -278,6 +296,11 @@ def _architecture_nvcc(cell: Cell, stack: Stack, _lock: Lock | None) -> Iterator
     known = ", ".join(
         sorted((one for one in release.architectures if one[-1].isdigit()), key=_capability)
     )
+    if not stack.target.cuda_architectures and cell.compilers and cell.has_cuda:
+        yield (
+            "target.cuda-architectures",
+            f"`target.cuda-architectures` is empty; nvcc {cell.nvcc.text} ({cell.nvcc.source}) is to compile {_builds_of(cell)}",
+        )
     for wanted in stack.target.cuda_architectures:
         if wanted.removesuffix("+PTX") not in release.architectures:
             yield (

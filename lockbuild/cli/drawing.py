@@ -215,7 +215,7 @@ def _of_builds(realiser: Realiser, chosen: _Chosen) -> Picture:
     plan = realiser.plan
     builds = {path: one for path, one in plan.derivations.items() if isinstance(one, Build)}
     names: dict[str, set[StorePath]] = {}
-    for key, path in keys_of(plan).items():
+    for key, path in ((key, path) for key, path in keys_of(plan).items() if path in builds):
         for name in (key, key.partition(" ")[2], plan.name_of(path)):
             names.setdefault(name, set()).add(path)
     near = names.get(chosen.around or "", set())

@@ -111,8 +111,11 @@ def _rebuilt(builds: Iterable[Build], former: Plan, later: Plan) -> Iterator[Reb
         mine = tuple(names.get(build.path, ()))
         place = next((before[key] for key in mine if key in before), None)
         replaced = former.derivations[place] if place else None
-        if not isinstance(replaced, Build):
+        if replaced is None:
             yield Rebuilt(build=build, names=mine, former=None, reasons=(_NEW,))
+        elif not isinstance(replaced, Build):
+            reasons = reasons_for(build, derivation_text(replaced), later, texts.get)
+            yield Rebuilt(build=build, names=mine, former=None, reasons=reasons)
         elif replaced.path == build.path:
             yield Rebuilt(build=build, names=mine, former=replaced, reasons=(_NEEDED,))
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lockbuild.derivation import SANDBOX_VERSION, Build, Derivation, Fetch, GitTree
-from lockbuild.derivationtext import parse_derivation
+from lockbuild.derivationtext import derivation_text, parse_derivation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,8 +37,11 @@ def keys_of(plan: Plan) -> dict[str, StorePath]:
         keys[f"wheel {name}"] = path
         build = plan.derivations[path]
         for place, used in build.inputs if isinstance(build, Build) else ():
-            if place in ("environment", "source") and isinstance(plan.derivations[used], Build):
-                keys[f"{place} {name}"] = used
+            if place == "environment" and isinstance(plan.derivations[used], Build):
+                keys[f"environment {name}"] = used
+            elif place.partition("/")[0] == "source":
+                # Fetched or changed: it is one or the other as edits come and go.
+                keys[f"source {name}"] = used
     keys |= {f"stamp {name}": path for name, path in plan.builds}
     keys |= {f"root {name}": path for name, path in plan.roots}
     keys |= {f"prefix {name}": path for name, path in plan.prefixes}
@@ -79,6 +82,9 @@ def reasons_for(
     """
     before = former_of(former)
     if before is None:
+        origin = _parsed(former)
+        if build.kind == "source" and isinstance(origin, Fetch):
+            return tuple(_first_edits(origin, build, plan))
         return (Reason(text="never built here"),)
     if isinstance(before, Reason):
         return (before,)
@@ -91,7 +97,11 @@ def _differences(
     before: Build, build: Build, plan: Plan, text_of: Callable[[StorePath], str | None]
 ) -> Iterator[Reason]:
     yield from _pairs("env", dict(before.env), dict(build.env))
-    commands = tuple(_commands(before, build))
+    # How a source is unpacked follows from what it is, which its input tells.
+    unpacked = [
+        [place for place, _ in one.inputs if place.startswith("source")] for one in (before, build)
+    ]
+    commands = tuple(_commands(before, build)) if unpacked[0] == unpacked[1] else ()
     yield from commands
     if before.system != build.system:
         yield Reason(text=f"system: {before.system} -> {build.system}")
@@ -140,8 +150,11 @@ def _input(
             text=f"{name}: {'no longer' if new is None else 'added'}: {what.name if what else ''}"
         )
         return
-    derivation = plan.derivations.get(new)
-    if isinstance(derivation, Build):
+    derivation, former = plan.derivations.get(new), _parsed(text_of(old))
+    if isinstance(former, Build) and former.kind == "source" and isinstance(derivation, Fetch):
+        children = (*_edits(former.command, None), *_origin(former, derivation, text_of))
+        yield Reason(text=f"{name}: nothing is changed in it any more", because=children)
+    elif isinstance(derivation, Build):
         children = reasons_for(derivation, text_of(old), plan, text_of)
         if text_of(old) is None:
             children = (Reason(text=f"{old.name} -> {new.name}"),)
@@ -155,6 +168,30 @@ def _input(
         yield Reason(text=f"{name}: {_content(text_of(old), derivation)}")
 
 
+def _first_edits(origin: Fetch, build: Build, plan: Plan) -> Iterator[Reason]:
+    """Yield what is new about a source that was taken as it came before."""
+    yield from _edits(None, build.command)
+    now = _named_inputs(build).get("input source")
+    if now and now != origin.path:
+        yield Reason(
+            text=f"input source: {_content(derivation_text(origin), plan.derivations.get(now))}"
+        )
+
+
+def _origin(former: Build, fetch: Fetch, text_of: Callable[[StorePath], str | None]) -> Iterator[Reason]:
+    before = _named_inputs(former).get("input source")
+    if before and before != fetch.path:
+        yield Reason(text=f"input source: {_content(text_of(before), fetch)}")
+
+
+def _parsed(text: str | None) -> Derivation | None:
+    """Return the derivation that *text* tells of; none where nobody remembers, or it is of another sandbox."""
+    try:
+        return parse_derivation(text) if text else None
+    except ValueError:
+        return None
+
+
 def _called(filename: str) -> str:
     """Return the version in a wheel's or Debian package's file name; other names as they are."""
     if filename.endswith(".whl"):
@@ -166,10 +203,7 @@ def _called(filename: str) -> str:
 
 def _content(text: str | None, new: Derivation | None) -> str:
     """Return how content of the same name differs."""
-    try:
-        old = parse_derivation(text) if text else None
-    except ValueError:
-        old = None
+    old = _parsed(text)
     if not isinstance(new, Fetch) or not isinstance(old, Fetch):
         return "its content changed"
     if isinstance(new.where, GitTree) and isinstance(old.where, GitTree):
@@ -187,7 +221,20 @@ def _pairs(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterato
         elif name not in old:
             yield Reason(text=f"{what} {name}: now {_short(new[name])}")
         elif old[name] != new[name]:
-            yield Reason(text=f"{what} {name}: {_short(old[name])} -> {_short(new[name])}")
+            yield Reason(text=f"{what} {name}: {_changed(old[name], new[name])}")
+
+
+def _changed(old: str, new: str) -> str:
+    """Return how a value changed: both, and of long ones the words that only one of them has."""
+    if max(len(old), len(new)) <= _LONG:
+        return f"{_short(old)} -> {_short(new)}"
+    gone = " ".join(word for word in old.split() if word not in new.split())
+    come = " ".join(word for word in new.split() if word not in old.split())
+    if gone and come:
+        return f"{_short(gone)} -> {_short(come)}"
+    if gone or come:
+        return f"now without {_short(gone)}" if gone else f"now also {_short(come)}"
+    return "the same words in another order or number"
 
 
 def _short(text: str) -> str:
@@ -219,10 +266,11 @@ def _words(command: Sequence[str]) -> dict[str, str]:
     return {name: value or "" for name, _, value in (word.partition("=") for word in command)}
 
 
-def _edits(old: Sequence[str], new: Sequence[str]) -> Iterator[Reason]:
-    if old[:-1] != new[:-1]:
+def _edits(old: Sequence[str] | None, new: Sequence[str] | None) -> Iterator[Reason]:
+    """Yield how the commands of two changed sources differ; none where it is taken as it comes."""
+    if old and new and old[:-1] != new[:-1]:
         yield Reason(text="the program that applies edits changed")
-    before, after = _numbered(old[-1]), _numbered(new[-1])
+    before, after = (_numbered(command[-1]) if command else {} for command in (old, new))
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             how = "changed" if name in before and name in after else "added"

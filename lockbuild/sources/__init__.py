@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lockbuild.errors import FULL_DISK, FetchError
+from lockbuild.errors import FULL_DISK, FetchError, LockbuildError, StoreError
 from lockbuild.sources.download import Downloader, Stopped
 from lockbuild.sources.first import First, Unpinned, first
 from lockbuild.sources.http import Client, Fault, Limits, is_file
@@ -86,7 +86,8 @@ def fetch(  # noqa: PLR0913 - as keywords
         taken: Asked before each download whether another process has already moved the file on.
 
     Raises:
-        FetchError: The folder is full or cannot be written to. Never for one artifact's fault.
+        StoreError: The folder's disk is full.
+        FetchError: The folder cannot be written to. Never for one artifact's fault.
     """
     if not fetches:
         return
@@ -195,7 +196,7 @@ class _Run:
         self._phase.line(wanted.filename if size is None else f"{wanted.filename} ({_human(size)})")
         return Fetched(fetch=wanted, file=file)
 
-    def _disk(self, error: OSError) -> FetchError:
+    def _disk(self, error: OSError) -> LockbuildError:
         into = self._downloader.into
         if error.errno in FULL_DISK:
             return _full(into, _needed(self._fetches, into))
@@ -228,9 +229,9 @@ def _check_space(fetches: Sequence[Fetch], into: Path) -> None:
         raise _full(into, needed)
 
 
-def _full(into: Path, needed: int) -> FetchError:
+def _full(into: Path, needed: int) -> StoreError:
     free = shutil.disk_usage(into).free
-    return FetchError(
+    return StoreError(
         f"not enough space in `{into}`",
         details=(f"needed {needed} bytes ({_human(needed)})", f"free   {free} bytes ({_human(free)})"),
         hint="make room or choose a store on another disk, then run it again: what has come is kept",

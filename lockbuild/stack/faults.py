@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from datetime import date, time
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -23,6 +24,7 @@ __all__ = ["described"]
 _Location = tuple[int | str, ...]
 """Keys and positions that lead to a value."""
 
+_USER_INFO = re.compile(r"://[^/?#\s]*@")
 _EXPECTED = {
     "string_type": "a string",
     "bool_type": "`true` or `false`",
@@ -106,6 +108,7 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - whatever the file holds
     # JSON writes strings, numbers, booleans and lists as TOML does; times are not quoted in TOML.
     moment = isinstance(value, date | time)
     text = str(value) if moment else json.dumps(value, ensure_ascii=False, default=str)
+    text = _USER_INFO.sub("://***@", text)
     return text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - what fits on a line
 
 

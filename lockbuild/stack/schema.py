@@ -58,6 +58,14 @@ __all__ = ["StackDocument", "check_document", "json_schema", "parse_stack_text"]
 # ---- tables ---------------------------------------------------------------------------------------
 
 
+def _capabilities_apart(found: list[str]) -> list[str]:
+    """Accept capabilities that are there once, with PTX or without."""
+    bare = [one.removesuffix("+PTX") for one in found]
+    if twice := sorted({one for one in bare if bare.count(one) > 1}):
+        raise fault(f"each capability once; twice: {', '.join(f'`{one}`' for one in twice)}")
+    return found
+
+
 class TargetTable(Table):
     """The machine that the stack is made for."""
 
@@ -66,7 +74,7 @@ class TargetTable(Table):
     glibc: VersionPair
     """C library of the image; decides which manylinux wheels fit."""
     cuda: VersionPair | None = None
-    cuda_architectures: list[Capability] = []
+    cuda_architectures: Annotated[list[Capability], AfterValidator(_capabilities_apart)] = []
 
 
 class DebianTable(Table):

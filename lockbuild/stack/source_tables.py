@@ -160,6 +160,16 @@ _LABEL = r"(?:[a-z0-9]+(?:\.[a-z0-9]+)*)?"
 """A local version label as PEP 440 normalises it, or nothing."""
 
 
+_MACHINES = "how many compilers run is for each machine to say, `cores` in its configuration"
+_GIVEN = {
+    "CMAKE_BUILD_PARALLEL_LEVEL": _MACHINES,
+    "MAKEFLAGS": _MACHINES,
+    "MAX_JOBS": _MACHINES,
+    "TORCH_CUDA_ARCH_LIST": "`target.cuda-architectures` says it for all extensions",
+}
+"""Variables of builds that something else gives, and what."""
+
+
 class BuildTable(Table):
     """A package compiled in the sandbox."""
 
@@ -186,6 +196,13 @@ class BuildTable(Table):
     def _one_label(self) -> BuildTable:
         if self.label and Version(self.version).local:
             raise fault(f"no `label`, as the version `{self.version}` has one of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _given_by_others(self) -> BuildTable:
+        for name, instead in _GIVEN.items():
+            if name in self.env:
+                raise fault(f"no `{name}` in `env`: {instead}")
         return self
 
     @model_validator(mode="after")

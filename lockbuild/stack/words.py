@@ -218,7 +218,15 @@ Moment = Annotated[
     ),
 ]
 Address = Annotated[
-    str, AfterValidator(matching(r"(https?|file)://\S+", "an address that begins with `https://`"))
+    str,
+    AfterValidator(matching(r"(https?|file)://\S+", "an address that begins with `https://`")),
+    AfterValidator(
+        matching(
+            r"[a-z]+://[^/?#@\s]*(?:[/?#].*)?",
+            "an address without a user's name or password, which would stand in locks and wheels: they belong"
+            " into each machine's ~/.netrc or git's credential helper",
+        )
+    ),
 ]
 Variable = Annotated[
     str, AfterValidator(matching(r"[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name"))
