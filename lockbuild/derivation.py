@@ -24,6 +24,7 @@ __all__ = [
     "IMAGE_INPUT",
     "INTERPRETER_FOLDER",
     "PREFIX_TAR",
+    "ROOTFS_TAR",
     "SANDBOX_VERSION",
     "Addresses",
     "ArchiveMembers",
@@ -57,6 +58,9 @@ CONDA_FOLDER = "/opt/conda"
 
 PREFIX_TAR = "conda.tar"
 """Name of the file that a `prefix` build gives, to be unpacked at the root of a file system."""
+
+ROOTFS_TAR = "rootfs.tar"
+"""Name of the file that a `rootfs` build gives."""
 
 IMAGE_INPUT = "image"
 """Input of a root file system on top of an image: the image's OCI layout."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lockbuild import jobs, wheels
-from lockbuild.derivation import Build, BuildOutcome, BuildTask, Fetch, JobPool
+from lockbuild.derivation import ROOTFS_TAR, Build, BuildOutcome, BuildTask, Fetch, JobPool
 from lockbuild.derivationtext import derivation_text
 from lockbuild.digest import sha256_of, store_path
 from lockbuild.errors import BuildError
@@ -38,7 +38,6 @@ __all__ = ["BUILDER_NOTE", "PlanRealiser", "Realiser", "failure"]
 BUILDER_NOTE = "builder"
 """Name of the note in which a store keeps who built an object."""
 
-_ROOTFS_TAR = "rootfs.tar"
 _GOOD = ("built", "valid")
 _FULL = "No space left on device"  # ENOSPC in the words of the C locale, which builds have
 _OF_SOURCES = ("source", "wheel")
@@ -249,7 +248,7 @@ class PlanRealiser(ABC):
         for _, path in build.inputs:
             if path not in instead:
                 self.store.check(path)
-        rootfs = self.store.unpacked(build.toolchain, _ROOTFS_TAR) if build.toolchain else None
+        rootfs = self.store.unpacked(build.toolchain, ROOTFS_TAR) if build.toolchain else None
         pool = JobPool(folder=self.store.jobs, jobs=self.cores, memory=self.memory_per_job)
         task = BuildTask(
             name=build.name,

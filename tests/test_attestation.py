@@ -12,7 +12,7 @@ from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 
-from lockbuild.attestation import BUILD_TYPE, statement
+from lockbuild.attestation import BUILD_TYPES, statement, system_statement
 from lockbuild.derivation import Fetch
 from lockbuild.lock import LockedFile
 from lockbuild.provenance import Provenance, closure_of
@@ -69,6 +69,24 @@ def test_models_of_in_toto_and_slsa_take_it(plan: Plan, name: str) -> None:
     assert MessageToDict(predicate) == found["predicate"]
 
 
+def test_root_file_systems_have_one_too(plan: Plan) -> None:
+    path = dict(plan.roots)["runtime"]
+    record = Provenance(
+        name="runtime", version="", build=path, derivations=closure_of(path, plan.derivations)
+    )
+    archive = LockedFile(filename="rootfs.tar", sha256=sha("rootfs"), size=7)
+    found = system_statement(record, archive)
+    message = ParseDict(found, StatementMessage())
+    Statement.copy_from_pb(message).validate()
+    assert MessageToDict(ParseDict(found["predicate"], Predicate())) == found["predicate"]
+    assert found["subject"] == [{"name": "rootfs.tar", "digest": {"sha256": sha("rootfs")}}]
+    definition = found["predicate"]["buildDefinition"]
+    assert definition["buildType"] == BUILD_TYPES["rootfs"]
+    assert definition["externalParameters"]["name"] == "runtime"
+    fetches = [one for one in record.derivations.values() if isinstance(one, Fetch)]
+    assert len(definition["resolvedDependencies"]) == len(fetches) > 0
+
+
 def test_models_refuse_what_slsa_has_no_name_for(plan: Plan) -> None:
     with pytest.raises(ParseError):
         ParseDict({**document(plan)["predicate"], "builder": {}}, Predicate())
@@ -95,7 +113,7 @@ def test_tree_is_known_by_its_commit(plan: Plan) -> None:
 
 def test_parameters_are_what_the_stack_decides(plan: Plan) -> None:
     found = definition(plan)
-    assert found["buildType"] == BUILD_TYPE
+    assert found["buildType"] == BUILD_TYPES["wheel"]
     parameters = found["externalParameters"]
     assert (parameters["package"], parameters["version"]) == ("gamma", "2.0+ours")
     assert parameters["environment"]["FORCE_CUDA"] == "1"

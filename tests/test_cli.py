@@ -552,10 +552,9 @@ def test_bill_of_materials_does_not_hide_errors(world: World, run: Run) -> None:
 def test_provenance_of_each_built_wheel_is_a_line(run: Run) -> None:
     run("build", "small")
     lines = [json.loads(line) for line in run("provenance", "small").out.splitlines()]
-    assert [one["predicate"]["buildDefinition"]["externalParameters"]["package"] for one in lines] == [
-        "delta",
-        "gamma",
-    ]
+    parameters = [one["predicate"]["buildDefinition"]["externalParameters"] for one in lines]
+    assert [one.get("package") for one in parameters[:2]] == ["delta", "gamma"]
+    assert [one["name"] for one in parameters[2:]] == ["runtime", "toolchain"]
     (gamma,) = run("provenance", "small", "gamma").out.splitlines()
     assert json.loads(gamma) == lines[1]
 
@@ -564,6 +563,17 @@ def test_provenance_of_a_wheel_that_nobody_has_built_ends_with_6(run: Run) -> No
     ended = run("provenance", "small", "gamma")
     assert (ended.code, ended.out) == (6, "")
     assert "hint: `lockbuild build small gamma`" in ended.err
+
+
+def test_provenance_of_what_is_not_built_yet_is_told(world: World, run: Run) -> None:
+    run("build", "small")
+    world.store.remove(dict(world.plan.roots)["runtime"])
+    ended = run("provenance", "small")
+    assert (ended.code, len(ended.out.splitlines())) == (0, 3)
+    assert "not built yet, and so without a Statement: runtime" in ended.err
+    ended = run("provenance", "small", "runtime", "gamma")
+    assert (ended.code, ended.out) == (6, "")
+    assert "`runtime` is not built yet" in ended.err
 
 
 def test_provenance_of_what_the_stack_does_not_build_ends_with_2(run: Run) -> None:
