@@ -130,6 +130,15 @@ def test_a_shared_build_names_no_files_beside_a_stack(folder: StackFolder, more:
         folder.read_document()
 
 
+@pytest.mark.parametrize("more", [{"source": 5}, {"source": "path"}, {"edits": 3}, {"edits": ["patch"]}])
+def test_a_shared_build_of_another_shape_is_left_for_the_check(
+    folder: StackFolder, more: dict[str, Any]
+) -> None:
+    share(folder.path, {**SHARED, **more})
+    with pytest.raises(StackError, match="1 fault"):
+        check_document(folder.read_document(), file=folder.stack_file)
+
+
 def test_a_broken_shared_build_is_named(folder: StackFolder) -> None:
     (folder.path.parent / "_builds" / "gamma.toml").write_text("name = \n")
     with pytest.raises(StackError, match=r"^\.\./_builds/gamma\.toml is not TOML"):

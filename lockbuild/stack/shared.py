@@ -58,14 +58,20 @@ def _joined(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 
 
 def check_shared(table: Mapping[str, Any], *, file: str) -> None:
-    """Refuse a shared build that needs files which lie beside a stack.
+    """Refuse a shared build that needs files which lie beside a stack; what has no such shape is left for who checks it.
 
     Raises:
         StackError: It names a patch or a folder.
     """
-    source, edits = table.get("source", {}), table.get("edits", ())
-    beside = [f"`source.path` is `{source['path']}`"] if "path" in source else []
-    beside += [f"`edits` has the patch `{edit['patch']}`" for edit in edits if "patch" in edit]
+    source, edits = table.get("source"), table.get("edits")
+    beside = (
+        [f"`source.path` is `{source['path']}`"] if isinstance(source, dict) and "path" in source else []
+    )
+    beside += [
+        f"`edits` has the patch `{edit['patch']}`"
+        for edit in (edits if isinstance(edits, list) else ())
+        if isinstance(edit, dict) and "patch" in edit
+    ]
     if INCLUDE in table:
         beside.append(f"`{INCLUDE}` is `{table[INCLUDE]}`")
     if beside:
