@@ -21,6 +21,7 @@ from lockbuild.errors import LockError, StackError, UsageError
 from lockbuild.lock import LOCK_FILE, Lock, parse_lock
 from lockbuild.stack import inputs_of
 from lockbuild.stack.shared import INCLUDE, SHARED, check_shared, expand, included
+from lockbuild.stack.unlocked import check_unlocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,16 +158,19 @@ class StackFolder:
     def read_locked(self) -> tuple[dict[str, Any], Lock]:
         """Return the stack's document and its lock, which is not stale.
 
-        The document need not be checked: it is the one that was, when the lock was made.
+        Of the document only what the lock does not vouch for is checked: the rest was, when the lock was made.
 
         Raises:
             LockError: The lock is missing, damaged or stale; the details say which inputs moved.
-            StackError: The stack file, or a shared build of it, is not TOML.
+            StackError: The stack file, or a shared build of it, is not TOML; or what was checked is wrong.
         """
         lock = self.read_lock()
         document = self.read_document()
         # The document first: which files it uses can be asked only of one that was checked.
-        moved = self.moved(lock, document, files=False) or self.moved(lock, document)
+        moved = self.moved(lock, document, files=False)
+        if not moved:
+            check_unlocked(document, file=self.stack_file)
+            moved = self.moved(lock, document)
         if moved:
             raise LockError(
                 f"the lock of {self.label} is stale: {STACK_FILE} has changed since",

@@ -65,6 +65,28 @@ def test_a_wrong_stack_file_is_no_finding(world: World, run: Run) -> None:
     assert (ended.code, "`colour`" in ended.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("audit", "small"), ("build", "small", "--dry-run"), ("render", "small"), ("describe", "small")],
+)
+@pytest.mark.parametrize(
+    ("policy", "fault"),
+    [
+        ('[audit.licenses]\ndeni = ["*"]', "`audit.licenses.deni`: unknown key; did you mean `deny`?"),
+        ('[audit]\nwaive = "x"', '`audit.waive`: found "x", expected a list'),
+        ('[audit.licenses]\ndeny = "MIT"', '`audit.licenses.deny`: found "MIT", expected a list'),
+    ],
+)
+def test_a_policy_that_is_none_is_refused_by_every_command(
+    world: World, run: Run, command: tuple[str, ...], policy: str, fault: str
+) -> None:
+    with (world.folder.path / STACK_FILE).open("a") as file:
+        file.write(f"\n{policy}\n")
+    ended = run(*command)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{STACK_FILE}: 1 fault\n  {fault}\n" in ended.err
+
+
 def test_an_edited_lock_is_audited(world: World, run: Run) -> None:
     file = world.folder.path / "requirements.txt"
     file.write_text(file.read_text().replace("alpha==1.2", "alpha==1.3"))

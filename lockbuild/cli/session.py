@@ -13,6 +13,7 @@ from lockbuild.errors import LockbuildError, LockError, ResolveError, UsageError
 from lockbuild.folders import find_stack
 from lockbuild.settings import load_settings
 from lockbuild.stack import from_document
+from lockbuild.stack.unlocked import check_unlocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -270,6 +271,8 @@ def open_drifted(
         from lockbuild.stack.schema import check_document  # noqa: PLC0415 - only a changed file needs it
 
         check_document(document, file=folder.stack_file)
+    else:
+        check_unlocked(document, file=folder.stack_file)
     moved = folder.moved(lock, document)
     stack = from_document(document)
     drift = LockDrift(

@@ -14,6 +14,7 @@ from lockbuild.folders import STACK_FILE, StackFolder, find_stack, moved_inputs
 from lockbuild.lock import LOCK_FILE
 from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.shared import SHARED
+from lockbuild.stack.unlocked import check_unlocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -171,6 +172,8 @@ def _planned(alone: Side, folder: StackFolder) -> Side:
 
         # A stack file of long ago may say what this lockbuild has no words for.
         check_document(document, file=folder.stack_file)
+    else:
+        check_unlocked(document, file=folder.stack_file)
     side = replace(alone, stack=from_document(document))
     try:
         moved = moved or moved_inputs(locked, inputs_of(document, folder.used_files(document)))

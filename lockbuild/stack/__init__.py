@@ -1,7 +1,7 @@
 """A stack: the declared environment of a research system, as frozen values. Pure.
 
-`from_document` takes a document that `lockbuild.stack.schema` has accepted, now or when the lock was
-made, and never checks it again. Defaults stand here and nowhere else.
+`from_document` takes a document that `lockbuild.stack.schema` has accepted, now or when the lock was made, and never
+checks it again; what no lock vouches for, `lockbuild.stack.unlocked` has. Defaults stand here and nowhere else.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ __all__ = [
     "Standalone",
     "Toolchain",
     "file_name_of",
+    "followed",
     "from_document",
+    "input_values",
     "inputs_of",
 ]
 
@@ -223,6 +225,11 @@ def _pairs(table: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 _NOT_FOLLOWED = frozenset({"audit"})
 
 
+def followed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a lock follows from in a stack's *document*."""
+    return {key: value for key, value in document.items() if key not in _NOT_FOLLOWED}
+
+
 def inputs_of(document: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, str]:
     """Return key path -> short digest of everything in a stack that a lock follows from.
 
@@ -234,20 +241,22 @@ def inputs_of(document: Mapping[str, Any], files: Mapping[str, str]) -> dict[str
         document: The stack file, parsed.
         files: Path below the stack's folder -> sha256, of what lies beside the stack file and is used.
     """
-    followed = {key: value for key, value in document.items() if key not in _NOT_FOLLOWED}
-    values = {key: sha256_of(canonical_json(value))[:16] for key, value in _flatten(followed, "")}
+    values = {
+        path: sha256_of(canonical_json(value))[:16] for path, value in input_values(followed(document))
+    }
     return values | {f"file {path}": digest[:16] for path, digest in sorted(files.items())}
 
 
-def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, JsonValue]]:
+def input_values(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """Yield key path and value of everything in *table*; an empty table has none."""
     for key, value in sorted(table.items()):
         path = f"{prefix}{key}"
         if isinstance(value, dict):
-            yield from _flatten(value, f"{path}.")
+            yield from input_values(value, f"{path}.")
         elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             for number, item in enumerate(value, 1):
                 label = item.get("name") or item.get("path", number)
-                yield from _flatten(item, f"{path}.{label}.")
+                yield from input_values(item, f"{path}.{label}.")
         else:
             yield path, _plain(value)
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, ValidationError
 
+from lockbuild.stack.faults import refused
 from lockbuild.stack.licences import Licence
 from lockbuild.stack.table import Table
-from lockbuild.stack.words import matching
+from lockbuild.stack.words import Reason, matching
 
-__all__ = ["AuditTable"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AuditTable", "check_audit"]
 
 CheckName = Annotated[
     str,
     AfterValidator(matching(r"[a-z0-9]+(-[a-z0-9]+)*", "the name of a check: `lockbuild audit --list`")),
 ]
-Reason = Annotated[str, Field(min_length=1)]
 LicencePattern = Annotated[
     str,
     AfterValidator(
@@ -61,3 +64,26 @@ class AuditTable(Table):
     levels: dict[CheckName, LevelTable] = {}
     waive: list[WaiverTable] = []
     licenses: LicensesTable = LicensesTable()
+
+
+class _Audited(Table):
+    """A stack file of which nothing but this is looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    audit: AuditTable
+
+
+def check_audit(document: Mapping[str, Any], *, file: str) -> None:
+    """Accept `[audit]` of a stack's *document*, or say all that is wrong with it.
+
+    Args:
+        file: How the stack file is called in messages.
+
+    Raises:
+        StackError: With one line per fault: key path, found, expected, nearest name.
+    """
+    try:
+        _Audited.model_validate(document)
+    except ValidationError as error:
+        raise refused(error, document, _Audited, file=file) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
+from lockbuild.errors import StackError
 from lockbuild.stack.words import TABLE, TEXT
 from lockbuild.target import MACHINES
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["described"]
+__all__ = ["refused"]
 
 _Location = tuple[int | str, ...]
 """Keys and positions that lead to a value."""
@@ -31,18 +32,27 @@ _EXPECTED = {
     "list_type": "a list",
     "dict_type": "a table",
     "int_type": "a whole number",
+    "date_type": "a date such as `2027-06-30`, without quotes or time",
     "greater_than": "a number above 0",
     "greater_than_equal": "0 or more",
     "too_short": "at least one entry",
 }
 
 
-def described(
-    error: ValidationError, document: Mapping[str, Any], model: type[BaseModel]
-) -> tuple[str, ...]:
-    """Return a line for each fault that *model* found in *document*, sorted."""
-    return tuple(
-        sorted({_describe(fault, document, model) for fault in error.errors(include_url=False)})
+def refused(
+    error: ValidationError, document: Mapping[str, Any], model: type[BaseModel], *, file: str
+) -> StackError:
+    """Return the error with a line for each fault that *model* found in *document*, sorted.
+
+    Args:
+        file: How the stack file is called in messages.
+    """
+    faults = sorted({_describe(fault, document, model) for fault in error.errors(include_url=False)})
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return StackError(
+        f"{file}: {count}",
+        details=tuple(faults),
+        hint="`lockbuild schema` prints every key that a stack may have",
     )
 
 
@@ -139,15 +149,7 @@ def _step(value: Any, part: int | str) -> Any:  # noqa: ANN401 - whatever the fi
 
 def _model_at(location: _Location, model: type[BaseModel]) -> type[BaseModel] | None:
     """Return the model of the table at *location*, below *model*."""
-    found: type[BaseModel] | None = model
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = (
-            next((f for f in found.model_fields.values() if f.alias == part), None) if found else None
-        )
-        found = _model_in(field.annotation) if field else None
-    return found
+    return _model_in(_field_at(location, model))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a typing form
@@ -161,10 +163,26 @@ def _keys_of(model: type[BaseModel] | None) -> list[str]:
 
 
 def _field_at(location: _Location, model: type[BaseModel]) -> Any:  # noqa: ANN401 - a typing form
-    names = [part for part in location if isinstance(part, str)]
-    table = _model_at(tuple(names[:-1]), model)
-    fields = table.model_fields.values() if table else ()
-    return next((field.annotation for field in fields if field.alias == names[-1]), None)
+    """Return the type of the value at *location*, or of the entries of the list there."""
+    found: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        table, entries = _model_in(found), _entries_of(found)
+        if entries is not None:
+            found = entries
+        else:
+            fields = table.model_fields.values() if table else ()
+            found = next((field.annotation for field in fields if field.alias == part), None)
+    return found
+
+
+def _entries_of(annotation: Any) -> Any:  # noqa: ANN401 - typing forms
+    """Return the type of the values of a table whose keys are free; none for other types."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return arguments[1]
+    return next((found for one in arguments if (found := _entries_of(one)) is not None), None)
 
 
 def _wanted(location: _Location, model: type[BaseModel]) -> str:
@@ -175,4 +193,6 @@ def _wanted(location: _Location, model: type[BaseModel]) -> str:
     choices = _literals(annotation)
     if choices:
         return f"`{choices[0]}`"
+    if annotation is date:
+        return _EXPECTED["date_type"]
     return "a list" if get_origin(annotation) is list else "a string"

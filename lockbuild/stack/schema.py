@@ -16,7 +16,7 @@ from lockbuild.stack import file_name_of
 from lockbuild.stack.asset_tables import AssetTable
 from lockbuild.stack.audit_tables import AuditTable
 from lockbuild.stack.conda_tables import CondaPackageName, CondaTable
-from lockbuild.stack.faults import described
+from lockbuild.stack.faults import refused
 from lockbuild.stack.places import check_places
 from lockbuild.stack.python_tables import PythonTable
 from lockbuild.stack.shared import INCLUDE, SHARED
@@ -307,10 +307,4 @@ def check_document(document: Mapping[str, Any], *, file: str) -> None:
     try:
         StackDocument.model_validate(document)
     except ValidationError as error:
-        faults = described(error, document, StackDocument)
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise StackError(
-            f"{file}: {count}",
-            details=faults,
-            hint="`lockbuild schema` prints every key that a stack may have",
-        ) from error
+        raise refused(error, document, StackDocument, file=file) from error
