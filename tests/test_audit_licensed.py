@@ -135,6 +135,19 @@ def test_licence_denied__as_the_expression_is_joined(licence: str, *, denied: bo
     assert bool(found) is denied
 
 
+@pytest.mark.parametrize(
+    ("licence", "pattern"),
+    [
+        ("GPL-3.0-only", "gpl-3.0-only"),
+        ("GPL-3.0-only", "gpl-*"),
+        ("LicenseRef-Lab", "licenseref-LAB"),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", "gpl-* WITH classpath-*"),
+    ],
+)
+def test_licence_denied__in_upper_or_lower_case(licence: str, pattern: str, ask: Ask) -> None:
+    assert ask("licence-denied", part(licence), licenses={"deny": [pattern]})
+
+
 def test_licence_denied__names_the_licence_and_what_tells_it(ask: Ask) -> None:
     gpl = part("MIT AND GPL-2.0-only", told_by="License", kind="deb", name="libx")
     (found,) = ask("licence-denied", gpl, licenses={"deny": ["GPL-*"]})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lockbuild.errors import StackError
-from lockbuild.stack import inputs_of
+from lockbuild.stack import from_document, inputs_of
 from lockbuild.stack.schema import check_document
 from lockbuild.stack.unlocked import check_unlocked, is_vouched_for
 from tests.values import stack_document
@@ -81,6 +81,48 @@ def test_a_policy_that_is_none_is_refused(text: str, fault: str) -> None:
 def test_a_licence_that_is_no_expression_is_refused(licence: str) -> None:
     (fault,) = faults(stack_document(audit={"licenses": {"of": {"numpy": licence}}}))
     assert fault.startswith(f'`audit.licenses.of.numpy`: found "{licence}", expected an SPDX expression')
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nearest"),
+    [
+        ("AGLP-*", "AGPL-*"),
+        ("*AGLP-3.0*", "*AGPL-3.0-*"),
+        ("MTI", "MIT"),
+        ("gplv3", "GPL-3.0-*"),
+        ("GPL-* WITH GC-exception-*", "GPL-* WITH GCC-exception-*"),
+        ("No-Such-Licence", ""),
+        ("MIT WITH Nothing-Like-It", ""),
+        ("NOASSERTION", ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["allow", "deny"])
+def test_a_pattern_that_fits_no_licence_is_refused(key: str, pattern: str, nearest: str) -> None:
+    (fault,) = faults(stack_document(audit={"licenses": {key: ["MIT", pattern]}}))
+    expected = "expected what fits a licence of SPDX's list, or begins with `LicenseRef-`"
+    suggestion = f"; did you mean `{nearest}`?" if nearest else ""
+    assert fault == f'`audit.licenses.{key}[1]`: found "{pattern}", {expected}{suggestion}'
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("*", "mit", "GPL-3.0-only", "*gpl-*", "Apache-2.0+", "LicenseRef-*", "licenseref-lab"),
+        "*GPL-* WITH GCC-exception-*",
+    ],
+)
+def test_a_pattern_that_fits_a_licence_is_accepted(pattern: str) -> None:
+    check_unlocked(stack_document(audit={"licenses": {"deny": [pattern]}}), file=FILE)
+
+
+def test_a_licence_may_be_told_in_upper_or_lower_case() -> None:
+    of = {"numpy": "mit or GPL-2.0-ONLY", "alpha": "NOASSERTION"}
+    document = stack_document(audit={"licenses": {"of": of}})
+    check_unlocked(document, file=FILE)
+    assert from_document(document).audit.licences.of == (
+        ("alpha", "NOASSERTION"),
+        ("numpy", "MIT OR GPL-2.0-only"),
+    )
 
 
 def test_all_faults_are_said_at_once() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from lockbuild.audit.rules import Found, Rule, Skip
 from lockbuild.findings import Check
 from lockbuild.licences.expressions import acceptable, licences_in
+from lockbuild.licences.patterns import fits
 from lockbuild.stack.assets import forbids_redistribution
 
 if TYPE_CHECKING:
@@ -49,23 +49,17 @@ def _silence(component: Component) -> str:
 def _licence_denied(subject: Subject) -> Iterator[Found]:
     deny = subject.stack.audit.licences.deny
     for one in _parts(subject):
-        if one.licence and not acceptable(one.licence, lambda name: not _fits(name, deny)):
-            denied = [name for name in licences_in(one.licence) if _fits(name, deny)]
+        if one.licence and not acceptable(one.licence, lambda name: not fits(name, deny)):
+            denied = [name for name in licences_in(one.licence) if fits(name, deny)]
             yield Found(one.ref, _words(one, f"`audit.licenses.deny` has {_listed(denied)}"))
 
 
 def _licence_not_allowed(subject: Subject) -> Iterator[Found]:
     allow = subject.stack.audit.licences.allow
     for one in _parts(subject):
-        if allow and one.licence and not acceptable(one.licence, lambda name: _fits(name, allow)):
-            other = [name for name in licences_in(one.licence) if not _fits(name, allow)]
+        if allow and one.licence and not acceptable(one.licence, lambda name: fits(name, allow)):
+            other = [name for name in licences_in(one.licence) if not fits(name, allow)]
             yield Found(one.ref, _words(one, f"`audit.licenses.allow` has no {_listed(other)}"))
-
-
-def _fits(licence: str, patterns: Iterable[str]) -> bool:
-    """Tell whether one of *patterns* is meant for *licence*: with any exception, where it names none."""
-    name = licence.partition(" WITH ")[0]
-    return any(fnmatchcase(licence if " WITH " in one else name, one) for one in patterns)
 
 
 def _words(component: Component, why: str) -> str:

@@ -2,7 +2,7 @@
 
 What nothing tells stays empty: no licence is guessed from what a project usually has. `metadata` reads what wheels
 and conda packages say, `copyrights` the files of Debian packages, `texts` recognises licences by their sentences,
-`names` knows what projects call them, and `expressions` judges SPDX expressions.
+`names` knows what projects call them, `expressions` judges SPDX expressions, and `patterns` are how a policy names licences.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockbuild.digest import JsonValue, canonical_json, sha256_of
 from lockbuild.edits import Edit, Graft, Patch, Substitute
+from lockbuild.licences.expressions import canonical
 from lockbuild.stack.assets import Asset
 from lockbuild.stack.audit import AuditPolicy, LevelChange, LicencePolicy, Waiver
 from lockbuild.stack.conda import Conda
@@ -123,8 +124,13 @@ def _audit(table: Mapping[str, Any]) -> AuditPolicy:
     return AuditPolicy(
         levels=tuple(_make(LevelChange, level) for level in levels),
         waivers=tuple(_make(Waiver, waiver) for waiver in table.get("waive", ())),
-        licences=_make(LicencePolicy, table.get("licenses", {})),
+        licences=_licences(table.get("licenses", {})),
     )
+
+
+def _licences(table: Mapping[str, Any]) -> LicencePolicy:
+    said = {name: canonical(licence) or licence for name, licence in table.get("of", {}).items()}
+    return _make(LicencePolicy, {**table, "of": said})
 
 
 def _base(table: Mapping[str, Any]) -> Base:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, ValidationError
 
+from lockbuild.licences import patterns
 from lockbuild.stack.faults import refused
-from lockbuild.stack.licences import Licence
+from lockbuild.stack.licences import Expression
 from lockbuild.stack.table import Table
-from lockbuild.stack.words import Reason, matching
+from lockbuild.stack.words import Reason, fault, matching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,16 @@ CheckName = Annotated[
     str,
     AfterValidator(matching(r"[a-z0-9]+(-[a-z0-9]+)*", "the name of a check: `lockbuild audit --list`")),
 ]
+
+
+def _of_spdx(pattern: str) -> str:
+    if not patterns.is_of_spdx(pattern):
+        near = patterns.nearest(pattern)
+        suggestion = f"; did you mean `{near}`?" if near else ""
+        raise fault(f"what fits a licence of SPDX's list, or begins with `LicenseRef-`{suggestion}")
+    return pattern
+
+
 LicencePattern = Annotated[
     str,
     AfterValidator(
@@ -29,6 +40,7 @@ LicencePattern = Annotated[
             "an SPDX licence or a pattern: `GPL-*`, `*GPL-* WITH GCC-exception-*`",
         )
     ),
+    AfterValidator(_of_spdx),
 ]
 
 
@@ -55,7 +67,7 @@ class LicensesTable(Table):
     allow: list[LicencePattern] = []
     deny: list[LicencePattern] = []
     unknown: Literal["error", "warning", "off"] = "warning"
-    of: dict[str, Licence] = {}
+    of: dict[str, Expression] = {}
 
 
 class AuditTable(Table):

@@ -10,26 +10,33 @@ from pydantic import AfterValidator
 from lockbuild.stack.assets import forbids_redistribution
 from lockbuild.stack.words import fault
 
-__all__ = ["Licence", "refuse_unaccepted"]
+__all__ = ["Expression", "Licence", "refuse_unaccepted"]
 
 _UNSTATED = ("NONE", "NOASSERTION")
 
 
-def _licence(text: str) -> str:
+def _expression(text: str) -> str:
     if text in _UNSTATED:
         return text
     try:
-        canonical = canonicalize_license_expression(text)
+        canonicalize_license_expression(text)
     except InvalidLicenseExpression as error:
         raise fault(
             f"an SPDX expression, `LicenseRef-…`, or `NOASSERTION` where upstream says nothing ({error})"
         ) from error
+    return text
+
+
+def _as_spdx_writes_it(text: str) -> str:
+    canonical = text if text in _UNSTATED else canonicalize_license_expression(text)
     if canonical != text:
         raise fault(f"the licence as SPDX writes it: `{canonical}`")
     return text
 
 
-Licence = Annotated[str, AfterValidator(_licence)]
+Expression = Annotated[str, AfterValidator(_expression)]
+"""In upper or lower case, which are the same to SPDX."""
+Licence = Annotated[Expression, AfterValidator(_as_spdx_writes_it)]
 
 
 def refuse_unaccepted(
