@@ -9,7 +9,7 @@ from lockbuild.findings import Finding, Report
 from lockbuild.stack.audit import AuditPolicy, LevelChange, Waiver
 
 TODAY = date(2026, 6, 1)
-KNOWN = {"moving-ref", "open", "wheel-tags"}
+KNOWN = {"moving-ref", "open", "wheel-tags", *(check.id for check in policy.CHECKS)}
 
 
 def finding(check: str = "moving-ref", subject: str = "app", message: str = "`main` moves") -> Finding:
@@ -116,3 +116,53 @@ def test_names_that_no_check_has_are_errors() -> None:
         ("check-unknown", "audit.waive of oopen"),
         ("check-unknown", "audit.levels.mooving-ref"),
     ]
+
+
+# ---- the policy's own checks -----------------------------------------------------------------------
+
+
+def level(check: str, level: str) -> LevelChange:
+    return LevelChange(check=check, level=level, reason="why")
+
+
+def test_a_check_of_the_policy_itself_is_switched_off() -> None:
+    found = applied(
+        report(finding()), levels=(level("waiver-unused", "off"),), waivers=(waiver(subject="other"),)
+    )
+    assert checks(found) == ["moving-ref"]
+    assert "waiver-unused" not in found.passed
+    assert found.skipped == (("waiver-unused", "switched off by the stack: why"),)
+
+
+def test_a_check_of_the_policy_itself_has_another_level() -> None:
+    found = applied(
+        report(),
+        levels=(level("waiver-unused", "error"), level("check-unknown", "warning")),
+        waivers=(waiver(check="open"), waiver(check="oopen")),
+    )
+    assert [(one.check, one.level) for one in found.findings] == [
+        ("check-unknown", "warning"),
+        ("waiver-unused", "error"),
+    ]
+
+
+def test_a_check_of_the_policy_itself_is_waived() -> None:
+    kept = waiver(check="waiver-unused", subject="audit.waive of moving-ref")
+    found = applied(report(finding()), waivers=(waiver(subject="other"), kept))
+    assert [(one.check, bool(one.waived)) for one in found.findings] == [
+        ("moving-ref", False),
+        ("waiver-unused", True),
+    ]
+
+
+def test_a_waiver_of_unused_ones_may_be_unused_itself_and_does_not_waive_that() -> None:
+    found = applied(report(finding()), waivers=(waiver(), waiver(check="waiver-unused")))
+    assert [(one.subject, one.waived) for one in found.findings[1:]] == [
+        ("audit.waive of waiver-unused", "")
+    ]
+
+
+def test_all_waivers_that_fit_one_finding_are_used() -> None:
+    found = applied(report(finding()), waivers=(waiver(subject="a*"), waiver(message="*main*")))
+    assert checks(found) == ["moving-ref"]
+    assert found.findings[0].waived == "until 2026-12-31: we know"

@@ -15,6 +15,7 @@ from tests.values import stack_document
 
 FILE = "stacks/small/stack.toml"
 WAIVER = '[[audit.waive]]\ncheck = "moving-ref"\nreason = "r"\n'
+EXPIRED = "expected another check: an expired waiver stays an error until it goes, or its `until` moves"
 A_DATE = "expected a date such as `2027-06-30`, without quotes or time"
 
 
@@ -56,6 +57,14 @@ def faults(document: dict[str, Any]) -> tuple[str, ...]:
         (
             '[[audit.waive]]\ncheck = "moving-ref"\nreason = " "\nuntil = 2027-06-30',
             '`audit.waive[0].reason`: found " ", expected one line that says why',
+        ),
+        (
+            '[audit.levels]\nwaiver-expired = { level = "off", reason = "r" }',
+            f'`audit.levels.waiver-expired`: found "waiver-expired", {EXPIRED}',
+        ),
+        (
+            '[[audit.waive]]\ncheck = "waiver-expired"\nreason = "r"\nuntil = 2027-06-30',
+            f'`audit.waive[0].check`: found "waiver-expired", {EXPIRED}',
         ),
         ('[audit.licenses]\ndeny = "MIT"', '`audit.licenses.deny`: found "MIT", expected a list'),
         (
