@@ -5,16 +5,18 @@ What cannot be read is named and passed over. https://google.github.io/osv.dev/d
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import struct
 import zipfile
 import zlib
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -25,6 +27,7 @@ from lockbuild.progress import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from datetime import date
 
     from lockbuild.progress import Phase, Progress
 
@@ -54,12 +57,13 @@ class _NoRecord(ValueError):
 class _Reading:
     """What has been read so far."""
 
-    def __init__(self, names: Collection[Name], phase: Phase) -> None:
+    def __init__(self, names: Collection[Name], today: date, phase: Phase) -> None:
         self.names = frozenset(names)
+        self._end = datetime.combine(today, time.min, UTC) + timedelta(days=1)
         self._phase, self._untold = phase, 0
         self.latest: dict[str, tuple[datetime, Record | None]] = {}
         """Id -> its newest record; none for one that is withdrawn or about other packages."""
-        self.newest: dict[str, datetime] = {}
+        self.newest: dict[str, datetime | None] = {}
         self.faults: list[str] = []
 
     def take(self, where: str, data: bytes) -> None:
@@ -76,11 +80,17 @@ class _Reading:
             self.fault(where, str(error))
         else:
             for family in families:
-                self.newest[family] = max(modified, self.newest.get(family, modified))
+                self._dated(family, modified)
             known = self.latest.get(id_)
             # Of two entries of one id, the later one counts.
             if known is None or known[0] < modified:
                 self.latest[id_] = (modified, record if record and not record.withdrawn else None)
+
+    def _dated(self, family: str, modified: datetime) -> None:
+        """Take in the date of a record; one of days to come says nothing of how old the export is."""
+        newest = self.newest.setdefault(family, None)
+        if modified < self._end:
+            self.newest[family] = max(modified, newest or modified)
 
     def _looked_at(self, table: Any) -> tuple[str, datetime, set[str], bool]:  # noqa: ANN401 - any JSON
         """Return id, date, families of ecosystems, and whether it is about a package that was asked for."""
@@ -115,20 +125,23 @@ class _Reading:
         self.faults.append(f"{_shown(where)}: {why}")
 
 
-def read_export(path: Path, names: Collection[Name], progress: Progress | None = None) -> Database:
+def read_export(
+    path: Path, names: Collection[Name], progress: Progress | None = None, *, today: date
+) -> Database:
     """Return what the export at *path* has about packages: a record, a zip of them, or a folder of both.
 
     Args:
         names: Families of ecosystems and names in them; all else is counted only.
         progress: Shown to; none for nobody.
+        today: In UTC. What is dated later tells nothing of the export's age.
 
     Raises:
-        UsageError: It has no record at all.
+        UsageError: It has no record at all, or a folder that cannot be read.
     """
     files = [(file, file.stat()) for file in _files(path)]
     total = sum(found.st_size for _, found in files)
     with (progress or Silent()).phase("reading vulnerabilities", total=total, unit="bytes") as phase:
-        reading = _Reading(names, phase)
+        reading = _Reading(names, today, phase)
         for file, found in files:
             where = file.relative_to(path.parent).as_posix()
             try:
@@ -155,16 +168,46 @@ def read_export(path: Path, names: Collection[Name], progress: Progress | None =
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yield the zips and records at and below *path*, sorted in each folder."""
+    """Yield the zips and records at and below *path*, sorted in each folder, each folder once whatever links lead there."""
     if not path.is_dir():
         yield path
         return
-    for folder, folders, files in os.walk(path):
+    seen: set[tuple[int, int]] = set()
+
+    def is_new(folder: Path) -> bool:
+        found = folder.stat()
+        known = (found.st_dev, found.st_ino) in seen
+        seen.add((found.st_dev, found.st_ino))
+        return not known
+
+    for folder, folders, files in os.walk(path, onerror=_refuse, followlinks=True):
+        here = Path(folder)
+        try:
+            if not is_new(here):
+                folders.clear()
+                continue
+            found = [here / name for name in sorted(files) if _is_file(here / name)]
+        except OSError as error:
+            _refuse(error)
         folders.sort()
-        for name in sorted(files):
-            file = Path(folder, name)
-            if file.suffix in (".json", ".zip") and file.is_file():
-                yield file
+        yield from (file for file in found if file.suffix in (".json", ".zip"))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise UsageError(
+        f"{error.filename}: cannot be read: {error.strerror}",
+        hint="what is in it would be missing: look at its owner and mode, or take it out of the export",
+    ) from error
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether *path* is a file or leads to one: a link to nothing does not, nor one that leads back to itself."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
 
 
 def _read_file(file: Path, where: str, reading: _Reading) -> None:

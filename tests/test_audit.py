@@ -26,6 +26,7 @@ from lockbuild.audit import (
     audit,
     policy,
 )
+from lockbuild.audit.vulnerable import told_by
 from lockbuild.cells import CHECKS as CELLS
 from lockbuild.condalock import CONDA_LOCK
 from lockbuild.derivation import PREFIX_TAR
@@ -579,6 +580,14 @@ def test_vulnerability_database_old__by_a_day(subject: Subject) -> None:
     newest = {"PyPI": datetime(2025, 12, 1, tzinfo=UTC), "Debian": datetime(2025, 12, 2, tzinfo=UTC)}
     line = only(replace(subject, osv=database(newest=newest)), "vulnerability-database-old")
     assert line == "PyPI: its newest record is of 2025-12-01, 31 days ago, expected at most 30"
+
+
+def test_vulnerability_database_old__where_no_date_can_be_believed(subject: Subject) -> None:
+    newest = {**database().newest, "PyPI": None}
+    asked = replace(subject, osv=database(newest=newest))
+    line = only(asked, "vulnerability-database-old")
+    assert line == "PyPI: all of its records are dated later than today, so nobody knows how old it is"
+    assert "newest of PyPI of a day to come, newest of Debian 2026-01-01" in told_by(asked.osv)
 
 
 def test_vulnerability_database_old__of_an_ecosystem_that_nobody_asks(subject: Subject) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import zipfile
 from contextlib import contextmanager
 from datetime import date
@@ -18,10 +20,14 @@ from lockbuild.errors import UsageError
 from lockbuild.osvexport import read_export
 from lockbuild.progress import Silent
 from tests.advisories import MODIFIED, about, record, write_folder, write_zip
+from tests.needs import need
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
+
+    from lockbuild.osv.records import Database, Name
+    from lockbuild.progress import Progress
 
 TORCH, ZLIB = ("PyPI", "torch"), ("Debian", "zlib")
 OF_TORCH = record("GHSA-1", about("torch", ("introduced", "0"), ("fixed", "2")))
@@ -29,15 +35,22 @@ OF_ZLIB = record("DEBIAN-CVE-1-1", about("zlib", ("introduced", "0"), ecosystem=
 OF_OTHER = record("GHSA-2", about("other", ("introduced", "0")))
 
 
+TODAY = date(2026, 3, 5)
+
+
+def read(path: Path, names: Collection[Name], progress: Progress | None = None) -> Database:
+    return read_export(path, names, progress, today=TODAY)
+
+
 def read_ids(path: Path) -> list[str]:
-    return [one.id for one in read_export(path, {TORCH, ZLIB}).records]
+    return [one.id for one in read(path, {TORCH, ZLIB}).records]
 
 
 # ---- shapes ----------------------------------------------------------------------------------------
 
 
 def test_a_folder_with_a_folder_for_each_ecosystem(tmp_path: Path) -> None:
-    database = read_export(write_folder(tmp_path / "osv", OF_TORCH, OF_ZLIB, OF_OTHER), {TORCH, ZLIB})
+    database = read(write_folder(tmp_path / "osv", OF_TORCH, OF_ZLIB, OF_OTHER), {TORCH, ZLIB})
     assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1", "GHSA-1"]
     assert (database.total, sorted(database.newest), database.faults) == (3, ["Debian", "PyPI"], ())
 
@@ -95,12 +108,26 @@ def test_age(tmp_path: Path) -> None:
     )
     for number, file in enumerate(sorted(tmp_path.rglob("*.json"))):
         os.utime(file, (1_700_000_000 + number * 86400,) * 2)
-    database = read_export(tmp_path, {TORCH})
-    assert {family: when.date() for family, when in database.newest.items()} == {
+    database = read(tmp_path, {TORCH})
+    assert {family: when and when.date() for family, when in database.newest.items()} == {
         "PyPI": date(2026, 3, 4),
         "Debian": date(2025, 2, 3),
     }
     assert database.written == date(2023, 11, 16)
+
+
+@pytest.mark.parametrize(
+    "later", ["2026-03-06T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00"]
+)
+def test_a_record_of_a_day_to_come_says_nothing_of_the_age(tmp_path: Path, later: str) -> None:
+    today = {**OF_OTHER, "modified": "2026-03-05T23:59:59.9Z"}
+    write_folder(tmp_path, today, {**OF_TORCH, "modified": later}, {**OF_ZLIB, "modified": later})
+    database = read(tmp_path, {TORCH, ZLIB})
+    newest = database.newest["PyPI"]
+    assert newest
+    assert newest.date() == TODAY
+    assert database.newest["Debian"] is None
+    assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1", "GHSA-1"]
 
 
 class _Counting(Silent):
@@ -125,7 +152,7 @@ def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     size = write_zip(tmp_path / "all.zip", OF_ZLIB).stat().st_size
     size += (tmp_path / "PyPI" / "GHSA-1.json").stat().st_size
     counting = _Counting()
-    read_export(tmp_path, {TORCH}, counting)
+    read(tmp_path, {TORCH}, counting)
     assert counting.phases == [("reading vulnerabilities", size)]
     assert 0 < counting.done <= size
 
@@ -136,7 +163,7 @@ def test_progress_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_record_at_all(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[]", encoding="utf-8")
     with pytest.raises(UsageError, match="found no OSV record") as caught:
-        read_export(tmp_path, ())
+        read(tmp_path, ())
     assert caught.value.details == (f"{tmp_path.name}/a.json: found no JSON object",)
 
 
@@ -176,7 +203,7 @@ def test_what_is_no_record_is_named(tmp_path: Path, data: bytes, why: str, *, zi
     else:
         (tmp_path / "bad.json").write_bytes(data)
         where = f"{tmp_path.name}/bad.json: "
-    database = read_export(tmp_path, {TORCH})
+    database = read(tmp_path, {TORCH})
     (fault,) = database.faults
     assert fault.startswith(where + why), fault
     assert fault.isprintable()
@@ -185,13 +212,13 @@ def test_what_is_no_record_is_named(tmp_path: Path, data: bytes, why: str, *, zi
 
 def test_a_wrong_record_of_another_package_is_not_looked_at(tmp_path: Path) -> None:
     write_folder(tmp_path, OF_TORCH, record("X-1", {**about("other"), "versions": "1.2"}))
-    assert read_export(tmp_path, {TORCH}).faults == ()
+    assert read(tmp_path, {TORCH}).faults == ()
 
 
 def test_what_is_no_zip_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path, OF_TORCH)
     (tmp_path / "all.zip").write_bytes(b"<html>please sign in</html>")
-    (fault,) = read_export(tmp_path, {TORCH}).faults
+    (fault,) = read(tmp_path, {TORCH}).faults
     assert fault == f"{tmp_path.name}/all.zip: cannot be read: File is not a zip file"
 
 
@@ -199,7 +226,7 @@ def test_a_zip_that_breaks_off_is_named(tmp_path: Path) -> None:
     write_folder(tmp_path, OF_ZLIB)
     whole = write_zip(tmp_path / "all.zip", OF_TORCH).read_bytes()
     (tmp_path / "all.zip").write_bytes(whole[: len(whole) // 2])
-    assert "cannot be read" in read_export(tmp_path, {TORCH}).faults[0]
+    assert "cannot be read" in read(tmp_path, {TORCH}).faults[0]
 
 
 def test_a_member_with_other_bytes_is_named_and_the_next_is_read(tmp_path: Path) -> None:
@@ -208,7 +235,7 @@ def test_a_member_with_other_bytes_is_named_and_the_next_is_read(tmp_path: Path)
         archive.writestr("GHSA-1.json", json.dumps(OF_TORCH))
         archive.writestr("DEBIAN-CVE-1-1.json", json.dumps(OF_ZLIB))
     file.write_bytes(file.read_bytes().replace(b'"GHSA-1"', b'"GHSA-9"', 1))
-    database = read_export(file, {TORCH, ZLIB})
+    database = read(file, {TORCH, ZLIB})
     assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1"]
     assert "GHSA-1.json: cannot be read: Bad CRC-32" in database.faults[0]
 
@@ -219,21 +246,21 @@ def test_an_encrypted_member_is_named(tmp_path: Path) -> None:
     data[6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1
     file.write_bytes(bytes(data))
-    assert read_export(file, {TORCH}).faults == ("all.zip: GHSA-1.json: is encrypted",)
+    assert read(file, {TORCH}).faults == ("all.zip: GHSA-1.json: is encrypted",)
 
 
 def test_a_member_compressed_otherwise_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("GHSA-1.json", json.dumps(OF_TORCH))
     write_folder(tmp_path, OF_ZLIB)
-    (fault,) = read_export(tmp_path, {TORCH}).faults
+    (fault,) = read(tmp_path, {TORCH}).faults
     assert fault == f"{tmp_path.name}/all.zip: GHSA-1.json: is compressed by method 14"
 
 
 def test_ids_of_others_that_are_none_are_left_out(tmp_path: Path) -> None:
     names = ["CVE-2025-1", "CVE-2025-2 CVE-2025-3", "\x1b[2J", ""]
     write_folder(tmp_path, {**OF_TORCH, "aliases": names, "upstream": names})
-    (one,) = read_export(tmp_path, {TORCH}).records
+    (one,) = read(tmp_path, {TORCH}).records
     assert (one.aliases, one.upstream) == (("CVE-2025-1",), ("CVE-2025-1",))
 
 
@@ -242,7 +269,7 @@ def test_members_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
     with zipfile.ZipFile(file, "a") as archive:
         archive.mkdir("folder.json")
         archive.writestr("README", "hello")
-    assert read_export(file, {TORCH}).faults == ()
+    assert read(file, {TORCH}).faults == ()
 
 
 def test_nothing_is_written_whatever_members_are_called(tmp_path: Path) -> None:
@@ -251,7 +278,7 @@ def test_nothing_is_written_whatever_members_are_called(tmp_path: Path) -> None:
         archive.writestr("../../outside.json", json.dumps(OF_TORCH))
         archive.writestr("bad\x1b[2J.json", "{")
     before = sorted(tmp_path.rglob("*"))
-    database = read_export(tmp_path / "in", {TORCH})
+    database = read(tmp_path / "in", {TORCH})
     assert sorted(tmp_path.rglob("*")) == before
     assert [one.id for one in database.records] == ["GHSA-1"]
     assert all(fault.isprintable() for fault in database.faults)
@@ -263,7 +290,7 @@ def test_a_record_without_end_is_not_read_to_its_end(
     monkeypatch.setattr("lockbuild.osvexport._MOST", 2000)
     write_folder(tmp_path, OF_TORCH, {**OF_ZLIB, "details": "x" * 2000})
     write_zip(tmp_path / "all.zip", {**OF_ZLIB, "details": "x" * 2000})
-    database = read_export(tmp_path, {TORCH, ZLIB})
+    database = read(tmp_path, {TORCH, ZLIB})
     assert [one.id for one in database.records] == ["GHSA-1"]
     assert [fault.rpartition(": ")[2] for fault in database.faults] == ["has more than 2000 bytes"] * 2
 
@@ -277,7 +304,7 @@ def test_a_zip_that_unpacks_to_far_more_than_its_size_is_left(
     ]
     write_zip(tmp_path / "all.zip", *bomb)
     write_folder(tmp_path, OF_ZLIB)
-    database = read_export(tmp_path, {TORCH, ZLIB})
+    database = read(tmp_path, {TORCH, ZLIB})
     assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1"]
     assert "unpacks to far more than its size" in database.faults[0]
 
@@ -287,8 +314,56 @@ def test_what_is_no_plain_file_is_passed_over(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "waits.json")
     (tmp_path / "nowhere.json").symlink_to("gone")
     (tmp_path / "round").symlink_to(tmp_path)
-    assert read_export(tmp_path, {TORCH}).faults == ()
+    assert read(tmp_path, {TORCH}).faults == ()
     assert stat.S_ISFIFO((tmp_path / "waits.json").stat().st_mode)
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", OF_TORCH, OF_ZLIB)
+    (tmp_path / "osv").mkdir()
+    (tmp_path / "osv" / "PyPI").symlink_to(tmp_path / "data" / "PyPI")
+    assert read_ids(tmp_path / "osv") == ["GHSA-1"]
+    (tmp_path / "linked").symlink_to("osv")
+    assert read_ids(tmp_path / "linked") == ["GHSA-1"]
+
+
+def test_a_folder_is_read_once_whatever_links_lead_there(tmp_path: Path) -> None:
+    write_folder(tmp_path, OF_TORCH)
+    (tmp_path / "PyPI" / "up").symlink_to("..")
+    (tmp_path / "PyPI" / "self").symlink_to("self")
+    (tmp_path / "again").symlink_to("PyPI")
+    counting = _Counting()
+    assert read(tmp_path, {TORCH}, counting).total == 1
+    (file,) = (tmp_path / "PyPI").glob("*.json")
+    assert counting.phases == [("reading vulnerabilities", file.stat().st_size)]
+
+
+@pytest.mark.parametrize("mode", [0, 0o444], ids=["unread", "unsearched"])
+def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path: Path, mode: int) -> None:
+    write_folder(tmp_path, OF_TORCH, OF_ZLIB)
+    program = f"""
+from datetime import date
+from pathlib import Path
+from lockbuild.errors import UsageError
+from lockbuild.osvexport import read_export
+try:
+    read_export(Path({str(tmp_path)!r}), (), today=date(2026, 3, 5))
+except UsageError as error:
+    print(error.message)
+"""
+    as_others = []
+    if os.geteuid() == 0:
+        need("setpriv")
+        as_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    (tmp_path / "PyPI").chmod(mode)
+    try:
+        said = subprocess.run(
+            [*as_others, sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+    finally:
+        (tmp_path / "PyPI").chmod(0o755)
+    assert said.startswith(str(tmp_path / "PyPI"))
+    assert said.endswith(": cannot be read: Permission denied\n")
 
 
 json_values = st.recursive(
@@ -339,6 +414,6 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         assert name == b"\xff\xff" or name in data
         (tmp_path / f"{number}.zip").write_bytes(data.replace("é".encode(), name))
     write_folder(tmp_path, OF_ZLIB)
-    database = read_export(tmp_path, {ZLIB})
+    database = read(tmp_path, {ZLIB})
     assert [one.id for one in database.records] == ["DEBIAN-CVE-1-1"]
     assert f"{tmp_path.name}/1.zip: cannot be read: 'utf-8' codec" in database.faults[-1]

@@ -15,6 +15,7 @@ from lockbuild.wheels import inspect_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from lockbuild.audit.rules import Subject
@@ -40,7 +41,7 @@ def with_export(subject: Subject, path: Path, progress: Progress | None = None) 
     from lockbuild import osvexport  # noqa: PLC0415 - heavy
 
     names = {package.key for package in _packages(subject)}
-    return replace(subject, osv=osvexport.read_export(path, names, progress))
+    return replace(subject, osv=osvexport.read_export(path, names, progress, today=subject.today))
 
 
 def told_by(database: Database | None) -> str:
@@ -48,12 +49,16 @@ def told_by(database: Database | None) -> str:
     if database is None:
         return ""
     ages = ", ".join(
-        f"newest of {family} {database.newest[family].date()}"
+        f"newest of {family} {_day_of(database.newest[family])}"
         for family in ("PyPI", "Debian", "Ubuntu")
         if family in database.newest
     )
     records = "1 record" if database.total == 1 else f"{database.total} records"
     return f"{database.label}: {records}, {ages or 'none of PyPI or Debian'}, written {database.written}"
+
+
+def _day_of(modified: datetime | None) -> str:
+    return str(modified.date()) if modified else "of a day to come"
 
 
 def _database(subject: Subject) -> Database:
@@ -139,12 +144,16 @@ def _facts(found: Vulnerability, reach: Reach) -> tuple[tuple[str, str], ...]:
 def _old(subject: Subject) -> Iterator[Found]:
     database = _database(subject)
     for family in sorted({package.family for package in _packages(subject)} & database.newest.keys()):
-        newest = database.newest[family].date()
-        if subject.today - newest > _OLD:
-            days = (subject.today - newest).days
+        modified = database.newest[family]
+        if modified is None:
+            yield Found(
+                family, "all of its records are dated later than today, so nobody knows how old it is"
+            )
+        elif subject.today - modified.date() > _OLD:
+            days = (subject.today - modified.date()).days
             yield Found(
                 family,
-                f"its newest record is of {newest}, {days} days ago, expected at most {_OLD.days}",
+                f"its newest record is of {modified.date()}, {days} days ago, expected at most {_OLD.days}",
             )
 
 

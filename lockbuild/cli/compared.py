@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def _looked_up(path: Path, sides: Sequence[Side], components: Sequence[Sequence[
         for side, found in zip(sides, components, strict=True)
         if side.stack
     ]
-    database = read_export(path, {package.key for found in packages for package in found})
+    names = {package.key for found in packages for package in found}
+    database = read_export(path, names, today=datetime.now(UTC).date())
     old, new = (osv.vulnerabilities(found, database.records) for found in packages)
     blind = (
         line

@@ -115,8 +115,8 @@ class Database:
     """Those about packages that were asked for, none twice and none withdrawn, sorted by id."""
     total: int
     """How many records the export has of all packages."""
-    newest: Mapping[str, datetime]
-    """Family of ecosystems -> when its newest record was modified."""
+    newest: Mapping[str, datetime | None]
+    """Family of ecosystems -> when its newest record was modified; none where all are dated later than today."""
     written: date
     """The day of the export's newest file."""
     faults: tuple[str, ...] = ()
