@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from lockbuild.audit.rules import Found, Rule, Skip
-from lockbuild.derivation import Build
 from lockbuild.errors import LockbuildError
 from lockbuild.findings import Check
 from lockbuild.realise import BUILDER_NOTE
@@ -89,10 +88,7 @@ def _wheel_provenance(subject: Subject) -> Iterator[Found]:
         except LockbuildError as error:
             yield Found(entry.filename, error.message.replace(f"`{entry.filename}`", "it"))
             continue
-        build = claim.provenance.derivations[claim.provenance.build]
-        if isinstance(build, Build) and build.toolchain is None:
-            yield Found(entry.filename, "its record names no toolchain: the machine's own compiled it")
-        elif claim.provenance.build != compiles.get(entry.name):
+        if claim.provenance.build != compiles.get(entry.name):
             yield Found(
                 entry.filename,
                 f"its record says {claim.provenance.build}, the lock asks for {compiles.get(entry.name)}",
