@@ -10,7 +10,9 @@ import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import urlsplit
 
+from lockbuild.baseimage import parse_reference
 from lockbuild.derivation import (
     SANDBOX_VERSION,
     Addresses,
@@ -29,7 +31,7 @@ from lockbuild.derivation import (
     RegistryImage,
     Where,
 )
-from lockbuild.digest import JsonValue, StorePath, canonical_json, parse_sha256
+from lockbuild.digest import JsonValue, Sha256, StorePath, canonical_json, parse_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +42,11 @@ _FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!~:%@=-]{0,254}")
 _PYTHON = re.compile(r"python[0-9A-Za-z._+-]*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+|[\w.-]+@[\w.-]+:[!-~]+", re.ASCII)
+_TYPES = frozenset(
+    ("gzip", "hdf5", "npy", "npz", "pickle", "safetensors", "tar", "text", "torch", "zip")
+)
+"""What a stack may say that a file is; a test compares them with `lockbuild.sources.kinds`."""
+
 _UNTRUSTED = ("prefix", "rootfs")
 """Kinds whose command is read by a builder outside the sandbox."""
 
@@ -72,8 +79,33 @@ def _inside(value: Any) -> str:  # noqa: ANN401
 
 
 def _url(value: Any) -> str:  # noqa: ANN401
-    if not _URL.fullmatch(_text(value)):
+    if not _URL.fullmatch(_text(value)) or not _can_be_asked(value):
         raise ValueError(f"expected an address, found {_short(value)}")
+    return str(value)
+
+
+def _can_be_asked(url: str) -> bool:
+    """Tell whether an address has parts that Python can take apart, and no hidden end."""
+    try:
+        return "%00" not in url and (urlsplit(url).port or 1) > 0
+    except ValueError:
+        # A repository as ssh has it, `user@host:path`, has no port.
+        return "://" not in url and "%00" not in url
+
+
+def _sha256(value: Any) -> Sha256:  # noqa: ANN401
+    return parse_sha256(_text(value))
+
+
+def _reference(value: Any) -> str:  # noqa: ANN401
+    """Return the reference of an image, without digest."""
+    parse_reference(f"{_text(value)}@sha256:{'0' * 64}")
+    return str(value)
+
+
+def _type(value: Any) -> str:  # noqa: ANN401
+    if _text(value) not in _TYPES:
+        raise ValueError(f"expected a type of file, found {_short(value)}")
     return str(value)
 
 
@@ -98,15 +130,15 @@ def _members(value: Any) -> tuple[tuple[str, str], ...]:  # noqa: ANN401
 
 
 WHERE: Mapping[str, tuple[type[Where], Mapping[str, Callable[[Any], Any]]]] = {
-    "addresses": (Addresses, {"urls": _each(_url), "type": _text}),
+    "addresses": (Addresses, {"urls": _each(_url), "type": _type}),
     "archive-members": (
         ArchiveMembers,
         {
             "urls": _each(_url),
-            "archive": parse_sha256,
+            "archive": _sha256,
             "archive_size": _size,
             "members": _members,
-            "type": _text,
+            "type": _type,
         },
     ),
     "beside": (BesideFile, {"path": _inside}),
@@ -125,7 +157,7 @@ WHERE: Mapping[str, tuple[type[Where], Mapping[str, Callable[[Any], Any]]]] = {
     "host": (HostInterpreter, {"command": _python}),
     "index": (IndexFile, {"index": _file, "project": _file, "url": _url}),
     "pool": (PoolFile, {"vendor": _file, "path": _inside, "snapshot": _file}),
-    "registry": (RegistryImage, {"reference": _text, "architecture": _file}),
+    "registry": (RegistryImage, {"reference": _reference, "architecture": _file}),
 }
 """Word in the text -> class, and how each of its fields is read. Written by hand: a new field changes no text."""
 
@@ -188,23 +220,24 @@ def _parse_fetch(document: list[Any]) -> Fetch:
         raise ValueError("a fetch has six parts") from error
     return Fetch(
         filename=_file(filename),
-        sha256=parse_sha256(_text(sha256)),
+        sha256=_sha256(sha256),
         size=None if size is None else _size(size),
         where=_parse_where(where),
     )
 
 
 def _parse_where(document: Any) -> Where:  # noqa: ANN401 - any JSON value
-    if not isinstance(document, dict) or document.get("kind") not in WHERE:
+    word = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(word, str) or word not in WHERE:
         raise ValueError(f"expected where to look, found {_short(document)}")
-    kind, fields = WHERE[document["kind"]]
+    kind, fields = WHERE[word]
     unknown = sorted(document.keys() - fields.keys() - {"kind"})
     if unknown:
-        raise ValueError(f"`{document['kind']}` has no `{unknown[0]}`")
+        raise ValueError(f"`{word}` has no {_short(unknown[0])}")
     try:
         return kind(**{name: fields[name](value) for name, value in document.items() if name != "kind"})
     except TypeError as error:
-        raise ValueError(f"`{document['kind']}`: {error}") from error
+        raise ValueError(f"`{word}`: {error}") from error
 
 
 def _parse_build(document: list[Any]) -> Build:
@@ -255,5 +288,8 @@ def _pairs(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401
 
 
 def _short(value: Any) -> str:  # noqa: ANN401
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = "what is nested too deeply"
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - about a line

@@ -27,6 +27,7 @@ from lockbuild.derivation import (
 from lockbuild.derivationtext import WHERE, derivation_text, parse_derivation
 from lockbuild.digest import canonical_json
 from lockbuild.plan import make_plan
+from lockbuild.sources.kinds import KINDS
 from tests.values import any_build, sha, small_lock, small_stack
 
 if TYPE_CHECKING:
@@ -150,6 +151,17 @@ def test_input_outside_of_the_inputs_is_refused(place: str) -> None:
         {"kind": "git", "url": "https://example.org/a b", "commit": "0" * 40},
         {"kind": "git", "url": "https://example.org/a", "commit": "main"},
         {"kind": "pool", "vendor": "debian", "path": "../x"},
+        {"kind": ["beside"], "path": "a"},
+        {"kind": {"beside": 1}, "path": "a"},
+        {"kind": "addresses", "urls": ["http://[x"]},
+        {"kind": "addresses", "urls": ["https://example.org:x/"]},
+        {"kind": "addresses", "urls": ["https://example.org:99999/"]},
+        {"kind": "addresses", "urls": ["file:///%00"]},
+        {"kind": "addresses", "urls": ["https://example.org/a"], "type": "program"},
+        {"kind": "archive-members", "urls": [], "archive": 3, "archive_size": 1, "members": []},
+        {"kind": "archive-members", "urls": [], "archive": "x", "archive_size": 1, "members": [["a"]]},
+        {"kind": "registry", "reference": "-o", "architecture": "amd64"},
+        {"kind": "registry", "reference": "docker.io/a:1@sha256:x", "architecture": "amd64"},
         "beside",
         None,
     ],
@@ -193,6 +205,20 @@ def test_unsorted_inputs_are_refused() -> None:
     assert "not sorted" in refusal(
         changed(build, 9, [[name, str(path)] for name, path in reversed(build.inputs)])
     )
+
+
+@pytest.mark.parametrize("depth", [*range(100, 1000, 25)])
+def test_nesting_that_is_just_read_is_refused(depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    for text in (nested, f'["fetch",1,{nested},"",1,null]', f'["build",1,{nested},1,1,1,1,1,1,1]'):
+        with pytest.raises(ValueError, match="."):
+            parse_derivation(text)
+
+
+def test_types_of_files_are_those_that_are_known() -> None:
+    for kind in KINDS:
+        where = Addresses(urls=("https://example.org/a",), type=kind)
+        assert parse_derivation(derivation_text(fetch(where))) == fetch(where)
 
 
 def test_deep_nesting_is_refused() -> None:

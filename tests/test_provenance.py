@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from packageurl import PackageURL
 
-from lockbuild.derivation import Addresses, Build, Fetch, RegistryImage
-from lockbuild.derivationtext import derivation_text
-from lockbuild.digest import canonical_json
+from lockbuild.derivation import ArchiveMembers, BesideFile, Build, Fetch, RegistryImage
+from lockbuild.derivationtext import derivation_text, parse_derivation
+from lockbuild.digest import StorePath, canonical_json
 from lockbuild.lock import LockedFile, LockedSource
 from lockbuild.plan import EPOCH, make_plan
 from lockbuild.provenance import Provenance, closure_of, parse_record, record_text, stamped_build
 from tests.values import any_build, deb, sha, small_lock, small_stack, stack_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from lockbuild.digest import StorePath
+    from lockbuild.derivation import Derivation
     from lockbuild.plan import Plan
 
 COMMIT = "44f764299fa305faf6ec5ebd99939e0508331503"
@@ -305,21 +309,35 @@ def test_build_that_is_no_wheel_is_refused(plan: Plan) -> None:
     assert "has no such build of a wheel" in tampered(plan, change)
 
 
-def test_derivation_that_says_too_little_is_refused() -> None:
-    where = Addresses(urls=("https://example.org/gamma.tar.gz",))
-    file = Fetch(filename="gamma.tar.gz", sha256=sha("it"), size=1, where=where)
-    none = {"toolchain": None, "env": ()}
-    source = any_build(kind="source", command=(), inputs=(("source", file.path),), **none)
-    wheel = any_build(inputs=(("source", source.path),), **none)
-    made_of = (file, source, wheel)
-    properties = [
-        {"name": "lockbuild:format", "value": "1"},
-        {"name": "lockbuild:build", "value": wheel.path},
-        *({"name": "lockbuild:derivation", "value": derivation_text(one)} for one in made_of),
-    ]
-    named = {"metadata": {"component": {"name": "gamma", "version": "2.0"}}}
-    message = refusal({**named, "formulation": [{"properties": properties}]})
-    assert "a derivation that says too little" in message
+@pytest.mark.parametrize("word", [["x"], {"a": 1}, None, 3])
+@pytest.mark.parametrize("key", ["name", "value"])
+def test_property_that_is_no_text_is_refused(plan: Plan, key: str, word: Any) -> None:
+    def change(properties: list[dict[str, Any]]) -> None:
+        properties[0][key] = word
+
+    assert "it lacks what a record of lockbuild's has" in tampered(plan, change)
+
+
+def test_package_that_the_wheel_brings_along_is_refused() -> None:
+    evil = Fetch(filename="a.patch", sha256=sha("evil"), size=1, where=BesideFile(path="a.patch"))
+    root = any_build(
+        kind="rootfs",
+        toolchain=None,
+        command=("--suite=bookworm", "--architecture=amd64", "evil=1"),
+        env=(("SOURCE_DATE_EPOCH", "315532800"),),
+        inputs=(("evil.bin", evil.path),),
+    )
+    wheel = any_build(toolchain=root.path, inputs=())
+    found = {one.path: one for one in (evil, root, wheel)}
+    text = record_text(Provenance(name="gamma", version="2.0", build=wheel.path, derivations=found))
+    assert refusal(text) == "it brings along what is no patch: `evil.bin`"
+
+
+def test_wheel_without_a_toolchain_is_refused() -> None:
+    wheel = any_build(toolchain=None, inputs=())
+    found = {wheel.path: wheel}
+    text = record_text(Provenance(name="gamma", version="2.0", build=wheel.path, derivations=found))
+    assert refusal(text) == "`gamma-2.0` has no root file system to run in"
 
 
 @pytest.mark.parametrize("name", ["../a", "a b", "", "-a", "a\n"])
@@ -336,3 +354,160 @@ def test_more_bytes_than_anybody_wants_are_refused(plan: Plan) -> None:
     path = dict(plan.compiles)["gamma"]
     text = record_text(Provenance(name="gamma", version="2.0", build=path, derivations=huge))
     assert "would be fetched" in refusal(text)
+
+
+def test_archive_is_fetched_whole(plan: Plan) -> None:
+    found = closure_of(dict(plan.compiles)["gamma"], plan.derivations)
+    fetch = next(one for one in found.values() if isinstance(one, Fetch))
+    members = ArchiveMembers(
+        urls=("https://example.org/a.zip",),
+        archive=sha("zip"),
+        archive_size=2**60,
+        members=(("a", "a"),),
+    )
+    huge = {**found, fetch.path: replace(fetch, where=members)}
+    path = dict(plan.compiles)["gamma"]
+    text = record_text(Provenance(name="gamma", version="2.0", build=path, derivations=huge))
+    assert "would be fetched" in refusal(text)
+
+
+# ---- anything at all -------------------------------------------------------------------------------
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.sampled_from(["", "..", "/", "\0", "\ud800", "é", "--suite=-", "http://[", "x" * 300]),
+    st.lists(st.just("x"), max_size=1),
+    st.dictionaries(st.just("kind"), st.lists(st.just("x"), max_size=1), max_size=1),
+)
+"""What a stranger might write in the place of anything."""
+
+
+def places(value: Any, *way: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to everything in a JSON document."""
+    if way:
+        yield way
+    pairs = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, child in pairs:
+        yield from places(child, *way, key)
+
+
+def mutated(value: Any, data: st.DataObject) -> None:
+    """Put something odd into *value*, take something away, or put it there twice."""
+    ways = list(places(value))
+    *way, last = data.draw(st.sampled_from(ways))
+    inner = value
+    for key in way:
+        inner = inner[key]
+    how = data.draw(st.sampled_from(["odd", "gone", "twice", "moved"]))
+    if how == "odd":
+        inner[last] = data.draw(ODD)
+    elif how == "gone":
+        del inner[last]
+    elif how == "moved":
+        inner[last] = data.draw(st.sampled_from(_words()))
+    elif isinstance(inner, list):
+        inner.insert(last, inner[last])
+
+
+@cache
+def _words() -> tuple[Any, ...]:
+    """Return every text of a derivation that is well formed."""
+    texts = [derivation_text(one) for one in edited_plan().derivations.values()]
+    return tuple(
+        sorted(
+            {repr(word): word for text in texts for word in _flat(json.loads(text))}.values(), key=repr
+        )
+    )
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    yield from () if isinstance(value, (dict, list)) else (value,)
+    for child in children:
+        yield from _flat(child)
+
+
+def read_or_refused(text: str) -> None:
+    with suppress(ValueError):
+        parse_record(text)
+
+
+@pytest.mark.property
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mutated_record_is_read_or_refused(plan: Plan, data: st.DataObject) -> None:
+    document = document_of(plan, "gamma")
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutated(document, data)
+    read_or_refused(json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n")
+
+
+@pytest.mark.property
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_record_of_a_mutated_derivation_is_read_or_refused(plan: Plan, data: st.DataObject) -> None:
+    """All that needs the derivation is made to fit, so that the change is seen by what looks at derivations."""
+    build = dict(plan.compiles)["gamma"]
+    derivations = closure_of(build, plan.derivations)
+    document = json.loads(derivation_text(derivations[data.draw(st.sampled_from(sorted(derivations)))]))
+    old = canonical_json(document).decode()
+    mutated(document, data)
+    texts = refitted([derivation_text(one) for one in derivations.values()], old, document)
+    properties = [
+        {"name": "lockbuild:format", "value": "1"},
+        {"name": "lockbuild:build", "value": texts.pop(0)},
+        *({"name": "lockbuild:derivation", "value": text} for text in texts),
+    ]
+    named = {"metadata": {"component": {"name": "gamma", "version": "2.0"}}}
+    read_or_refused(json.dumps({**named, "formulation": [{"properties": properties}]}))
+    found = read_all(texts)
+    if found and isinstance(found.get(StorePath(properties[1]["value"])), Build):
+        provenance = Provenance(
+            name="gamma", version="2.0", build=StorePath(properties[1]["value"]), derivations=found
+        )
+        with suppress(ValueError):
+            read_or_refused(record_text(provenance))
+
+
+def read_all(texts: list[str]) -> dict[StorePath, Derivation]:
+    try:
+        return {one.path: one for one in map(parse_derivation, texts)}
+    except ValueError:
+        return {}
+
+
+def refitted(texts: list[str], old: str, document: Any) -> list[str]:
+    """Return the path of the wheel's build and all *texts*, with *document* for *old* and new paths wherever it was."""
+    try:
+        waiting = [
+            (
+                path_of(old),
+                json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+            )
+        ]
+        waiting[0][1].encode()
+    except ValueError:
+        return ["0" * 32 + "-x", *texts]
+    build = path_of(next(text for text in texts if '"wheel","gamma-2.0"' in text))
+    texts = [text for text in texts if text != old] + [waiting[0][1]]
+    while waiting:
+        before, text = waiting.pop()
+        try:
+            after = path_of(text)
+        except ValueError:
+            continue
+        build = after if build == before else build
+        for number, one in enumerate(texts):
+            if before in one and one != text:
+                texts[number] = one.replace(before, after)
+                waiting.append((path_of(one), texts[number]))
+    return [build, *texts]
+
+
+def path_of(text: str) -> str:
+    return str(parse_derivation(text).path)
