@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lockbuild.builders.on_image import install_debs_command
 from lockbuild.derivation import IMAGE_INPUT, BuildTask, image_rootfs_command
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ResolveError
@@ -243,6 +245,25 @@ def test_an_image_without_dpkg_takes_no_packages(
     outcome = builder.build(task(layout, tmp_path / "scratch", debs, files=archive.root))
     assert outcome.status == "failed"
     assert "the image has no dpkg" in outcome.message
+
+
+def test_nothing_but_an_architecture_reaches_shell_and_apt() -> None:
+    for word in ("amd64$(touch x)", 'amd64"; DPkg::Pre-Invoke {"id";}; //', "", "amd64\n"):
+        with pytest.raises(ValueError, match="not an architecture"):
+            install_debs_command("/repository", {"top": "1.0"}, architecture=word)
+
+
+def test_folder_of_the_packages_is_no_text_of_the_shell(tmp_path: Path) -> None:
+    script = install_debs_command("/a'$(touch x)`touch x`", {"top": "1.0"}, architecture="amd64")
+    head = script.partition("\nexport ")[0].replace("exit 1", "true")
+    words = ["sh", "-euc", head]
+    subprocess.run(
+        words, check=True, cwd=tmp_path, env={"root": str(tmp_path / "root"), "PATH": "/usr/bin:/bin"}
+    )
+    sources = (tmp_path / "root" / "build" / "sources.list").read_text()
+    assert sources == "deb [trusted=yes] copy:/a'$(touch x)`touch x` ./\n"
+    assert not (tmp_path / "x").exists()
+    assert 'APT::Architecture "amd64";' in (tmp_path / "root" / "build" / "apt.conf").read_text()
 
 
 # ---- the image's Python -----------------------------------------------------------------------------

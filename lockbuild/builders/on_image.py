@@ -6,6 +6,7 @@ image is removed or replaced: apt is told so, and the lock was made so.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ __all__ = ["ImagePython", "check_command", "install_debs_command", "unpack_comma
 # Everything that apt writes is in a folder of the root that is real, and empty otherwise: no link of the
 # image leads it elsewhere.
 _INSTALL = r"""
-place="$root/build"
+repository={repository} architecture={architecture} place="$root/build"
 mkdir -p "$place/apt.conf.d" "$place/preferences.d" "$place/lists/partial" "$place/archives/partial" "$place/log"
 if [ ! -e "$root/var/lib/dpkg/status" ]; then echo 'E: the image has no dpkg: packages cannot be put on top of it'; exit 1; fi
 cat > "$place/sources.list" <<END
-deb [trusted=yes] copy:{repository} ./
+deb [trusted=yes] copy:$repository ./
 END
 cat > "$place/apt.conf" <<END
 Dir "$place";
@@ -42,8 +43,8 @@ DPkg::Chroot-Directory "$root";
 DPkg::Options:: "--force-confdef";
 DPkg::Options:: "--force-confold";
 DPkg::Options:: "--force-unsafe-io";
-APT::Architecture "{architecture}";
-APT::Architectures "{architecture}";
+APT::Architecture "$architecture";
+APT::Architectures "$architecture";
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 APT::Get::Assume-Yes "true";
@@ -128,12 +129,19 @@ def install_debs_command(repository: str, packages: Mapping[str, str], *, archit
     Args:
         repository: Folder with their index, as a part of an address.
         packages: Name -> version.
+
+    Raises:
+        ValueError: That is no architecture.
     """
     if not packages:
         return ""
+    if not re.fullmatch(r"[a-z0-9-]+", architecture):
+        # apt's configuration names programs, too.
+        msg = f"not an architecture: {architecture!r}"
+        raise ValueError(msg)
     pins = shlex.join(f"{name}={version}" for name, version in sorted(packages.items()))
     return (
-        _INSTALL.replace("{repository}", repository)
+        _INSTALL.replace("{repository}", shlex.quote(repository))
         .replace("{architecture}", architecture)
         .replace("{packages}", pins)
     )
