@@ -292,6 +292,14 @@ def test_hostile_member_is_refused(
     assert expected in outcome.message
 
 
+def test_name_that_is_no_text_is_refused_and_logged(tmp_path: Path) -> None:
+    member = special("../\udcff", tarfile.REGTYPE)
+    outcome = build(tmp_path, replace(TOOL, extra=(member,), suffix=".tar.bz2"))
+    assert "is no path below the prefix" in outcome.message
+    assert outcome.log is not None
+    assert "`../\\udcff`" in outcome.log.read_text()
+
+
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../../etc/passwd", "/opt/conda-other"])
 def test_link_out_of_the_prefix_is_refused(tmp_path: Path, target: str) -> None:
     outcome = build(tmp_path, replace(TOOL, links={"lib/astray": target}))
@@ -342,6 +350,10 @@ def repacked(package: CondaPackage, changes: dict[str, bytes | None]) -> bytes:
                         if text is not None:
                             member.size = len(text)
                             after.addfile(member, BytesIO(text))
+                    for added in changes.keys() - set(before.getnames()):
+                        member, text = tarfile.TarInfo(added), changes[added] or b""
+                        member.size = len(text)
+                        after.addfile(member, BytesIO(text))
                 data = zstd.compress(stream.getvalue())
             target.writestr(name, data)
     return new.getvalue()
@@ -367,6 +379,15 @@ def repacked(package: CondaPackage, changes: dict[str, bytes | None]) -> bytes:
             },
             "no room for the prefix",
         ),
+        (
+            {
+                "info/paths.json": json.dumps(
+                    {"paths": [{"_path": "bin/tool", "prefix_placeholder": ["/a"]}]}
+                ).encode()
+            },
+            "is not a whole conda package",
+        ),
+        ({"info/link.json": b"[]"}, "is not a whole conda package"),
     ],
 )
 def test_wrong_description_is_refused(

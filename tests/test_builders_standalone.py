@@ -187,6 +187,13 @@ def test_file_that_is_no_archive_is_refused(packed: Callable[..., Path], what: s
     assert fault.startswith("is not a `.tar.gz` archive: ")
 
 
+def test_header_with_strange_numbers_is_refused(packed: Callable[..., Path]) -> None:
+    strange = entry("python/sparse")
+    strange.pax_headers = {"GNU.sparse.map": "a,b"}
+    (fault,) = archive_faults(packed(entry(PROGRAM), strange))
+    assert fault.startswith("is not a `.tar.gz` archive: ")
+
+
 # ---- what a root holds -------------------------------------------------------------------------------
 
 

@@ -89,7 +89,8 @@ class PrefixBuilder:
         except _Refused as error:
             message = str(error)
             prefix.say(message)
-        task.log.write_text("".join(f"{line}\n" for line in prefix.lines), encoding="utf-8")
+        lines = "".join(f"{line}\n" for line in prefix.lines)
+        task.log.write_text(lines, encoding="utf-8", errors="backslashreplace")
         return BuildOutcome(
             name=task.name,
             status="failed" if message else "built",
@@ -367,6 +368,8 @@ def _naming(filename: str) -> Iterator[None]:
     broken = (
         *(tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, zlib.error),
         *(NotImplementedError, RuntimeError, zstd_module().ZstdError),
+        # What a package says of itself may be of any shape.
+        *(ArithmeticError, AttributeError, LookupError, TypeError),
     )
     try:
         yield

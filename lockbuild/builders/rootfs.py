@@ -193,7 +193,8 @@ def _make(task: BuildTask, recipe: _Recipe) -> tuple[BuildStatus, str, Sequence[
     task.log.parent.mkdir(parents=True, exist_ok=True)
     faults = [*_write_repository(task, recipe), *_interpreter_faults(task, recipe)]
     if faults:
-        task.log.write_text("".join(f"{fault}\n" for fault in faults))
+        # Names in archives may be no text at all.
+        task.log.write_text("".join(f"{fault}\n" for fault in faults), errors="backslashreplace")
         return "failed", faults[0], faults
     status, message = _run(task, _command(task, recipe))
     if status == "built":
@@ -358,7 +359,7 @@ def _debs_command(recipe: _Recipe, root: Path, repository: str) -> list[str]:
         '--aptopt=APT::Sandbox::User "root"',
         # A root that the machine's crash leaves half written is thrown away: nothing need be flushed.
         "--dpkgopt=force-unsafe-io",
-        *hooks,
+        *(*hooks, "--"),
         *(recipe.suite, str(root), f"deb [trusted=yes] copy:{repository} ./"),
     ]
 

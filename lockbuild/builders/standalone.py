@@ -26,6 +26,12 @@ _TOP = "python"
 _PROGRAM = f"{_TOP}/bin/python3"
 _SHOWN = 5
 
+# What a damaged archive makes tarfile and zlib raise; tarfile checks little.
+_BROKEN = (
+    *(tarfile.TarError, zlib.error, EOFError, RuntimeError, OSError, ValueError),
+    *(ArithmeticError, LookupError),
+)
+
 # Runs inside the new root, with its own tools and the archive as standard input. The archive's programs
 # run without any power over the root. `-I` would not read PYTHONHASHSEED, on which bytecode depends.
 _INSTALL = r"""
@@ -152,7 +158,7 @@ def archive_faults(archive: Path) -> tuple[str, ...]:
     try:
         with tarfile.open(archive, "r:" if archive.suffix == ".tar" else "r:gz") as tar:
             faults = tuple(_faults(tar))
-    except (tarfile.TarError, EOFError, OSError, UnicodeError, zlib.error) as error:
+    except _BROKEN as error:
         kind = ".tar" if archive.suffix == ".tar" else ".tar.gz"
         return (f"is not a `{kind}` archive: {error}",)
     if len(faults) > _SHOWN:
