@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from lockbuild.sources import Mirrors
     from lockbuild.store import Store
 
-__all__ = ["Failure", "bring", "failed", "git_cache"]
+__all__ = ["Failure", "bring", "bring_again", "failed", "git_cache"]
+
+_AGAIN = "packages"
+"""Folder below the downloads for what archives give again: others' bytes are never found there."""
 
 _FLUSHING = 4
 _NAMED = 3
@@ -88,6 +91,24 @@ def bring(  # noqa: PLR0913 - each says where another kind comes from
         *_pull(images, store, mirrors, progress),
         *(failure for fetch in own if (failure := _pack(fetch, store))),
     ]
+
+
+def bring_again(
+    packages: Sequence[Fetch],
+    *,
+    store: Store,
+    mirrors: Callable[[frozenset[str]], Mirrors],
+    progress: Progress,
+    connections: int,
+) -> list[Failure]:
+    """Download Debian *packages* whether or not the store has them, and return why some could not be had.
+
+    A store knows file name and hash, and not who gave the bytes. After this, their archives have given these.
+
+    Raises:
+        FetchError: The store's folder is full.
+    """
+    return _download(packages, store, mirrors, progress, connections, again=True)
 
 
 def failed(failures: Sequence[Failure], *, wanted: int) -> FetchError:
@@ -159,12 +180,14 @@ def git_cache(store: Store) -> Path:
     return store.root / "git"
 
 
-def _download(
+def _download(  # noqa: PLR0913 - as `bring`
     fetches: Sequence[Fetch],
     store: Store,
     mirrors: Callable[[frozenset[str]], Mirrors],
     progress: Progress,
     connections: int,
+    *,
+    again: bool = False,
 ) -> list[Failure]:
     if not fetches:
         return []
@@ -177,11 +200,11 @@ def _download(
         adding = []
         for fetched in sources.fetch(
             fetches,
-            into=store.downloads,
+            into=store.downloads / _AGAIN if again else store.downloads,
             mirrors=mirrors(_places(fetches)),
             progress=progress,
             connections=connections,
-            taken=lambda fetch: bool(store.valid([fetch.path])),
+            taken=lambda fetch: not again and bool(store.valid([fetch.path])),
         ):
             if fetched.error:
                 failures.append(Failure(fetch=fetched.fetch, error=fetched.error))

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from lockbuild import wheels
 from lockbuild.checking import build_again
 from lockbuild.comparing import difference_of_wheels
-from lockbuild.derivation import Build, FolderArchive
+from lockbuild.derivation import Build, Fetch, FolderArchive, PoolFile, RegistryImage
 from lockbuild.errors import BuildError, UsageError
+from lockbuild.fetching import bring_again, failed
 from lockbuild.finishing import Promise
-from lockbuild.plan import EPOCH, Plan
+from lockbuild.plan import EPOCH, Plan, missing
 from lockbuild.provenance import FOLDER, RECORD, Provenance, parse_record, stamped_build
 from lockbuild.realise import PlanRealiser, failure
 from lockbuild.store import trees
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from lockbuild.digest import Sha256, StorePath
@@ -84,9 +86,15 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilder(PlanRealiser):
-    """What carries out the plan of a record."""
+    """What carries out the plan of a record.
+
+    Root file systems are made outside the sandbox, and what is installed there runs there. So their Debian packages
+    are those that the archives give now, whatever the store has under their names; programs of a base image run if
+    `trust_image` says so.
+    """
 
     claim: Claim
+    trust_image: bool = False
 
     @property
     def root(self) -> None:
@@ -99,6 +107,50 @@ class Rebuilder(PlanRealiser):
             return Promise(name=self.claim.provenance.name, version=self.claim.provenance.version)
         name, _, version = build.name.rpartition("-")
         return Promise(name=name, version=version)
+
+    def fetch(self, targets: Iterable[StorePath] | None = None) -> tuple[Fetch, ...]:
+        """Bring what is missing, and ask anew for the Debian packages that are about to be installed.
+
+        Raises:
+            FetchError: Some could not be had.
+            UsageError: Programs of a base image would run that nobody trusts.
+        """
+        wanted = tuple(self.plan.derivations if targets is None else targets)
+        roots = [
+            build
+            for build in missing(
+                self.plan, wanted, valid=self.store.valid(self.plan.derivations)
+            ).to_build
+            if build.kind == "rootfs"
+        ]
+        held = {path: self.plan.derivations[path] for root in roots for _, path in root.inputs}
+        fetches = [one for one in held.values() if isinstance(one, Fetch)]
+        if not self.trust_image:
+            self._refuse_images(fetches)
+        packages = [fetch for fetch in fetches if isinstance(fetch.where, PoolFile)]
+        failures = bring_again(
+            packages,
+            store=self.store,
+            mirrors=self.mirrors,
+            progress=self.progress,
+            connections=self.connections,
+        )
+        if failures:
+            raise failed(failures, wanted=len(packages))
+        return PlanRealiser.fetch(self, targets)
+
+    def _refuse_images(self, fetches: Sequence[Fetch]) -> None:
+        images = [
+            f"{fetch.where.reference}@sha256:{fetch.sha256}"
+            for fetch in fetches
+            if isinstance(fetch.where, RegistryImage)
+        ]
+        if images:
+            raise UsageError(
+                f"`{self.claim.file.name}` was built on a base image, whose programs would run outside the sandbox",
+                details=tuple(sorted(images)),
+                hint="--trust-image, if you trust whoever made that image",
+            )
 
 
 def read_claim(file: Path) -> Claim:

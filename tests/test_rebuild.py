@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lockbuild import wheels
+from lockbuild.derivation import Build, Fetch, PoolFile, RegistryImage
 from lockbuild.digest import canonical_json
 from lockbuild.errors import BuildError, FetchError, UsageError
 from lockbuild.progress import Silent
@@ -152,6 +154,109 @@ def test_folder_beside_the_stack_file_is_asked_for(world: World, elsewhere: Stor
     refuse_absent(claim, world.store)
 
 
+# ---- what would run outside the sandbox ------------------------------------------------------------
+
+
+def rooted(world: World) -> Store:
+    """Return a store with all but the root file systems and what was built in them."""
+    store = Store(world.store.root.parent / f"fetched-{secrets.token_hex(4)}")
+    world_of = replace(world, store=store)
+    world_of.realiser().fetch()
+    return store
+
+
+def deb_of(world: World) -> tuple[Fetch, Path]:
+    """Return a Debian package of the toolchain, and the archive's file."""
+    toolchain = world.plan.derivations[world.built("toolchain")]
+    assert isinstance(toolchain, Build)
+    fetch = world.plan.derivations[toolchain.inputs[0][1]]
+    assert isinstance(fetch, Fetch)
+    assert isinstance(fetch.where, PoolFile)
+    return fetch, world.archive / fetch.where.path
+
+
+def test_package_is_asked_of_its_archive_though_the_store_has_it(world: World) -> None:
+    fetch, file = deb_of(world)
+    kept = file.read_bytes()
+    builder = ScriptedBuilder()
+    with rooted(world) as store:
+        (store.downloads / fetch.sha256).write_bytes(
+            kept
+        )  # as another fetch of the same bytes leaves it
+        file.unlink()
+        try:
+            with pytest.raises(FetchError) as caught:
+                rebuild(rebuilder(world, wheel_of(world), store, builder))
+        finally:
+            file.write_bytes(kept)
+        assert any(fetch.filename in line for line in caught.value.details)
+        assert builder.names == []
+        assert rebuild(rebuilder(world, wheel_of(world), store, builder)).identical
+
+
+def test_package_that_the_archive_has_otherwise_is_not_installed(world: World) -> None:
+    _, file = deb_of(world)
+    kept = file.read_bytes()
+    builder = ScriptedBuilder()
+    with rooted(world) as store:
+        file.write_bytes(b"!" * len(kept))
+        try:
+            with pytest.raises(FetchError):
+                rebuild(rebuilder(world, wheel_of(world), store, builder))
+        finally:
+            file.write_bytes(kept)
+    assert builder.names == []
+
+
+def test_root_that_the_store_has_is_not_fetched_for(world: World) -> None:
+    _, file = deb_of(world)
+    kept = file.read_bytes()
+    file.unlink()
+    try:
+        assert rebuild(rebuilder(world, wheel_of(world), world.store), again=True).identical
+    finally:
+        file.write_bytes(kept)
+
+
+def on_image(world: World, store: Store) -> Rebuilder:
+    """Return what makes gamma again, in a toolchain that stands on an image."""
+    where = RegistryImage(reference="docker.io/nvidia/cuda:11.3.1", architecture="amd64")
+    digest = sha("image")
+    image = Fetch(filename=f"image-{digest[:12]}", sha256=digest, size=1, where=where)
+    made = rebuilder(world, wheel_of(world), store)
+    former = world.plan.derivations[world.built("toolchain")]
+    assert isinstance(former, Build)
+    root = replace(
+        former,
+        command=(f"--image=sha256:{digest}", *former.command[1:]),
+        inputs=tuple(sorted((*former.inputs, ("image", image.path)))),
+    )
+    compiled = made.plan.derivations[made.claim.provenance.build]
+    assert isinstance(compiled, Build)
+    moved = replace(compiled, toolchain=root.path)
+    stamped = replace(made.claim.stamped, inputs=(("wheel", moved.path),))
+    derivations = {**made.plan.derivations, **{one.path: one for one in (image, root, moved, stamped)}}
+    claim = replace(
+        made.claim,
+        provenance=replace(made.claim.provenance, build=moved.path, derivations=derivations),
+        stamped=stamped,
+    )
+    return replace(made, claim=claim, plan=replace(made.plan, derivations=derivations))
+
+
+def test_programs_of_an_image_run_only_where_it_is_trusted(world: World, elsewhere: Store) -> None:
+    realiser = on_image(world, elsewhere)
+    with pytest.raises(UsageError, match="would run outside the sandbox") as caught:
+        rebuild(realiser)
+    assert caught.value.details == (f"docker.io/nvidia/cuda:11.3.1@sha256:{sha('image')}",)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("--trust-image")
+    assert elsewhere.paths() == ()
+    # Nobody has that image; it is asked for.
+    with pytest.raises(FetchError, match="could not be fetched"):
+        rebuild(replace(realiser, trust_image=True))
+
+
 # ---- records ---------------------------------------------------------------------------------------
 
 
@@ -214,6 +319,9 @@ def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
         replaced('"extra"', '"../../x"'),
         replaced('"url":"', '"url":"-o'),
         replaced("--suite=bookworm", "--suite=../../home"),
+        replaced("--suite=bookworm", "--suite=--setup-hook=id"),
+        replaced("--architecture=amd64", "--architecture=amd64$(id)"),
+        replaced('"kind":"pool"', '"kind":["pool"]'),
         replaced('"kind":"pool"', '"kind":"shell"'),
         replaced("--no-deps", "--no-deps --pre"),
         replaced('"SOURCE_DATE_EPOCH","315532800"', '"SOURCE_DATE_EPOCH","1"'),
@@ -229,7 +337,7 @@ def test_tampered_record_is_not_believed(
 
 
 def test_forged_patch_is_refused(world: World, tmp_path: Path, elsewhere: Store) -> None:
-    from lockbuild.derivation import BesideFile, Fetch
+    from lockbuild.derivation import BesideFile
     from lockbuild.provenance import Provenance
     from lockbuild.rebuilding import Claim, provide_patches
 

@@ -21,9 +21,22 @@ from lockbuild.errors import BuildError
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="The stack's folder, for a source that is a folder beside the stack file.",
 )
+@click.option(
+    "--trust-image",
+    is_flag=True,
+    help="Let programs of the base image that the record names run outside the sandbox.",
+)
 @json_option
 @click.pass_context
-def rebuild(ctx: click.Context, file: Path, *, again: bool, beside: Path | None, as_json: bool) -> None:
+def rebuild(  # noqa: PLR0913 - as keywords
+    ctx: click.Context,
+    file: Path,
+    *,
+    again: bool,
+    beside: Path | None,
+    trust_image: bool,
+    as_json: bool,
+) -> None:
     """Make a wheel that lockbuild has built again, from the record in it alone, and compare every byte.
 
     What the record asks to run runs in the sandbox, without a network.
@@ -31,7 +44,7 @@ def rebuild(ctx: click.Context, file: Path, *, again: bool, beside: Path | None,
     from lockbuild import rebuilding  # noqa: PLC0415 - not needed for --help
 
     claim = rebuilding.read_claim(file)
-    realiser = open_rebuilder(ctx, claim, beside, console_of(ctx))
+    realiser = open_rebuilder(ctx, claim, beside, console_of(ctx), trust_image=trust_image)
     if beside is None:
         rebuilding.refuse_absent(claim, realiser.store)
     found = rebuilding.rebuild(realiser, again=again)

@@ -313,11 +313,14 @@ def _realiser(  # noqa: PLR0913 - what a stack is, each under its name
     )
 
 
-def open_rebuilder(ctx: click.Context, claim: Claim, beside: Path | None, console: Console) -> Rebuilder:
+def open_rebuilder(
+    ctx: click.Context, claim: Claim, beside: Path | None, console: Console, *, trust_image: bool
+) -> Rebuilder:
     """Return what makes the wheel of *claim* again.
 
     Args:
         beside: The folder of the stack that it was built for, where that is known.
+        trust_image: Whether programs of a base image may run outside the sandbox.
     """
     from lockbuild.rebuilding import Rebuilder  # noqa: PLC0415 - not needed for --help
 
@@ -337,4 +340,5 @@ def open_rebuilder(ctx: click.Context, claim: Claim, beside: Path | None, consol
         # What a cache gives would be nobody's second opinion.
         compiler_cache=False,
         connections=settings.connections,
+        trust_image=trust_image,
     )
