@@ -24,7 +24,7 @@ from lockbuild.derivation import (
     PoolFile,
     RegistryImage,
 )
-from lockbuild.errors import FetchError, LockError
+from lockbuild.errors import FULL_DISK, FetchError, LockError
 from lockbuild.folders import archive_folder
 from lockbuild.progress import Silent
 from lockbuild.store import trees
@@ -331,10 +331,17 @@ def _take(fetch: Fetch, where: BesideFile | FolderArchive, stack_folder: Path, s
     """Put what lies beside the stack file into the store: a file, or the archive of a folder."""
     with store.scratch("take") as scratch:
         copy, place = scratch / fetch.filename, stack_folder / where.path
-        if isinstance(where, FolderArchive):
-            archive_folder(place, copy)
-        else:
-            shutil.copyfile(place, copy)
+        try:
+            if isinstance(where, FolderArchive):
+                archive_folder(place, copy)
+            else:
+                shutil.copyfile(place, copy)
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                raise
+            raise LockError(
+                f"`{where.path}` cannot be read: {error.strerror or error}", details=(str(place),)
+            ) from error
         sha256 = trees.hash_file(copy)
         if sha256 != fetch.sha256:
             raise LockError(

@@ -13,7 +13,7 @@ import pytest
 from lockbuild import wheels
 from lockbuild.derivation import Build, Fetch, PoolFile, RegistryImage
 from lockbuild.digest import canonical_json
-from lockbuild.errors import BuildError, FetchError, UsageError
+from lockbuild.errors import BuildError, FetchError, LockError, UsageError
 from lockbuild.progress import Silent
 from lockbuild.provenance import RECORD
 from lockbuild.rebuilding import Rebuilder, Rebuilt, read_claim, rebuild, refuse_absent
@@ -152,6 +152,14 @@ def test_folder_beside_the_stack_file_is_asked_for(world: World, elsewhere: Stor
     assert caught.value.hint == "--beside FOLDER: the folder of that stack"
     assert caught.value.details[0].startswith("extension: sha256 ")
     refuse_absent(claim, world.store)
+
+
+def test_folder_that_is_not_where_the_user_says_is_told(
+    world: World, elsewhere: Store, tmp_path: Path
+) -> None:
+    realiser = rebuilder(world, wheel_of(world, "delta"), elsewhere, stack_folder=tmp_path)
+    with pytest.raises(LockError, match="`extension` cannot be read"):
+        rebuild(realiser)
 
 
 # ---- what would run outside the sandbox ------------------------------------------------------------

@@ -796,3 +796,9 @@ def test_reference_of_a_repository_that_is_gone_is_a_fetch_error(
 ) -> None:
     with pytest.raises(FetchError, match="cannot be reached"):
         resolve_ref(f"{server.url}/none", "main", work=tmp_path / "work")
+
+
+def test_root_of_the_machine_s_folders_is_no_repository(tmp_path: Path) -> None:
+    tree = GitTree(url="file:///", commit="0" * 40)
+    with pytest.raises(FetchError):
+        checkout(tree, into=tmp_path / "out", cache=tmp_path / "cache", phase=Silent())

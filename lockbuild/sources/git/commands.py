@@ -180,7 +180,7 @@ class Git:
         if not address.startswith(("/", "file://")):
             return None
         path = Path(url2pathname(address.removeprefix("file://")) if address[0] != "/" else address)
-        for candidate in (path / ".git", path, path.with_name(f"{path.name}.git")):
+        for candidate in (path / ".git", path, path.parent / f"{path.name}.git"):
             if candidate.exists() and self._objects(candidate):
                 return candidate
         return None
