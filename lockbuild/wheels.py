@@ -51,8 +51,10 @@ __all__ = [
     "dist_info_of",
     "headers_of",
     "inspect_wheel",
+    "installed_name",
     "missing_members",
     "normalise_wheel",
+    "place_of",
     "requires_of",
     "stamp_wheel",
     "wheel_matches",
@@ -74,7 +76,11 @@ _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 _HASHES = ("sha256", "sha384", "sha512")
 _DIST_INFO = re.compile(r"[^/]+\.dist-info")
 _VERSION = re.compile(rb"(?im)^Version:[^\r\n]*")
-_INSTALLED = re.compile(r"[^/]+\.data/(?:purelib|platlib)/")
+# Installers take every folder of that ending for the wheel's, whatever is in front of it.
+_DATA = re.compile(r"[^/]+\.data/(purelib|platlib|scripts|headers|data)/(.+)", re.DOTALL)
+_SITE = re.compile(r"lib(?:64)?/python3\.\d+/(?:site|dist)-packages/(.+)", re.DOTALL)
+_FOLDERS = {"scripts": "bin/", "headers": "include/site/"}
+_PREFIX = "../../../"
 # What a damaged archive makes zipfile, zlib and csv raise; zipfile checks little.
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, csv.Error, struct.error, EOFError, NotImplementedError),
@@ -167,6 +173,28 @@ def dist_info_of(names: Sequence[str]) -> str:
         msg = f"found {len(folders)} .dist-info folders, expected 1"
         raise ValueError(msg)
     return folders.pop()
+
+
+def place_of(member: str) -> str:
+    """Return where a member of a wheel is installed, as pip writes it into RECORD: seen from site-packages.
+
+    `a-1.data/platlib/a/b.so` is `a/b.so`, `a-1.data/scripts/run` is `../../../bin/run`.
+    """
+    found = _DATA.fullmatch(member)
+    if found is None:
+        return member
+    scheme, path = found.groups()
+    if scheme in {"purelib", "platlib"}:
+        return path
+    inside = _FOLDERS.get(scheme, "") + path
+    site = _SITE.fullmatch(inside)
+    return site[1] if site else f"{_PREFIX}{inside}"
+
+
+def installed_name(member: str) -> str:
+    """Return where in site-packages a member of a wheel is installed; its own name where it is elsewhere."""
+    place = place_of(member)
+    return member if place.startswith(_PREFIX) else place
 
 
 # ---- normalising -----------------------------------------------------------------------------------
@@ -353,15 +381,17 @@ def _hostile(archive: zipfile.ZipFile) -> Iterator[str]:
     """Yield what no honest tool puts into a wheel."""
     infos = archive.infolist()
     seen: set[str] = set()
-    files = {info.filename for info in infos if not info.is_dir()}
+    files = {place_of(info.filename): info.filename for info in infos if not info.is_dir()}
     for info in infos:
         name = info.filename
         if name in seen:
             yield f"`{name}` is there twice"
+        elif files.get(place_of(name), name) != name:
+            yield f"`{name}` and `{files[place_of(name)]}` are installed to the same place"
         seen.add(name)
         if not _is_safe(name):
             yield f"{name!r} is not a path below the folder it is installed to"
-        elif any(str(parent) in files for parent in PurePosixPath(name).parents):
+        elif any(str(parent) in files for parent in PurePosixPath(place_of(name)).parents):
             yield f"`{name}` is below something that is a file"
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -467,7 +497,7 @@ def missing_members(names: Iterable[str], expects: Sequence[str]) -> tuple[str, 
 
 
 def _expected_faults(names: Iterable[str], expects: Sequence[str]) -> Iterator[str]:
-    installed = [_INSTALLED.sub("", name, count=1) for name in names]
+    installed = [installed_name(name) for name in names]
     for pattern in expects:
         if not any(_fits(name, pattern) for name in installed):
             compiled = sorted(name for name in installed if name.endswith(".so"))

@@ -157,6 +157,14 @@ def test_wheel__whose_record_is_not_true_is_not_looked_into(
     assert {check for check, _ in report.skipped} == set(IDS) - {"wheel", "declared"}
 
 
+def test_wheel__that_installs_a_file_twice(made: Callable[..., Contents], tmp_path: Path) -> None:
+    bad = {f"gamma-2.0.data/platlib/{MODULE}": b"\x7fELF", MODULE: extension(tmp_path)}
+    line = only(made(bad), "wheel")
+    assert line == (
+        f": `gamma-2.0.data/platlib/{MODULE}` and `{MODULE}` are installed to the same place"
+    )
+
+
 def test_wheel__that_is_none(tmp_path: Path) -> None:
     path = tmp_path / f"gamma-2.0-{TAG}.whl"
     path.write_bytes(b"something else")

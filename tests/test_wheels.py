@@ -25,6 +25,7 @@ from lockbuild.wheels import (
     check_wheel,
     inspect_wheel,
     normalise_wheel,
+    place_of,
     wheel_matches,
 )
 from tests import needs
@@ -332,6 +333,48 @@ def test_member_that_is_there_twice_is_found(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("demo/__init__.py", b"evil")
     assert check_wheel(wheel, expects=[]) == ("`demo/__init__.py` is there twice",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("demo-1.0.data/platlib/demo/_C.so", "demo/_C.so"),
+        ("demo-1.0.data/platlib/demo/_C.so", "demo-1.0.data/purelib/demo/_C.so"),
+        ("other.data/purelib/demo/_C.so", "demo/_C.so"),
+        ("demo-1.0.data/data/lib/python3.11/site-packages/demo/_C.so", "demo/_C.so"),
+        ("demo-1.0.data/scripts/run", "demo-1.0.data/data/bin/run"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_members_that_are_installed_to_the_same_place_are_found(
+    tmp_path: Path, one: str, other: str, *, turned: bool
+) -> None:
+    names = (other, one) if turned else (one, other)
+    content = {**CONTENT, names[0]: b"bad", names[1]: b"good"}
+    wheel = make_wheel(tmp_path / NAME, content)
+    line = f"`{names[0]}` and `{names[1]}` are installed to the same place"
+    assert check_wheel(wheel, expects=[]) == (line,)
+    with pytest.raises(BuildError, match="is not a wheel to be used"):
+        normalised(wheel)
+
+
+def test_file_that_is_installed_to_where_a_folder_is_needed_is_found(tmp_path: Path) -> None:
+    content = {**CONTENT, "demo-1.0.data/purelib/demo/more": b"", "demo/more/x.py": b""}
+    faults = check_wheel(make_wheel(tmp_path / NAME, content), expects=[])
+    assert faults == ("`demo/more/x.py` is below something that is a file",)
+
+
+def test_files_of_one_name_in_several_places_are_no_fault(tmp_path: Path) -> None:
+    names = ("purelib/demo/x", "scripts/x", "headers/x", "data/x", "data/include/x", "data/share/demo/x")
+    content = {**CONTENT, **{f"demo-1.0.data/{name}": b"" for name in names}}
+    assert check_wheel(make_wheel(tmp_path / NAME, content), expects=[]) == ()
+
+
+def test_places_are_those_of_an_installed_wheels_record() -> None:
+    assert place_of("demo/x.py") == "demo/x.py"
+    assert place_of("demo-1.0.data/platlib/demo/x.so") == "demo/x.so"
+    assert place_of("demo-1.0.data/scripts/run") == "../../../bin/run"
+    assert place_of("demo-1.0.data/data/share/x") == "../../../share/x"
 
 
 def test_file_used_as_a_folder_is_found(tmp_path: Path) -> None:

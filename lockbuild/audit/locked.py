@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RULES"]
 
 _RECORD_NOTE = "record.json"
-_RECORD_READING = 1
+_RECORD_READING = 2
 """Raised whenever `wheels.check_wheel` looks at something else."""
 
 

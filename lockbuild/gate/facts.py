@@ -26,7 +26,7 @@ class Contents:
     tags: tuple[str, ...]
     """Sorted."""
     members: tuple[str, ...]
-    """Sorted; those of `.data/purelib` and `.data/platlib` stand where they are installed."""
+    """Sorted; those of a `.data` folder that are installed to site-packages stand where they are there."""
     binaries: Mapping[str, Binary]
     """Member -> what it says, for each that is an ELF file."""
     paths: tuple[tuple[str, str, str], ...] = ()

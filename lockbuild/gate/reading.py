@@ -36,7 +36,6 @@ __all__ = [
     "unpack_wheel",
 ]
 
-_INSTALLED = re.compile(r"[^/]+\.data/(?:purelib|platlib)/")
 _LIBRARY = re.compile(r"[^/]+\.so(?:\.[\w.]+)?")
 # Wider than any rule: what of it is a fault is for the rules.
 _PATH = re.compile(
@@ -108,7 +107,7 @@ def _read_members(
         for info in archive.infolist():
             if info.is_dir():
                 continue
-            member, data = _installed(info.filename), archive.read(info)
+            member, data = wheels.installed_name(info.filename), archive.read(info)
             members.append(member)
             if data.startswith(MAGIC):
                 stream = io.BytesIO(data)
@@ -129,15 +128,11 @@ def _said_tags(path: Path) -> tuple[str, ...]:
         raise BuildError(f"WHEEL has a strange tag among {', '.join(tags)}: {error}") from error
 
 
-def _installed(name: str) -> str:
-    return _INSTALLED.sub("", name, count=1)
-
-
 def unpack_wheel(path: Path, folder: Path) -> None:
     """Put the modules of a wheel that was checked into *folder*, where Python can import them."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = PurePosixPath(_installed(info.filename))
+            name = PurePosixPath(wheels.installed_name(info.filename))
             if not info.is_dir() and not name.parts[0].endswith(".data"):
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
