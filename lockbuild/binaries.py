@@ -97,7 +97,7 @@ class Binary:
     needs: tuple[str, ...]
     """`DT_NEEDED`, in the order of the file."""
     rpath: tuple[str, ...]
-    """Folders of `DT_RPATH` and `DT_RUNPATH`."""
+    """Folders of `DT_RPATH` and `DT_RUNPATH`; an empty one is the current folder, ld.so(8)."""
     versions_needed: tuple[tuple[str, str], ...]
     """Library and version of each versioned need, sorted: `("libc.so.6", "GLIBC_2.34")`."""
     versions_defined: tuple[str, ...]
@@ -237,7 +237,7 @@ def _dynamic(sections: tuple[ElfSection, ...]) -> tuple[tuple[str, ...], tuple[s
             soname = str(getattr(tag, "soname"))  # noqa: B009
         elif kind in {"DT_RPATH", "DT_RUNPATH"}:
             text = str(getattr(tag, kind.removeprefix("DT_").lower()))
-            rpath += [folder for folder in text.split(":") if folder]
+            rpath += text.split(":") if text else ()
     return tuple(rpath), tuple(needs), soname
 
 

@@ -505,8 +505,19 @@ def test_cudas_own_libraries_are_not_the_drivers(made: Callable[..., Contents]) 
         "/tmp/tmpxft_00000007_00000000-6_it.cudafe1.cpp",
         "/tmp/ccAb12Xz.o",
         "/build/source:/build/inputs/environment",
+        "/var/tmp/pip-req-build-0ab1cd2e/it.cpp",
         "/root/gamma/it.c",
         "/home/alice/src/it.c",
+        "/home/alice",
+        "/home/émilie/src/it.cu",
+        "/Users/alice/it.cpp",
+        "/workspace/gamma/csrc/it.cu",
+        "/data/alice/src/it.cpp",
+        "/mnt/build/it.cpp",
+        "/mnt/größe/it.hpp",
+        "/tmp/alice/it.cc",
+        "/usr/../srv/alice/it.cuh",
+        "/opt/alice/src/it.cxx",
     ],
 )
 def test_build_path__in_a_library(made: Callable[..., Contents], tmp_path: Path, path: str) -> None:
@@ -529,6 +540,20 @@ def test_build_path__in_a_text(made: Callable[..., Contents]) -> None:
         "/tmp",
         "/tmp/detectron2_output",
         "/usr/include/cub/util_device.cuh",
+        "/usr/lib/gcc/x86_64-linux-gnu/11/../../../../include/c++/11/bits/it.h",
+        "/opt/conda/envs/it/include/python3.11/object.h",
+        "/dvs/p4/build/sw/rel/gpgpu/toolkit/r11.7/nvJPEG/JPEG.h",
+        "/build/reproducible-path/openssl-3.0.11/crypto/it.c",
+        "/build/glibc-Ab12Cd/glibc-2.36/it.c",
+        "/dev/null",
+        "/proc/self/maps",
+        "/include.h",
+        "/tmp/kernel.cu",
+        "/home/%s/.cache",
+        "https://a/b.h",
+        "https://example.org/data/b.cpp",
+        "torch/include/c10/core/Device.h",
+        "/data/alice/src/it.cppx",
         "https://example.org/home/alice/x",
         "third_party/build/source/x",
     ],
@@ -555,6 +580,32 @@ def test_the_record_of_how_a_wheel_was_made_may_name_the_sandbox(made: Callable[
 def test_build_path__as_rpath(made: Callable[..., Contents]) -> None:
     line = only(made(rpath="$ORIGIN/../torch/lib:/usr/local/cuda/lib64"), "build-path")
     assert line.startswith(f"{MODULE}: found rpath `/usr/local/cuda/lib64`, expected `$ORIGIN`")
+
+
+@pytest.mark.parametrize("rpath", ["$ORIGIN:", ":$ORIGIN", "$ORIGIN::$ORIGIN/lib"])
+def test_build_path__as_rpath_with_an_empty_part(made: Callable[..., Contents], rpath: str) -> None:
+    line = only(made(rpath=rpath), "build-path")
+    assert line.startswith(f"{MODULE}: found an empty part in its rpath, which is the current folder")
+
+
+@pytest.mark.parametrize(
+    "rpath",
+    ["$ORIGIN/../../../../../../../home/alice/lib", "${ORIGIN}/a/../../../../../../home/alice/lib"],
+)
+def test_build_path__as_rpath_out_of_the_environment(made: Callable[..., Contents], rpath: str) -> None:
+    line = only(made(rpath=rpath), "build-path")
+    assert line.startswith(f"{MODULE}: found rpath `{rpath}`, which leads out of the environment")
+
+
+@pytest.mark.parametrize(
+    "rpath",
+    [
+        *("$ORIGIN", "${ORIGIN}/lib", "$ORIGIN/../torch/lib:$ORIGIN/../../torch/lib"),
+        "$ORIGIN/../../../../lib",
+    ],
+)
+def test_rpaths_within_the_environment_pass(made: Callable[..., Contents], rpath: str) -> None:
+    assert faults(made(rpath=rpath)) == {}
 
 
 # ---- imports ---------------------------------------------------------------------------------------

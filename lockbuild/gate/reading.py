@@ -17,6 +17,7 @@ from lockbuild import wheels
 from lockbuild.binaries import MAGIC, find_text, read_binary
 from lockbuild.errors import BuildError
 from lockbuild.gate.facts import Contents
+from lockbuild.gate.paths import PATH_IN_BINARY, PATH_IN_TEXT
 from lockbuild.gate.rules import TORCH_SYMBOL
 from lockbuild.hashing import sha256_of_file
 
@@ -37,10 +38,6 @@ __all__ = [
 ]
 
 _LIBRARY = re.compile(r"[^/]+\.so(?:\.[\w.]+)?")
-# Wider than any rule: what of it is a fault is for the rules.
-_PATH = re.compile(
-    rb"(?:(?<![\w.~-])|(?<=-[IL]))/(?:build|home|root|tmp)/[^\x00-\x20\"'`<>|\x7f-\xff]{1,200}"
-)
 _TORCH_LIBRARY = re.compile(r"torch/lib/[^/]+\.so(?:\.[\w.]+)?")
 _VERSIONED = ("libc.so.6", "libgcc_s.so.1", "libgomp.so.1", "libstdc++.so.6")
 # Where ld.so looks without being told, ld.so(8), and where Debian keeps libraries of its machines.
@@ -112,10 +109,10 @@ def _read_members(
             if data.startswith(MAGIC):
                 stream = io.BytesIO(data)
                 binaries[member] = read_binary(stream, member)
-                found = find_text(stream, member, _PATH)
+                found = find_text(stream, member, PATH_IN_BINARY)
                 paths += [(member, section, text) for section, text in found]
             else:
-                texts = {match[0].decode("ascii", "replace") for match in _PATH.finditer(data)}
+                texts = {match[0].decode("utf-8", "replace") for match in PATH_IN_TEXT.finditer(data)}
                 paths += [(member, "", text) for text in texts]
     return tuple(sorted(members)), dict(sorted(binaries.items())), paths
 

@@ -12,7 +12,7 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from lockbuild.findings import Check, Finding, Report
-from lockbuild.provenance import FOLDER, RECORD
+from lockbuild.gate.paths import paths_of_builders, run_paths_elsewhere
 from lockbuild.wheels import missing_members
 
 if TYPE_CHECKING:
@@ -138,12 +138,6 @@ _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)(?:\.[\d.]+)?")
 # PTX -> the CUDA whose nvcc writes it, major versions both: "PTX ISA", section "Release Notes".
 _CUDA_OF_PTX = {7: "11", 8: "12", 9: "13"}
 _EXTENSION = re.compile(r"\.(?:cpython-(\d+)[a-z]*-([a-z0-9_-]+)|(abi3))\.so")
-# nvcc, GCC and pip name what they make for a while; what a program itself writes to /tmp is its own affair.
-_TEMPORARY = re.compile(r"/tmp/(?:tmpxft_|pip-|build-env-|cc[A-Za-z0-9]{6}\b|tmp[a-z0-9_]{8}\b)")  # noqa: S108
-_SANDBOX = re.compile(r"/build/(?:source|inputs|out|home)(?![\w-]|\.\w)")
-# What lockbuild itself writes of how a wheel was made: the same on every machine.
-_PROVENANCE = re.compile(rf"\.dist-info/(?:{re.escape(RECORD)}$|{re.escape(FOLDER)}/)")
-_HOME = re.compile(r"/(?:root|home/[A-Za-z0-9._-]+)/.")
 
 _Found = tuple[str, str]
 
@@ -406,17 +400,8 @@ def _driver(contents: Contents, _expected: Expected | None, _runtime: Runtime) -
 
 def _build_path(contents: Contents, _expected: Expected | None, _runtime: Runtime) -> Iterator[_Found]:
     for member, binary in contents.binaries.items():
-        for folder in binary.rpath:
-            if not re.match(r"\$(?:ORIGIN|\{ORIGIN\})(?:/|$)", folder):
-                yield member, f"found rpath `{folder}`, expected `$ORIGIN` and what is below it"
-    seen: dict[tuple[str, str], list[str]] = {}
-    for member, section, text in contents.paths:
-        if _PROVENANCE.search(member):
-            continue
-        patterns = (_SANDBOX, _TEMPORARY, _HOME) if section else (_SANDBOX, _TEMPORARY)
-        if any(pattern.match(text) for pattern in patterns):
-            seen.setdefault((member, section), []).append(text)
-    for (member, section), texts in seen.items():
+        yield from ((member, fault) for fault in run_paths_elsewhere(member, binary.rpath))
+    for member, section, texts in paths_of_builders(contents):
         where = f" in {section}" if section else ""
         more = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
         yield member, f"found `{texts[0]}`{more}{where}, expected no path of who built it"
