@@ -43,6 +43,23 @@ RUNTIME = Runtime(
     base_libraries=frozenset({"libc.so.6", "libstdc++.so.6"}),
     base_versions={"libstdc++.so.6": frozenset({"GLIBCXX_3.4", "GLIBCXX_3.4.30", "CXXABI_1.3"})},
     wheel_libraries=frozenset({"libc10.so", "libcudart.so.11.0"}),
+    owners={
+        "torch/__init__.py": ("torch",),
+        "torch/lib/libc10.so": ("torch",),
+        "torch-2.0.1.dist-info/METADATA": ("torch",),
+        "numpy/__init__.py": ("numpy",),
+        "PIL/__init__.py": ("pillow",),
+        "six.py": ("six",),
+        "LICENSE": ("six",),
+        "tests/__init__.py": ("numpy",),
+        "nvidia/__init__.py": ("nvidia-cudnn-cu11", "nvidia-nccl-cu11"),
+        "plugins/other.py": ("numpy",),
+        "../../../bin/torchrun": ("torch",),
+        "../../../share/doc/readme": ("torch",),
+        "gamma/__init__.py": ("gamma",),
+        MODULE: ("gamma",),
+    },
+    installed={"torch": "2.0.1", "numpy": "1.26.4", "pillow": "11.0", "gamma": "2.0+pt20cu118"},
     torch=Torch(
         version="2.0.1",
         cuda="11",
@@ -70,10 +87,21 @@ def made(tmp_path: Path) -> Callable[..., Contents]:
         symbol: str = OLD,
         needs: tuple[str, ...] = ("libc10.so", "libcudart.so.11.0", "libc.so.6"),
         rpath: str | None = None,
+        requires: tuple[str, ...] = (),
+        requires_python: str | None = None,
     ) -> Contents:
         extension = compiled(tmp_path / "it", source(symbol), needs=needs, fat=code, rpath=rpath)
         content = {"gamma/__init__.py": b"", MODULE: extension} if files is None else files
-        return read_wheel(make_wheel(tmp_path, name, version, tag=tag, files=content))
+        wheel = make_wheel(
+            tmp_path,
+            name,
+            version,
+            tag=tag,
+            files=content,
+            requires=requires,
+            requires_python=requires_python,
+        )
+        return read_wheel(wheel)
 
     return make
 
@@ -202,6 +230,139 @@ def test_members_stand_where_they_are_installed(made: Callable[..., Contents]) -
     contents = made({"gamma-2.0.data/platlib/gamma/_ext.so": b"", "gamma/__init__.py": b""})
     assert "gamma/_ext.so" in contents.members
     assert contents.top_levels == {"gamma"}
+
+
+# ---- where it is installed -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_file(made: Callable[..., Contents], tmp_path: Path) -> Callable[..., Contents]:
+    """Return what makes the good wheel with further files."""
+    good = {"gamma/__init__.py": b"", MODULE: extension(tmp_path)}
+    return lambda *names: made({**good, **dict.fromkeys(names, b"")})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("evil.pth", "sitecustomize.py", "usercustomize/__init__.py"),
+        *("sitecustomize.cpython-311-x86_64-linux-gnu.so", "gamma-2.0.data/purelib/evil.pth"),
+        *("gamma-2.0.data/scripts/python3", "gamma-2.0.data/data/bin/python3.11"),
+        *("gamma-2.0.data/data/pyvenv.cfg", "gamma-2.0.data/data/lib/python3.11/os.py"),
+        "gamma-2.0.data/data/lib/python3.11/site-packages/evil.pth",
+    ],
+)
+def test_startup__of_every_program(with_file: Callable[..., Contents], name: str) -> None:
+    line = only(with_file(name), "startup", expected=HOST_CODE)
+    assert "found a file that Python runs or reads at every start" in line
+
+
+def test_a_file_of_startup_may_be_expected(with_file: Callable[..., Contents]) -> None:
+    named = replace(HOST_CODE, patterns=("distutils-precedence.pth",))
+    assert faults(with_file("distutils-precedence.pth"), expected=named) == {}
+    fine = ("gamma/data/x.pth", "gamma/sitecustomize.py", "gamma-2.0.data/scripts/python-gamma")
+    assert faults(with_file(*fine), expected=HOST_CODE) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("torch/__init__.py", "torch"),
+        ("PIL/__init__.py", "pillow"),
+        ("six.py", "six"),
+        ("gamma-2.0.data/purelib/torch/lib/libc10.so", "torch"),
+        ("gamma-2.0.data/platlib/torch-2.0.1.dist-info/METADATA", "torch"),
+        ("gamma-2.0.data/data/lib/python3.11/site-packages/torch/__init__.py", "torch"),
+        ("gamma-2.0.data/scripts/torchrun", "torch"),
+    ],
+)
+def test_overwrites__a_file_of_another_wheel(
+    with_file: Callable[..., Contents], name: str, owner: str
+) -> None:
+    line = only(with_file(name), "overwrites", expected=HOST_CODE)
+    assert f": found a file that {owner} installs as well, expected none of another wheel" in line
+
+
+def test_overwrites__by_what_is_put_into_another_package(with_file: Callable[..., Contents]) -> None:
+    line = only(with_file("numpy/core/x.py", "numpy/y.py"), "overwrites", expected=HOST_CODE)
+    assert line == (
+        "numpy/core/x.py: found this file and 1 more in `numpy`, a package of numpy, "
+        "expected none that `expects` does not name"
+    )
+    described = with_file("gamma-2.0.data/purelib/torch-2.0.1.dist-info/entry_points.txt")
+    assert "a package of torch" in only(described, "overwrites", expected=HOST_CODE)
+    named = replace(HOST_CODE, patterns=("numpy/core/x.py", "numpy/y.py"))
+    assert faults(with_file("numpy/core/x.py", "numpy/y.py"), expected=named) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tests/__init__.py", "found a file that numpy installs as well; which one stays is chance"),
+        ("LICENSE", "found a file that six installs as well"),
+        ("nvidia/__init__.py", "found a file that nvidia-cudnn-cu11, nvidia-nccl-cu11 installs as well"),
+        ("gamma-2.0.data/data/share/doc/readme", "found a file that torch installs as well"),
+        ("PIL/more.py", "found this file in `PIL`, a package of pillow"),
+    ],
+)
+def test_shared_files__are_a_warning(with_file: Callable[..., Contents], name: str, said: str) -> None:
+    line = only(with_file(name), "shared-files", expected=HOST_CODE)
+    assert said in line
+    assert {check.id: check.level for check in CHECKS}["shared-files"] == "warning"
+
+
+def test_namespaces_and_own_files_are_nobody_elses(with_file: Callable[..., Contents]) -> None:
+    names = ("nvidia/gamma/x.py", "plugins/gamma.py", "tests/test_gamma.py", "gamma/six.py")
+    assert faults(with_file(*names), expected=HOST_CODE) == {}
+
+
+# ---- what it requires ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requirement", "said"),
+    [
+        ("black", "needs `black`, expected in the lock"),
+        ("opencv-python>=3", "needs `opencv-python>=3`, expected in the lock"),
+        ("NumPy<1.20", "needs `NumPy<1.20`, expected what NumPy 1.26.4 fits, the lock's"),
+        ('torch>=2.1; python_version >= "3.8"', "needs `torch>=2.1;"),
+        ("not a requirement!", "found `Requires-Dist: not a requirement!`, expected a requirement"),
+    ],
+)
+def test_requires__what_the_lock_has_not(
+    made: Callable[..., Contents], requirement: str, said: str
+) -> None:
+    assert only(made(requires=(requirement,)), "requires").startswith(f": {said}")
+    assert {check.id: check.level for check in CHECKS}["requires"] == "warning"
+
+
+def test_requirements_that_are_met_or_meant_for_others_pass(made: Callable[..., Contents]) -> None:
+    met = (
+        *("numpy", "Pillow>=7.1", "torch==2.0.1", "gamma==2.0", "numpy[extra]>=1.2"),
+        *('typing; python_version < "3.5"', 'black; extra == "dev"', 'regex; sys_platform == "win32"'),
+    )
+    assert faults(made(requires=met)) == {}
+
+
+@pytest.mark.parametrize("said", [">=3.13", "<3.11", "==3.10.*", ">=3.12,<4"])
+def test_python_abi__that_another_python_is_required_for(
+    made: Callable[..., Contents], said: str
+) -> None:
+    contents = made(requires_python=said)
+    line = only(contents, "python-abi")
+    assert line == (
+        f": found `Requires-Python: {contents.requires_python}`, expected one that Python 3.11 fits"
+    )
+
+
+def test_python_abi__of_no_python_that_there_is(made: Callable[..., Contents]) -> None:
+    line = only(made(requires_python="three"), "python-abi")
+    assert line == ": found `Requires-Python: three`, expected versions of Python"
+
+
+@pytest.mark.parametrize("said", [">=3.8", ">=3.11.4", "~=3.11", "!=3.11.0", "<3.11.2"])
+def test_pythons_of_the_target_are_any_patch_release(made: Callable[..., Contents], said: str) -> None:
+    assert faults(made(requires_python=said)) == {}
 
 
 # ---- Python ----------------------------------------------------------------------------------------

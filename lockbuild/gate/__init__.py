@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
@@ -203,15 +204,33 @@ def _runtime(realiser: Realiser, beside: Sequence[Subject]) -> Runtime:
     if stack.interpreter.folder:
         folders.append(f"{stack.interpreter.folder}/lib")
     base = reading.base_libraries(rootfs, folders)
-    files = [*(store.locate(path) for _, path in plan.wheels), *(one.file for one in beside)]
+    files = [(name, store.locate(path)) for name, path in plan.wheels]
+    files += [(one.name, one.file) for one in beside]
+    places = [(name, reading.places_in(file)) for name, file in files]
     return Runtime(
         stack=stack.name,
         target=stack.target,
         base_libraries=frozenset(base),
         base_versions=reading.base_versions(rootfs, base),
-        wheel_libraries=frozenset[str]().union(*map(reading.libraries_of, files)),
+        wheel_libraries=reading.libraries_among(chain.from_iterable(found for _, found in places)),
+        owners=_owners(places),
+        installed=_installed(realiser),
         torch=_torch(realiser),
     )
+
+
+def _owners(places: Iterable[tuple[str, Iterable[str]]]) -> dict[str, tuple[str, ...]]:
+    owners: dict[str, tuple[str, ...]] = {}
+    for name, found in places:
+        for place in found:
+            owners[place] = (*owners.get(place, ()), name)
+    return owners
+
+
+def _installed(realiser: Realiser) -> dict[str, str]:
+    lock = realiser.lock
+    conda = {str(canonicalize_name(package.name)): package.version for package in lock.conda}
+    return conda | {package.name: package.version for package in lock.runtime}
 
 
 def _torch(realiser: Realiser) -> Torch | None:
@@ -246,7 +265,7 @@ def _note_name(realiser: Realiser, subject: Subject, beside: Sequence[Subject]) 
         [expected.version, expected.device_code, *expected.patterns] if expected else None,
         [*stack.imports],
         [[name, value] for name, value in stack.env],
-        [[package.name, package.version] for package in realiser.lock.runtime],
+        [[name, version] for name, version in sorted(_installed(realiser).items())],
         [[other.file.name, other.sha256] for other in beside],
     ]
     return f"gate-{sha256_of(canonical_json(identity))[:32]}.json"

@@ -33,6 +33,9 @@ class Contents:
     """Member, section and text of everything that looks like a path of a machine; no section outside of ELF files."""
     said_tags: tuple[str, ...] = ()
     """What its WHEEL file says, sorted."""
+    requires: tuple[str, ...] = ()
+    """`Requires-Dist`, in the order of its METADATA."""
+    requires_python: str | None = None
     faults: tuple[str, ...] = ()
     """Why it is no wheel that installers should be given."""
 
@@ -94,6 +97,10 @@ class Runtime:
     """Library of C or of the compiler -> versions that it defines: `libstdc++.so.6`."""
     wheel_libraries: frozenset[str]
     """Names of the shared libraries in wheels of the lock."""
+    owners: Mapping[str, tuple[str, ...]]
+    """Place -> names of the lock's packages whose wheels install a file there, as `place_of` says it."""
+    installed: Mapping[str, str]
+    """Name -> version of each package of the lock, conda's among them."""
     torch: Torch | None
     """None where the lock has none that is fetched."""
 

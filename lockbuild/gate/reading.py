@@ -31,7 +31,8 @@ __all__ = [
     "base_libraries",
     "base_versions",
     "cuda_of",
-    "libraries_of",
+    "libraries_among",
+    "places_in",
     "read_torch",
     "read_wheel",
     "unpack_wheel",
@@ -74,10 +75,12 @@ def read_wheel(path: Path, sha256: str | None = None) -> Contents:
     binaries: dict[str, Binary] = {}
     paths: list[tuple[str, str, str]] = []
     said: tuple[str, ...] = ()
+    facts = None
     if not faults:
         try:
             members, binaries, paths = _read_members(path)
-            said = _said_tags(path)
+            facts = wheels.inspect_wheel(path)
+            said = _said_tags(facts)
         except BuildError as error:
             faults = (error.message,)
     return Contents(
@@ -90,6 +93,8 @@ def read_wheel(path: Path, sha256: str | None = None) -> Contents:
         binaries=binaries,
         paths=tuple(sorted(paths)),
         said_tags=said,
+        requires=facts.requires if facts else (),
+        requires_python=facts.requires_python if facts else None,
         faults=faults,
     )
 
@@ -117,12 +122,12 @@ def _read_members(
     return tuple(sorted(members)), dict(sorted(binaries.items())), paths
 
 
-def _said_tags(path: Path) -> tuple[str, ...]:
-    tags = wheels.inspect_wheel(path).tags
+def _said_tags(facts: wheels.WheelFacts) -> tuple[str, ...]:
     try:
-        return tuple(sorted({str(tag) for one in tags for tag in parse_tag(one)}))
+        return tuple(sorted({str(tag) for one in facts.tags for tag in parse_tag(one)}))
     except ValueError as error:
-        raise BuildError(f"WHEEL has a strange tag among {', '.join(tags)}: {error}") from error
+        said = ", ".join(facts.tags)
+        raise BuildError(f"WHEEL has a strange tag among {said}: {error}") from error
 
 
 def unpack_wheel(path: Path, folder: Path) -> None:
@@ -136,11 +141,16 @@ def unpack_wheel(path: Path, folder: Path) -> None:
                 target.write_bytes(archive.read(info))
 
 
-def libraries_of(wheel: Path) -> frozenset[str]:
-    """Return the names of the shared libraries in a wheel; its table of contents is all that is read."""
+def places_in(wheel: Path) -> frozenset[str]:
+    """Return where the files of a wheel are installed; its table of contents is all that is read."""
     with zipfile.ZipFile(wheel) as archive:
-        names = (name.rpartition("/")[2] for name in archive.namelist())
-        return frozenset(name for name in names if _LIBRARY.fullmatch(name))
+        return frozenset(wheels.place_of(name) for name in archive.namelist() if not name.endswith("/"))
+
+
+def libraries_among(places: Iterable[str]) -> frozenset[str]:
+    """Return the names of the shared libraries that are installed to *places*."""
+    names = (place.rpartition("/")[2] for place in places)
+    return frozenset(name for name in names if _LIBRARY.fullmatch(name))
 
 
 # ---- torch -----------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from lockbuild.findings import Check, Finding, Report
+from lockbuild.gate.metadata import python_fault, unmet_requirements
 from lockbuild.gate.paths import paths_of_builders, run_paths_elsewhere
+from lockbuild.gate.places import overwritten, shared, startup_files
 from lockbuild.wheels import missing_members
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "RULES_VERSION", "TORCH_SYMBOL", "judge", "uses_old_strings"]
 
-RULES_VERSION = 3
+RULES_VERSION = 4
 """Raised whenever a rule may judge a wheel otherwise than before: what was judged is judged again."""
 
 CHECKS = (
@@ -49,9 +51,37 @@ CHECKS = (
         mend="look into the build's log for what was left out; `FORCE_CUDA` and `build.needs` are often absent",
     ),
     Check(
+        id="startup",
+        level="error",
+        what="it holds no file that Python runs or reads at every start: `*.pth`, `sitecustomize`, `pyvenv.cfg`",
+        why="such a file changes every program of the image, whether it imports the wheel or not",
+        mend="leave it out of the wheel, or name it in `build.expects` where it is meant",
+    ),
+    Check(
+        id="overwrites",
+        level="error",
+        what="it brings no file of another wheel of the lock, and none into the package that has that wheel's name",
+        why="which of two files stays is up to the installer, and what was locked as torch would be another torch",
+        mend="leave the file out of the wheel: `packages` of its setup.py; a module for another package: `build.expects`",
+    ),
+    Check(
+        id="shared-files",
+        level="warning",
+        what="no other wheel of the lock brings a file to the same place or owns the package that it is put into",
+        why="one of two files is lost: of folders like `tests` nobody misses it, of others somebody may",
+        mend="leave the folder out of one of the wheels: `packages` of its setup.py",
+    ),
+    Check(
+        id="requires",
+        level="warning",
+        what="the lock has every package that its METADATA requires, in a version that fits",
+        why="pip refuses to install it with its requirements, and `pip check` complains; some of its modules may not import",
+        mend="name it in `build.requires`, then `lockbuild resolve`; or edit setup.py where it is not needed",
+    ),
+    Check(
         id="python-abi",
         level="error",
-        what="its tags fit the target, and its ELF files fit its tags",
+        what="its tags and `Requires-Python` fit the target, and its ELF files fit its tags",
         why="an extension for another Python or machine is there and cannot be imported",
         mend="build it with the stack's own interpreter",
     ),
@@ -205,6 +235,8 @@ def _python_abi(contents: Contents, _expected: Expected | None, runtime: Runtime
     except ValueError as error:
         yield "", str(error)
         return
+    if fault := python_fault(contents.requires_python, target):
+        yield "", fault
     named = sorted(set(map(str, tags)) - set(contents.said_tags)) if contents.said_tags else ()
     if named:
         said = ", ".join(contents.said_tags)
@@ -411,6 +443,10 @@ _RULES: Mapping[str, Callable[[Contents, Expected | None, Runtime], Iterator[_Fo
     "wheel": _wheel,
     "declared": _declared,
     "modules": _modules,
+    "startup": startup_files,
+    "overwrites": overwritten,
+    "shared-files": shared,
+    "requires": unmet_requirements,
     "python-abi": _python_abi,
     "elf-needs": _elf_needs,
     "torch-symbols": _torch_symbols,
