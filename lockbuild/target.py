@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MACHINES", "Target"]
+__all__ = ["MACHINES", "Target", "libc_of"]
 
 MACHINES = {"linux_x86_64": ("x86_64", "amd64", "x86_64-linux", "linux-64")}
 """Platform -> machine as Python says it, as Debian, as derivations, and as conda say it."""
@@ -90,6 +91,18 @@ class Target:
             "sys_platform": "linux",
             "extra": "",
         }
+
+
+def libc_of(platform: str) -> tuple[int, int] | None:
+    """Return the oldest C library that a wheel of a *platform* tag is for; none of a tag that promises none.
+
+    `manylinux_2_28_x86_64` is for 2.28, `manylinux1_x86_64` for 2.5.
+    """
+    level = re.match(r"manylinux_(\d+)_(\d+)_", platform)
+    if level:
+        return int(level[1]), int(level[2])
+    legacy = platform.partition("_")[0]
+    return next(((2, minor) for minor, name in _LEGACY.items() if name == legacy), None)
 
 
 @lru_cache(maxsize=16)

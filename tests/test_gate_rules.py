@@ -516,6 +516,36 @@ def test_glibc__too_new(library: str, version: str, said: str) -> None:
     assert only(contents, "glibc", expected=HOST_CODE) == f"gamma/_ext.so: {said}"
 
 
+@pytest.mark.parametrize(
+    ("platforms", "promised"),
+    [
+        ("manylinux1_x86_64", "2.5, as its tag manylinux1_x86_64"),
+        ("manylinux2014_x86_64", "2.17, as its tag manylinux2014_x86_64"),
+        ("manylinux_2_28_x86_64.manylinux2010_x86_64", "2.12, as its tag manylinux2010_x86_64"),
+        ("linux_x86_64.manylinux_2_28_x86_64", "2.28, as its tag manylinux_2_28_x86_64"),
+    ],
+)
+def test_glibc__that_is_newer_than_its_tag_promises(platforms: str, promised: str) -> None:
+    tags = tuple(f"cp311-cp311-{platform}" for platform in platforms.split("."))
+    needed = (("libc.so.6", "GLIBC_2.34"), ("libc.so.6", "GLIBC_2.2.5"))
+    name = f"gamma-2.0-cp311-cp311-{platforms}.whl"
+    contents = replace(holding(versions_needed=needed), filename=name, tags=tags)
+    line = only(contents, "glibc", expected=HOST_CODE)
+    assert line == (
+        f"gamma/_ext.so: needs GLIBC_2.34 of libc.so.6, expected at most GLIBC_{promised} says"
+    )
+
+
+@pytest.mark.parametrize("platform", ["manylinux_2_34_x86_64", "manylinux_2_35_x86_64", "linux_x86_64"])
+def test_what_its_tag_promises_fits(platform: str) -> None:
+    contents = replace(
+        holding(versions_needed=(("libc.so.6", "GLIBC_2.34"),)),
+        filename=f"gamma-2.0-cp311-cp311-{platform}.whl",
+        tags=(f"cp311-cp311-{platform}",),
+    )
+    assert faults(contents, expected=HOST_CODE) == {}
+
+
 def test_glibc__that_lacks_a_version_without_a_number() -> None:
     contents = holding(versions_needed=(("libc.so.6", "GLIBC_ABI_DT_RELR"),))
     versions = {"libc.so.6": frozenset({"GLIBC_2.2.5", "GLIBC_2.31"})}

@@ -17,6 +17,7 @@ from lockbuild.cells.tables import (
 )
 from lockbuild.errors import ResolveError
 from lockbuild.findings import Check, Finding
+from lockbuild.target import libc_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -362,26 +363,15 @@ def _wheels(lock: Lock | None) -> Iterator[LockedPackage]:
         yield from packages
 
 
-_LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
-
-
 def _levels(filename: str) -> list[tuple[int, int]]:
     """Return the C libraries that a wheel says it is for; nothing where any will do."""
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename:
         return []
-    levels = []
-    for platform in {tag.platform for tag in tags}:
-        level = re.match(r"manylinux_(\d+)_(\d+)_", platform)
-        legacy = _LEGACY.get(platform.partition("_")[0])
-        if level:
-            levels.append((int(level[1]), int(level[2])))
-        elif legacy:
-            levels.append(legacy)
-        else:
-            return []
-    return levels
+    levels = [libc_of(platform) for platform in {tag.platform for tag in tags}]
+    named = [level for level in levels if level]
+    return named if len(named) == len(levels) else []
 
 
 def _unknown(cell: Cell, stack: Stack, lock: Lock | None) -> Iterator[_Found]:

@@ -15,6 +15,7 @@ from lockbuild.findings import Check, Finding, Report
 from lockbuild.gate.metadata import python_fault, unmet_requirements
 from lockbuild.gate.paths import paths_of_builders, run_paths_elsewhere
 from lockbuild.gate.places import overwritten, shared, startup_files
+from lockbuild.target import libc_of
 from lockbuild.wheels import missing_members
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ CHECKS = (
     Check(
         id="glibc",
         level="error",
-        what="it needs no newer C and C++ libraries than the image has",
+        what="it needs no newer C and C++ libraries than the image has and its manylinux tag promises",
         why="the linker refuses it there",
-        mend="compile on a toolchain that is no newer than the runtime, or raise both",
+        mend="compile on a toolchain that is no newer than the runtime, or raise both; let it be tagged as what it is",
     ),
     Check(
         id="cuda-runtime",
@@ -323,12 +324,16 @@ def uses_old_strings(symbols: Iterable[str]) -> bool | None:
 
 
 def _glibc(contents: Contents, _expected: Expected | None, runtime: Runtime) -> Iterator[_Found]:
-    limit = Version(runtime.target.glibc)
+    limit, (promised, tag) = Version(runtime.target.glibc), _promised(contents)
     for member, binary in contents.binaries.items():
         for library, version in binary.versions_needed:
             kind, _, number = version.partition("_")
             if kind == "GLIBC" and number[:1].isdigit() and Version(number) > limit:
                 yield member, f"needs {version} of {library}, expected at most GLIBC_{limit}"
+                continue
+            if promised and kind == "GLIBC" and number[:1].isdigit() and Version(number) > promised:
+                most = f"at most GLIBC_{promised}, as its tag {tag} says"
+                yield member, f"needs {version} of {library}, expected {most}"
                 continue
             given = runtime.base_versions.get(library)
             if given is not None and version not in given:
@@ -336,6 +341,16 @@ def _glibc(contents: Contents, _expected: Expected | None, runtime: Runtime) -> 
                 # `GLIBC_ABI_DT_RELR`: no number says which C library has it.
                 most = f"at most {newest}" if number[:1].isdigit() else f"one that is in {newest}"
                 yield member, f"needs {version} of {library}, expected {most}, the runtime's"
+
+
+def _promised(contents: Contents) -> tuple[Version | None, str]:
+    """Return the oldest C library that a wheel says it is for, and the tag that says it."""
+    platforms = {tag.rpartition("-")[2] for tag in contents.tags}
+    levels = [(level, platform) for platform in platforms if (level := libc_of(platform))]
+    if not levels:
+        return None, ""
+    level, platform = min(levels)
+    return Version(".".join(map(str, level))), platform
 
 
 def _newest(versions: Iterable[str], kind: str) -> str:
