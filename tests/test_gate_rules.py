@@ -638,6 +638,16 @@ def test_device_code__of_none_where_nothing_says_so(made: Callable[..., Contents
     assert {check.id: check.level for check in CHECKS}["device-code"] == "warning"
 
 
+def test_device_code__of_none_where_nvcc_was_there_and_no_symbol_is_torchs() -> None:
+    promised = replace(UNSAID, nvcc=True)
+    line = only(holding(), "device-code", expected=promised)
+    assert line.startswith("gamma/_ext.so: found no device code at all, expected 8.6, 8.6 PTX")
+    assert faults(holding(), expected=replace(promised, device_code=False)) == {}
+    unpromised = replace(promised, patterns=("gamma/__init__.py",))
+    contents = replace(holding(), members=("gamma/__init__.py", "gamma/_ext.so"))
+    assert faults(contents, expected=unpromised) == {}
+
+
 def test_device_code_is_asked_of_extensions_of_torch_for_named_gpus(
     made: Callable[..., Contents],
 ) -> None:

@@ -21,6 +21,7 @@ from lockbuild.gate import reading
 from lockbuild.gate.facts import Expected, Runtime, Torch
 from lockbuild.gate.importing import ROOTFS_TAR, try_imports
 from lockbuild.gate.rules import CHECKS, RULES_VERSION, judge
+from lockbuild.lock import closure
 from lockbuild.plan import image_env
 
 if TYPE_CHECKING:
@@ -184,11 +185,14 @@ def _expected(realiser: Realiser, name: str) -> Expected | None:
         return None
     forced = dict(spec.env).get("FORCE_CUDA")
     locked = (package.version for package in realiser.lock.runtime if package.name == name)
+    nvcc = realiser.stack.toolchain.nvcc
+    needed = {package.name for package in closure(realiser.lock.runtime, spec.needs)}
     return Expected(
         name=spec.name,
         version=next(locked, spec.version),
         patterns=spec.expects,
         device_code=None if forced is None else forced not in {"", "0"},
+        nvcc=bool(nvcc.apt or nvcc.image or nvcc.wheels) and _TORCH in needed,
     )
 
 
@@ -262,7 +266,9 @@ def _note_name(realiser: Realiser, subject: Subject, beside: Sequence[Subject]) 
         *("gate", RULES_VERSION, subject.file.name, subject.sha256),
         [str(path) for path in _needed(realiser)],
         [target.python, target.platform, target.glibc, *target.cuda_architectures],
-        [expected.version, expected.device_code, *expected.patterns] if expected else None,
+        [expected.version, expected.device_code, expected.nvcc, *expected.patterns]
+        if expected
+        else None,
         [*stack.imports],
         [[name, value] for name, value in stack.env],
         [[name, version] for name, version in sorted(_installed(realiser).items())],

@@ -72,6 +72,8 @@ class Expected:
     """`build.expects`."""
     device_code: bool | None = None
     """Whether it is to hold code for GPUs, as `FORCE_CUDA` says; none where nothing says it."""
+    nvcc: bool = False
+    """Whether nvcc and torch were there when it was compiled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

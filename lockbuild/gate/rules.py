@@ -124,7 +124,7 @@ CHECKS = (
     Check(
         id="device-code",
         level="warning",
-        what="an extension of torch holds device code, where the stack names GPUs, or the stack says that it has none",
+        what="what is compiled with torch and nvcc holds device code, where the stack names GPUs, or the stack says that it has none",
         why="many a setup.py leaves all kernels out when it finds no GPU; then it imports, and fails at the first call",
         mend='`build.env`: `FORCE_CUDA = "1"` where its setup.py asks for that; `FORCE_CUDA = "0"` where it has no kernels',
     ),
@@ -406,10 +406,13 @@ def _device_code(contents: Contents, expected: Expected | None, runtime: Runtime
     wanted = _wanted(runtime.target.cuda_architectures)
     if not wanted or expected is None or expected.device_code is not None:
         return
+    if any(b.device_code for b in contents.binaries.values()):
+        return
     of_torch = [m for m, b in contents.binaries.items() if any(map(TORCH_SYMBOL.match, b.undefined))]
-    if of_torch and not any(b.device_code for b in contents.binaries.values()):
+    promised = expected.nvcc and any(".so" in pattern for pattern in expected.patterns)
+    if suspects := of_torch or ([*contents.binaries] if promised else []):
         says = f"found no device code at all, expected {_codes(wanted)}"
-        yield of_torch[0], f"{says}, or `FORCE_CUDA` to say that there is none"
+        yield suspects[0], f"{says}, or `FORCE_CUDA` to say that there is none"
 
 
 def _wanted(architectures: Iterable[str]) -> set[tuple[str, str]]:
