@@ -6,9 +6,11 @@ https://github.com/n-eiling/cuda-fatbin-decompression (`fatbin-decompress.h`), a
 
     header  u32 magic 0xBA55ED50   u16 version   u16 header size   u64 bytes of all entries
     entry   u16 kind (1 PTX, 2 ELF, that is a cubin)   u16 version   u32 header size   u64 bytes, padded
-            u64 bytes, compressed   u16 minor, u16 major (of PTX or cubin)   u32 SM version: 86   …
+            u64 bytes, compressed   u16 minor, u16 major (of PTX or cubin)   u32 SM version: 86
+            u32 place of a name   u32 its length   u64 flags   …
 
-Payloads may be compressed; headers never are, and they are all that is read.
+Payloads may be compressed; headers never are, and they are all that is read. That two of the flags tell the variants
+sm_90a and sm_100f, of cubin and PTX alike, is what nvcc 13.0 writes; whether older ones do is not known.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ _FAT_MAGIC = 0xBA55ED50
 _FAT_SECTIONS = (".nv_fatbin", "__nv_relfatbin")
 _FAT_HEADER = struct.Struct("<IHHQ")
 _FAT_ENTRY = struct.Struct("<HHIQQHHI")
+_FAT_FLAGS = struct.Struct("<IIQ")
 _KINDS = {1: "ptx", 2: "cubin"}
+_VARIANTS = {0x100000: "a", 0x200000: "f"}
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
 _GLOBAL, _WEAK = 1, 2
 _CHUNK = 1024 * 1024
@@ -76,7 +80,7 @@ class DeviceCode:
     """One piece of code for GPUs."""
 
     architecture: str
-    """Compute capability: `8.6`."""
+    """Compute capability: `8.6`; `9.0a` where it runs on no later one."""
     kind: str
     """`cubin`, `ptx`, or `kind N` for one that is not known here."""
     version: tuple[int, int] | None = field(default=None, compare=False)
@@ -312,7 +316,11 @@ def _entries(data: bytes, place: int, end: int) -> Iterator[DeviceCode]:
         major, minor = divmod(version, 10)
         kind = _KINDS.get(number, f"kind {number}")
         language = (major_of, minor_of) if kind == "ptx" else None
-        yield DeviceCode(architecture=f"{major}.{minor}", kind=kind, version=language)
+        flags = 0
+        if header >= _FAT_ENTRY.size + _FAT_FLAGS.size:
+            _, _, flags = _FAT_FLAGS.unpack_from(data, place + _FAT_ENTRY.size)
+        variant = "".join(letter for bit, letter in _VARIANTS.items() if flags & bit)
+        yield DeviceCode(architecture=f"{major}.{minor}{variant}", kind=kind, version=language)
         place += header + size
 
 

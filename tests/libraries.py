@@ -17,12 +17,16 @@ _KINDS = {"ptx": 1, "cubin": 2}
 
 
 def fat_binary(
-    *codes: tuple[int, str], compressed: bool = False, language: tuple[int, int] = (7, 8)
+    *codes: tuple[int, str],
+    compressed: bool = False,
+    language: tuple[int, int] = (7, 8),
+    variant: str = "",
 ) -> bytes:
     """Return a fat binary with an entry for each SM version and kind: `(86, "cubin")`.
 
     Args:
         language: Version of the PTX.
+        variant: Of all its code: `a` or `f`.
     """
     entries = b""
     for version, kind in codes:
@@ -30,7 +34,8 @@ def fat_binary(
         major, minor = language if kind == "ptx" else (1, 7)
         numbers = (_KINDS[kind], 0x101, 64, len(payload), 20, minor, major, version)
         header = struct.pack("<HHIQQHHI", *numbers)
-        flags = struct.pack("<IIQ", 0, 0, 0x2011 if compressed else 0x11)
+        marks = {"": 0, "a": 0x100000, "f": 0x200000}[variant]
+        flags = struct.pack("<IIQ", 0, 0, (0x2011 if compressed else 0x11) | marks)
         entries += (header + flags).ljust(64, b"\0") + payload
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
 

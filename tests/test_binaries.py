@@ -131,6 +131,13 @@ def test_code_of_unknown_kind_is_named_by_its_number(tmp_path: Path) -> None:
     assert code.kind == "kind 16"
 
 
+@pytest.mark.parametrize("variant", ["", "a", "f"])
+def test_code_for_a_variant_says_so(tmp_path: Path, variant: str) -> None:
+    data = fat_binary((100, "cubin"), (100, "ptx"), variant=variant)
+    (found,) = read(compiled(tmp_path, fat=data)).device_code
+    assert {code.architecture for code in found} == {f"10.0{variant}"}
+
+
 def test_ptx_has_the_version_of_its_language(tmp_path: Path) -> None:
     data = fat_binary((86, "cubin"), (86, "ptx"), language=(8, 0))
     (codes,) = read(compiled(tmp_path, fat=data)).device_code

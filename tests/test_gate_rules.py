@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -663,11 +664,33 @@ def test_code_that_a_device_linker_made_has_no_ptx(made: Callable[..., Contents]
     assert faults(made(code=CODE + fat_binary((86, "cubin")))) == {}
 
 
-def test_a_variant_of_an_architecture_is_that_architecture() -> None:
-    target = replace(RUNTIME.target, cuda_architectures=("9.0a", "12.0"))
-    code = frozenset(DeviceCode(architecture=a, kind="cubin") for a in ("9.0", "12.0"))
-    contents = holding(device_code=(code,))
-    assert faults(contents, runtime=replace(RUNTIME, target=target)) == {}
+def for_gpus(*architectures: str) -> Runtime:
+    return replace(RUNTIME, target=replace(RUNTIME.target, cuda_architectures=architectures))
+
+
+def test_a_variant_may_be_marked_or_not() -> None:
+    for marked in ("9.0a", "9.0"):
+        code = frozenset(DeviceCode(architecture=a, kind="cubin") for a in (marked, "12.0"))
+        assert faults(holding(device_code=(code,)), runtime=for_gpus("9.0a", "12.0")) == {}
+
+
+def test_a_variant_may_stand_beside_its_architecture(made: Callable[..., Contents]) -> None:
+    both = fat_binary((90, "cubin"), (90, "ptx")) + fat_binary((90, "cubin"), (90, "ptx"))
+    assert faults(made(code=both), runtime=for_gpus("9.0+PTX", "9.0a+PTX")) == {}
+
+
+def test_architectures__of_a_variant_that_runs_on_no_later_gpu(made: Callable[..., Contents]) -> None:
+    code = fat_binary((90, "cubin"), (90, "ptx"), variant="a")
+    line = only(made(code=code), "architectures", runtime=for_gpus("9.0+PTX"))
+    assert line == f"{MODULE}: found code for 9.0a, 9.0a PTX, expected also 9.0, 9.0 PTX"
+    more = CODE + fat_binary((86, "cubin"), (90, "cubin"), variant="a")
+    assert "expected also 8.6" in faults(made(code=more))["architectures"][0]
+
+
+def test_some_kernels_may_be_for_a_variant_as_well(made: Callable[..., Contents]) -> None:
+    entries = fat_binary((86, "cubin"), (86, "ptx"), variant="a")[16:]
+    whole = CODE[:8] + struct.pack("<Q", len(CODE) - 16 + len(entries)) + CODE[16:] + entries
+    assert faults(made(code=CODE + whole)) == {}
 
 
 # ---- what must not be in it ------------------------------------------------------------------------

@@ -393,12 +393,14 @@ def _architectures(contents: Contents, expected: Expected | None, runtime: Runti
         found = set().union(*map(_pairs, fat))
         cubins = {code for code in wanted if code[1] == "cubin"}
         # Each object's code is for all; a device linker gives cubins alone.
-        absent = (wanted - found).union(*(cubins - _pairs(container) for container in fat if container))
+        absent = _lacking(wanted, found).union(*(_lacking(cubins, _pairs(f)) for f in fat if f))
         if absent:
-            lacking = next((f for f in fat if f and absent & (cubins - _pairs(f))), None)
+            lacking = next((f for f in fat if f and absent & _lacking(cubins, _pairs(f))), None)
             shown = _codes(_pairs(lacking) if lacking else found)
             yield member, f"found code for {shown}, expected also {_codes(absent)}"
-        if more := found - wanted:
+        named = set(map(_plain, wanted))
+        # Some kernels may be compiled for a variant as well.
+        if more := {code for code in found if _plain(code) not in named}:
             yield member, f"found code for {_codes(more)}, expected only {_codes(wanted)}"
 
 
@@ -419,14 +421,22 @@ def _wanted(architectures: Iterable[str]) -> set[tuple[str, str]]:
     """Return the code that TORCH_CUDA_ARCH_LIST asks for: `8.6+PTX` is a cubin and PTX."""
     wanted = set()
     for word in architectures:
-        number, _, ptx = word.partition("+")
-        architecture = re.sub(r"[a-z]+$", "", number)  # 9.0a: the fat binary's header says 90
+        architecture, _, ptx = word.partition("+")
         wanted |= {(architecture, "cubin")} | ({(architecture, "ptx")} if ptx else set())
     return wanted
 
 
+def _lacking(wanted: set[tuple[str, str]], found: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return what of *wanted* is not there; where nvcc marks no variants, 9.0 may be 9.0a, never the other way."""
+    return {code for code in wanted - found if _plain(code) not in found}
+
+
+def _plain(code: tuple[str, str]) -> tuple[str, str]:
+    return code[0].rstrip("af"), code[1]
+
+
 def _codes(codes: Iterable[tuple[str, str]]) -> str:
-    ordered = sorted(codes, key=lambda code: ([int(n) for n in code[0].split(".")], code[1]))
+    ordered = sorted(codes, key=lambda code: (Version(_plain(code)[0]), code))
     return ", ".join(a if kind == "cubin" else f"{a} {kind.upper()}" for a, kind in ordered)
 
 
