@@ -211,6 +211,44 @@ def test_refusal_names_wheel_rule_and_what_mends_it(world: World) -> None:
     }
 
 
+def test_a_wheel_is_judged_beside_the_files_and_versions_of_the_lock(world: World) -> None:
+    def recipe(_task: BuildTask, out: Path) -> None:
+        files = {**wheel_files("gamma"), "alpha.py": b"", "delta/__init__.py": b""}
+        requires = ("alpha<1", "black", "delta==0.1")
+        make_wheel(out, "gamma", "2.0", tag=TAG, files=files, requires=requires)
+
+    realiser = realised(world, builder({"gamma-2.0": recipe}))
+    delta, gamma = judge_wheels(realiser, built_wheels(realiser))
+    assert lines(gamma.report) == [
+        "overwrites: found a file that comes with alpha as well, expected none of another wheel",
+        "overwrites: found a file that comes with delta as well, expected none of another wheel",
+        "requires: needs `alpha<1`, expected what alpha 1.2 fits, the lock's",
+        "requires: needs `black`, expected in the lock",
+    ]
+    assert lines(delta.report) == [
+        "overwrites: found a file that comes with gamma as well, expected none of another wheel"
+    ]
+
+
+def test_a_wheel_of_torch_and_nvcc_is_asked_for_device_code(world: World) -> None:
+    need("gcc")
+    library = compiled(world.files / "it")
+    recipe = giving(("gamma", "2.0", TAG, wheel_files("gamma", library)))
+    realiser = realised(world, builder({"gamma-2.0": recipe}))
+    document = values.stack_document()
+    builds = [
+        {**table, "needs": ["torch"], "env": {"FORCE_CUDA": ""}} if table["name"] == "gamma" else table
+        for table in document["build"]
+    ]
+    said = [{**table, "env": {}} for table in builds]
+    torch = replace(world.lock, runtime=(*world.lock.runtime, values.package("torch", "2.0.1")))
+    for nvcc, tables, found in (({"apt": "nvcc"}, said, 1), ({"apt": "nvcc"}, builds, 0), ({}, said, 0)):
+        stack = values.small_stack(build=tables, toolchain={"nvcc": nvcc})
+        changed = replace(realiser, stack=stack, lock=torch)
+        _, gamma = judge_wheels(changed, built_wheels(changed))
+        assert sum(line.startswith("device-code: ") for line in lines(gamma.report)) == found
+
+
 def test_a_wheel_from_elsewhere_takes_the_place_of_its_namesake(world: World, tmp_path: Path) -> None:
     scripted = builder()
     realiser = realised(world, scripted)

@@ -281,7 +281,7 @@ def test_overwrites__a_file_of_another_wheel(
     with_file: Callable[..., Contents], name: str, owner: str
 ) -> None:
     line = only(with_file(name), "overwrites", expected=HOST_CODE)
-    assert f": found a file that {owner} installs as well, expected none of another wheel" in line
+    assert f": found a file that comes with {owner} as well, expected none of another wheel" in line
 
 
 def test_overwrites__by_what_is_put_into_another_package(with_file: Callable[..., Contents]) -> None:
@@ -299,10 +299,13 @@ def test_overwrites__by_what_is_put_into_another_package(with_file: Callable[...
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("tests/__init__.py", "found a file that numpy installs as well; which one stays is chance"),
-        ("LICENSE", "found a file that six installs as well"),
-        ("nvidia/__init__.py", "found a file that nvidia-cudnn-cu11, nvidia-nccl-cu11 installs as well"),
-        ("gamma-2.0.data/data/share/doc/readme", "found a file that torch installs as well"),
+        ("tests/__init__.py", "found a file that comes with numpy as well; which one stays is chance"),
+        ("LICENSE", "found a file that comes with six as well"),
+        (
+            "nvidia/__init__.py",
+            "found a file that comes with nvidia-cudnn-cu11, nvidia-nccl-cu11 as well",
+        ),
+        ("gamma-2.0.data/data/share/doc/readme", "found a file that comes with torch as well"),
         ("PIL/more.py", "found this file in `PIL`, a package of pillow"),
     ],
 )

@@ -53,7 +53,7 @@ def overwritten(contents: Contents, expected: Expected | None, runtime: Runtime)
         if not _is_harmless(place_of(member), owners):
             yield (
                 member,
-                f"found a file that {owners[0]} installs as well, expected none of another wheel",
+                f"found a file that comes with {owners[0]} as well, expected none of another wheel",
             )
     for top, (owner, members) in _planted(contents, expected, runtime).items():
         if _is_named_after(top, owner):
@@ -66,7 +66,7 @@ def shared(contents: Contents, expected: Expected | None, runtime: Runtime) -> I
         if _is_harmless(place_of(member), owners):
             yield (
                 member,
-                f"found a file that {', '.join(owners)} installs as well; which one stays is chance",
+                f"found a file that comes with {', '.join(owners)} as well; which one stays is chance",
             )
     for top, (owner, members) in _planted(contents, expected, runtime).items():
         if not _is_named_after(top, owner):
