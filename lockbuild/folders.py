@@ -32,12 +32,15 @@ __all__ = [
     "archive_folder",
     "find_stack",
     "moved_inputs",
+    "write_output",
     "write_text",
     "writing",
 ]
 
 STACK_FILE = "stack.toml"
 _NOT_SOURCE = frozenset({".git", "__pycache__"})
+_MOST_LINKS = 40
+"""That Linux follows, one after another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,6 +369,51 @@ def write_text(path: Path, text: str, *, label: str = "") -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def write_output(path: Path, text: str, *, label: str = "") -> None:
+    """Write *text* where somebody asked for it.
+
+    A link stays, and the file that it leads to is written whole or not at all. What is no file, such as a device, a pipe
+    or `/dev/stdout`, is written into: a file in its place would be another thing for everybody who uses it.
+
+    Args:
+        label: As for `writing`.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    with writing(path, label=label):
+        descriptor = _place_to_write_into(path)
+        if descriptor is not None:
+            with open(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+            return
+    write_text(Path(os.path.realpath(path)), text, label=label or str(path))
+
+
+def _place_to_write_into(path: Path) -> int | None:
+    """Return an open descriptor of what is at *path*, or none where a file is or can be."""
+    if (number := _own_descriptor(path)) is not None:
+        # As it is open: where it is in a file, and whether it appends, is known to no path.
+        return os.dup(number)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return None if stat.S_ISREG(mode) else os.open(path, os.O_WRONLY)
+
+
+def _own_descriptor(path: Path) -> int | None:
+    """Return the number of this process's descriptor that *path* or a link on its way names, as `/dev/stdout` does."""
+    own = os.path.realpath("/proc/self/fd")
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return None
+        if path.name.isdecimal() and os.path.realpath(path.parent) == own:
+            return int(path.name)
+        path = path.parent / path.readlink()
+    return None
 
 
 def _without_files(inputs: Mapping[str, str]) -> dict[str, str]:

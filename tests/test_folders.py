@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,7 @@ from lockbuild.folders import (
     archive_folder,
     find_stack,
     moved_inputs,
+    write_output,
     write_text,
 )
 from lockbuild.lock import LOCK_FILE, lock_texts
@@ -464,6 +466,74 @@ def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     text = (tmp_path / "file").read_text(encoding="utf-8")
     assert len(text) == 100_000
     assert len(set(text)) == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_output_goes_to_where_a_link_leads(tmp_path: Path, *, there: bool) -> None:
+    (tmp_path / "far").mkdir()
+    if there:
+        (tmp_path / "far" / "file").write_text("old", encoding="utf-8")
+    (tmp_path / "middle").symlink_to("far/file")
+    (tmp_path / "link").symlink_to(tmp_path / "middle")
+    write_output(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "middle").is_symlink()
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["file"]
+    assert (tmp_path / "far" / "file").read_text(encoding="utf-8") == "new"
+
+
+def test_output_that_cannot_be_written_leaves_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old", encoding="utf-8")
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(UnicodeEncodeError):
+        write_output(tmp_path / "link", "new \udcff")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "old"
+
+
+def test_output_into_a_pipe_is_read_at_its_other_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_output(tmp_path / "pipe", "told")
+        assert os.read(reader, 100) == b"told"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_output_leaves_a_device_a_device(tmp_path: Path) -> None:
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, stat.S_IFCHR | 0o666, Path("/dev/null").stat().st_rdev)
+        null.open("wb").close()
+    except PermissionError:
+        pytest.skip("making a device and opening it needs root, and a folder that may have devices")
+    write_output(null, "told")
+    assert null.is_char_device()
+    assert [path.name for path in tmp_path.iterdir()] == ["null"]
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_output_to_standard_output_stands_between_what_others_write(name: str, tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from lockbuild.folders import write_output\n"
+        "os.write(1, b'before, ')\nwrite_output(Path(sys.argv[1]), 'told')\nos.write(1, b', after')\n"
+    )
+    with (tmp_path / "file").open("wb") as stream:
+        subprocess.run([sys.executable, "-c", program, name], stdout=stream, check=True, cwd=ROOT)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "before, told, after"
+
+
+def test_output_is_called_as_somebody_wrote_it(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "link").symlink_to("folder")
+    for name, reason in (("circle", "Too many levels of symbolic links"), ("link", "Is a directory")):
+        with pytest.raises(UsageError) as caught:
+            write_output(tmp_path / name, "", label=f"--output {name}")
+        assert caught.value.message == f"`--output {name}` cannot be written: {reason}"
+        assert caught.value.details == ()
 
 
 def test_every_fault_here_is_foreseen(stacks: Stacks) -> None:

@@ -236,6 +236,10 @@ def test_the_command_prints_the_notice_or_writes_it(
     written = run("notice", "small", "--output", str(tmp_path / "NOTICE"))
     assert (written.code, written.out) == (0, "")
     assert (tmp_path / "NOTICE").read_text() == ended.out
+    (tmp_path / "link").symlink_to("linked")
+    assert run("notice", "small", "--output", str(tmp_path / "link")).code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "linked").read_text() == ended.out
     (tmp_path / "file").write_text("")
     refused = run("notice", "small", "--output", str(tmp_path / "file" / "NOTICE"))
     assert refused.code == 2

@@ -14,7 +14,7 @@ from lockbuild.cli.looking import image_contents, venv_of
 from lockbuild.cli.reporting import FORMATS, read_earlier, report_text
 from lockbuild.cli.session import console_of, open_drifted, optional_stack_argument, print_json
 from lockbuild.errors import AuditError, LockbuildError, UsageError
-from lockbuild.folders import write_text
+from lockbuild.folders import write_output
 from lockbuild.lock import LOCK_FILE
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ _ABOUT: dict[str | None, tuple[About, ...]] = {
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
-    help="Write it to this file, whole or not at all, instead of printing it.",
+    help="Write it to this file, whole or not at all, or into this device or pipe, instead of printing it.",
 )
 @click.option(
     "--since",
@@ -265,7 +265,7 @@ def _components(realiser: Realiser, drift: LockDrift) -> tuple[Component, ...]:
 
 
 def _write(output: Path, text: str) -> None:
-    write_text(output, text, label=f"--output {output}")
+    write_output(output, text, label=f"--output {output}")
 
 
 def _list(*, as_json: bool) -> None:

@@ -27,7 +27,7 @@ def notice(ctx: click.Context, folder: StackFolder, *, output: Path | None) -> N
 
     Needs no network, and everything that the image holds in the store.
     """
-    from lockbuild.folders import write_text  # noqa: PLC0415 - not needed for --help
+    from lockbuild.folders import write_output  # noqa: PLC0415 - not needed for --help
     from lockbuild.inventory import components  # noqa: PLC0415
     from lockbuild.inventory.notices import notice_text  # noqa: PLC0415
 
@@ -37,4 +37,4 @@ def notice(ctx: click.Context, folder: StackFolder, *, output: Path | None) -> N
     if output is None:
         click.echo(text, nl=False)
         return
-    write_text(output, text, label=f"--output {output}")
+    write_output(output, text, label=f"--output {output}")
