@@ -62,6 +62,8 @@ class Component:
     """Its version: vulnerabilities of .debs are told by source package."""
     needs: tuple[str, ...] = ()
     """Refs of the components that it needs to run, sorted."""
+    needs_known: bool = True
+    """Whether that is all: what a .deb needs, and what a base image brings along, nobody knows before the store has it."""
     requested: bool = False
     """Whether the stack itself asks for it."""
     licence: str = ""

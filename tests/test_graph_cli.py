@@ -71,6 +71,19 @@ def relocked(world: World, requires: Sequence[str]) -> None:
     world.relock(replace(lock, runtime=tuple(map(locked, lock.runtime)), build=build))
 
 
+# ---- bills of materials ----------------------------------------------------------------------------
+
+
+def test_bill_of_materials_of_what_is_not_fetched_says_that_it_is_incomplete(run: Run) -> None:
+    empty = run("audit", "small", "--against", "lock", "--format", "cyclonedx").json
+    (incomplete,) = empty["compositions"]
+    assert all(ref == "image" or ref.startswith("deb:") for ref in incomplete["dependencies"])
+    run("fetch", "small")
+    fetched = run("audit", "small", "--against", "lock", "--format", "cyclonedx").json
+    assert "compositions" not in fetched
+    assert fetched["serialNumber"] != empty["serialNumber"]
+
+
 # ---- why -------------------------------------------------------------------------------------------
 
 
@@ -114,6 +127,18 @@ def test_what_is_not_fetched_requires_by_name_alone(run: Run) -> None:
     assert "    alpha 1.2 requires beta" in lines
 
 
+def test_what_is_not_fetched_may_lead_to_a_deb(run: Run) -> None:
+    ended = run("why", "small", "libc6")
+    assert "  as far as is known, nothing that the stack asks for leads to it" in ended.out.splitlines()
+    assert (
+        "packages are not fetched, so that what they need is not known: `lockbuild fetch " in ended.err
+    )
+    # What wheels need is in the lock.
+    assert "not known" not in run("why", "small", "beta").err
+    run("fetch", "small")
+    assert "not known" not in run("why", "small", "libc6").err
+
+
 def test_what_only_an_extra_requires_is_told(run: Run, world: World) -> None:
     relocked(world, ["beta>=0.5; extra == 'all'", "beta (>=1.*)"])
     run("fetch", "small")
@@ -129,6 +154,7 @@ def test_damaged_artifacts_require_by_name_alone(run: Run, world: World) -> None
     assert "    alpha 1.2 requires beta" in run("why", "small", "beta").out.splitlines()
     ended = run("why", "small", "tzdata")
     assert ended.code == 0
+    assert "1 package cannot be read, so that what it needs is not known: `lockbuild audit " in ended.err
     assert "base: essential" in ended.out
 
 
@@ -147,6 +173,7 @@ def test_what_a_base_image_brings_may_not_be_known_yet(run: Run, world: World) -
     ended = run("why", "small", "zlib1g")
     assert ended.code == 2
     assert "what the base image brings is known once" in ended.err
+    assert "what the base image brings is known once" in run("graph", "small").err
     assert "base.runtime: docker.io/library/debian:12" in run("why", "small", reference).out
 
 
@@ -243,6 +270,15 @@ COMPILED = {
 def test_graph_of_components(run: Run, words: tuple[str, ...], expected: set[tuple[str, str]]) -> None:
     run("fetch", "small")
     assert arrows(run("graph", "small", *words).out) == expected
+
+
+def test_graph_says_of_how_many_packages_arrows_are_absent(run: Run) -> None:
+    ended = run("graph", "small", "--kind", "deb")
+    assert arrows(ended.out) == set()
+    assert "3 packages are not fetched, so that what they need is not known" in ended.err
+    assert run("graph", "small", "--kind", "wheel").err == ""
+    run("fetch", "small")
+    assert run("graph", "small", "--kind", "deb").err == ""
 
 
 def test_graph_says_how_large_parts_are(run: Run) -> None:

@@ -112,6 +112,11 @@ WEIGHTS = one(
 BODY = one("asset", "body", in_image=False, sha256=None, size=None)
 BASE = one("base", "debian", "bookworm", sha256=None, size=None, origin="debian bookworm")
 COMPONENTS = (ALPHA, GAMMA, LIBC, COMPILER, SOURCE, APP, WEIGHTS, BODY, BASE)
+TZDATA = one("deb", "tzdata", "2025b-0", purl="pkg:deb/debian/tzdata@2025b-0", requested=True)
+UNFETCHED = tuple(
+    replace(part, needs_known=part not in (LIBC, TZDATA, BASE)) for part in (*COMPONENTS, TZDATA)
+)
+"""As an empty store has it: who needs libc6 nobody knows, nor what it needs, nor what the base brings along."""
 
 
 def bill(*components: Component, findings: tuple[Finding, ...] = ()) -> Bill:
@@ -242,6 +247,31 @@ def test_supplier_of_a_folder_beside_the_stack_file_is_the_stack() -> None:
 
 def test_cyclonedx_validator_takes_it() -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(cyclonedx_text(bill())) is None
+
+
+def test_cyclonedx_of_what_is_not_fetched_leaves_out_what_nobody_knows() -> None:
+    text = cyclonedx_text(bill(*(replace(part, needs=()) for part in UNFETCHED)))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    document = json.loads(text)
+    edges = {entry["ref"]: entry["dependsOn"] for entry in document["dependencies"]}
+    assert edges.keys().isdisjoint({LIBC.ref, TZDATA.ref})
+    assert edges[GAMMA.ref] == []
+    # That nothing else needs it is not known of a .deb here.
+    assert LIBC.ref not in edges["image"]
+    assert {TZDATA.ref, GAMMA.ref} <= set(edges["image"])
+    assert document["compositions"] == [
+        {
+            "aggregate": "incomplete",
+            "assemblies": ["image"],
+            "dependencies": ["image", LIBC.ref, TZDATA.ref],
+        }
+    ]
+
+
+def test_cyclonedx_of_what_is_all_known_calls_nothing_incomplete() -> None:
+    document = cyclonedx()
+    assert "compositions" not in document
+    assert all("dependsOn" in entry for entry in document["dependencies"])
 
 
 def test_cyclonedx_of_an_image_with_nothing_in_it_is_valid() -> None:
@@ -395,7 +425,7 @@ def test_vulnerability_of_what_only_compiles_is_none_of_the_image() -> None:
 # ---- SPDX -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("components", [COMPONENTS, (COMPILER,)])
+@pytest.mark.parametrize("components", [COMPONENTS, (COMPILER,), UNFETCHED])
 def test_spdx_validator_takes_it(components: tuple[Component, ...], tmp_path: Path) -> None:
     file = tmp_path / "small.spdx.json"
     file.write_text(spdx_text(bill(*components)), encoding="utf-8")
@@ -434,6 +464,14 @@ def test_image_contains_what_it_holds_and_nothing_else() -> None:
     }
     assert related(document, "BUILD_TOOL_OF") == {("deb-g-4-12.2.0-3", "image")}
     assert related(document, "PROVIDED_DEPENDENCY_OF") == {("asset-body", "image")}
+
+
+def test_spdx_asserts_nothing_of_what_nobody_knows() -> None:
+    document = spdx(*UNFETCHED)
+    unknown = {"image", "deb-libc6-1.0-1", "deb-tzdata-2025b-0"}
+    assert {name for name, other in related(document, "DEPENDS_ON") if other == "NOASSERTION"} == unknown
+    assert ("image", "NOASSERTION") in related(document, "CONTAINS")
+    assert "NOASSERTION" not in {other for _, other in related(spdx(), "DEPENDS_ON")}
 
 
 def test_built_wheel_is_generated_from_its_source_and_patched() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lockbuild.cli.graphing import named
+from lockbuild.cli.graphing import named, warn_of_unread
 from lockbuild.cli.session import console_of, open_realiser, stack_argument
 from lockbuild.cli.words import counted, in_bytes
 from lockbuild.derivation import Build, Fetch
@@ -17,6 +17,7 @@ from lockbuild.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from lockbuild.cli.console import Console
     from lockbuild.components import Component
     from lockbuild.digest import StorePath
     from lockbuild.drawing import Node, Picture
@@ -100,7 +101,7 @@ def graph(  # noqa: PLR0913 - the options, as keywords
     if builds:
         picture = _of_builds(realiser, chosen)
     else:
-        picture = _of_components(realiser, chosen, kinds=kinds, every=every, sizes=sizes)
+        picture = _of_components(realiser, chosen, console, kinds=kinds, every=every, sizes=sizes)
     if format_ == "mermaid" and len(picture.arrows) > _MOST_ARROWS:
         console.warn(
             f"mermaid draws {_MOST_ARROWS} arrows and these are {len(picture.arrows)}:"
@@ -162,8 +163,14 @@ class _Chosen:
         }
 
 
-def _of_components(
-    realiser: Realiser, chosen: _Chosen, *, kinds: Collection[str], every: bool, sizes: bool
+def _of_components(  # noqa: PLR0913 - the options, as keywords
+    realiser: Realiser,
+    chosen: _Chosen,
+    console: Console,
+    *,
+    kinds: Collection[str],
+    every: bool,
+    sizes: bool,
 ) -> Picture:
     from lockbuild.drawing import Group, Node, Picture  # noqa: PLC0415 - heavy
     from lockbuild.graph import component_needs  # noqa: PLC0415
@@ -176,6 +183,7 @@ def _of_components(
         else set()
     )
     shown = [one for one in everything if (every or one.in_image) and (not kinds or one.kind in kinds)]
+    warn_of_unread(console, shown, realiser.store, stack=chosen.label)
     needs = chosen.of(
         component_needs(shown), near=near, asked=[one.ref for one in shown if one.requested]
     )

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lockbuild.cli.session import console_of, json_option, open_realiser, print_json, stack_argument
+from lockbuild.cli.words import counted
 from lockbuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from lockbuild.cli.console import Console
     from lockbuild.components import Component
     from lockbuild.folders import StackFolder
     from lockbuild.graph import Chain, Place
     from lockbuild.inventory.requirements import Requirements
     from lockbuild.stack import Stack
+    from lockbuild.store import Store
 
-__all__ = ["named", "why"]
+__all__ = ["named", "warn_of_unread", "why"]
 
 _SHOWN = 10
 
@@ -45,10 +48,11 @@ def why(ctx: click.Context, folder: StackFolder, *, package: str, every: bool, a
     from lockbuild.inventory import components  # noqa: PLC0415
     from lockbuild.inventory.requirements import Requirements  # noqa: PLC0415
 
-    realiser = open_realiser(ctx, folder, console_of(ctx))
+    console = console_of(ctx)
+    realiser = open_realiser(ctx, folder, console)
     stack, lock, store = realiser.stack, realiser.lock, realiser.store
     everything = components(stack, lock, realiser.plan, store)
-    chosen = named(everything, package, stack=folder.label, more=_unseen(stack, everything))
+    chosen = named(everything, package, stack=folder.label, more=_unseen(everything))
     requirements = Requirements(stack, lock, store)
     debs = any(one.kind == "deb" for one in chosen)
     essential = requirements.essential(everything) if debs else frozenset()
@@ -59,6 +63,9 @@ def why(ctx: click.Context, folder: StackFolder, *, package: str, every: bool, a
         for place in places(stack, lock, everything, essential=essential)
         if one.ref in place.needs
     ]
+    kinds: set[str] = {one.kind for one in chosen}
+    kinds |= {"base"} if "deb" in kinds else set()  # What it brings along are .debs.
+    warn_of_unread(console, [one for one in everything if one.kind in kinds], store, stack=folder.label)
     if as_json:
         print_json([told.document(*each) for each in found])
         return
@@ -68,11 +75,34 @@ def why(ctx: click.Context, folder: StackFolder, *, package: str, every: bool, a
         click.echo(f"bounded by {key}: {bound}{f' ({reason})' if reason else ''}")
 
 
-def _unseen(stack: Stack, components: Sequence[Component]) -> str | None:
+def _unseen(components: Iterable[Component]) -> str | None:
     """Return a hint where nobody knows all components."""
-    if not stack.base.images or any(one.kind == "deb" and one.sha256 is None for one in components):
+    if all(one.needs_known for one in components if one.kind == "base"):
         return None
     return "what the base image brings is known once `lockbuild image` has made its root file system"
+
+
+def warn_of_unread(
+    console: Console, components: Sequence[Component], store: Store, *, stack: str
+) -> None:
+    """Say of how many of *components* nobody knows what they need.
+
+    Args:
+        stack: What people call the stack.
+    """
+    unread = [one for one in components if one.kind != "base" and not one.needs_known]
+    damaged = sum(one.path is not None and store.info(one.path) is not None for one in unread)
+    for count, one_is, they_are, mend in (
+        (len(unread) - damaged, "is not fetched", "are not fetched", "fetch"),
+        (damaged, "cannot be read", "cannot be read", "audit"),
+    ):
+        are, they = (one_is, "it needs") if count == 1 else (they_are, "they need")
+        if count:
+            console.warn(
+                f"{counted(count, 'package')} {are}, so that what {they} is not known: `lockbuild {mend} {stack}`"
+            )
+    if unseen := _unseen(components):
+        console.warn(unseen)
 
 
 def named(
@@ -168,7 +198,11 @@ class _Told:
         title = click.style(f"{one.name} {one.version}".rstrip(), bold=True)
         click.echo(f"{title} ({one.kind}) in {place.name}")
         if not count:
-            click.echo("  nothing that the stack asks for leads to it")
+            blind = any(
+                not other.needs_known for other in self.components.values() if other.kind == one.kind
+            )
+            known = " as far as is known, " if blind else " "
+            click.echo(f" {known}nothing that the stack asks for leads to it")
         shown, heading = 0, None
         for chain in self._chains(one, place):
             shown += 1

@@ -41,7 +41,7 @@ def components(stack: Stack, lock: Lock, plan: Plan, store: Store) -> tuple[Comp
         *conda_packages(stack, lock, plan, store),
         *sources(stack, lock, plan, store),
         *assets(stack, lock, plan),
-        *bases(stack, lock, plan),
+        *bases(stack, lock, plan, store),
         *interpreters(stack, lock, plan, store),
     ):
         # What is in the image comes first: the same wheel may also be in a build environment.

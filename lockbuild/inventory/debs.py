@@ -42,7 +42,7 @@ def debs(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Compone
     needs = _needs({**tells, **brought}, runtime | {name: one.version for name, one in brought.items()})
     for deb in lock.debs:
         if deb.package in runtime:
-            component = _locked(deb, stack, paths[deb.package], needs.get(deb.package, ()))
+            component = _locked(deb, stack, paths[deb.package], needs.get(deb.package))
             yield known(component, _documented(deb.package, tells))
     for name, one in brought.items():
         yield known(_brought(one, stack, needs[name]), one.facts)
@@ -51,7 +51,7 @@ def debs(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Compone
     for deb in lock.debs:
         if deb.package not in runtime:
             path, facts = paths[deb.package], _documented(deb.package, tells)
-            component = _locked(deb, stack, path, needs.get(deb.package, ()), in_image=False)
+            component = _locked(deb, stack, path, needs.get(deb.package), in_image=False)
             yield known(component, facts)
 
 
@@ -134,7 +134,7 @@ def _locked(
     deb: LockedDeb,
     stack: Stack,
     path: StorePath | None,
-    needs: tuple[str, ...],
+    needs: tuple[str, ...] | None,
     *,
     in_image: bool = True,
 ) -> Component:
@@ -154,7 +154,8 @@ def _locked(
         origin=f"{vendor} {suite}".strip(),
         source_name=source,
         source_version=source_version or deb.version,
-        needs=needs,
+        needs=needs or (),
+        needs_known=needs is not None,
         requested=any(deb.package in stack.packages_of(root) for root in deb.roots),
     )
 

@@ -63,9 +63,11 @@ def assets(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
 # ---- base images and interpreters ------------------------------------------------------------------
 
 
-def bases(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
+def bases(stack: Stack, lock: Lock, plan: Plan, store: Store) -> Iterator[Component]:
     """Yield the images that root file systems stand on; the runtime's is in the image."""
     fetched = {fetch.sha256: fetch.path for fetch in plan.fetches()}
+    root = dict(plan.roots).get("runtime")
+    looked_into = root is not None and store.info(root) is not None
     for image in sorted(lock.images, key=lambda image: image.root != "runtime"):
         manifest = image.manifest
         sha256 = manifest.blob.sha256 if manifest else None
@@ -82,6 +84,7 @@ def bases(stack: Stack, lock: Lock, plan: Plan) -> Iterator[Component]:
             in_image=image.root == "runtime",
             path=fetched.get(sha256) if sha256 else None,
             origin=image.reference,
+            needs_known=looked_into or image.root != "runtime",
             requested=True,
         )
 

@@ -1,6 +1,7 @@
 """Bills of materials: what a stack and its image are made of, in the field's two languages. Pure.
 
 A document follows from stack, lock and components, and from nothing else: no time, no random number, no machine.
+What nobody knows of a component, as the store has it not, is left out, and the document says that it is incomplete.
 `cyclonedx` and `spdx` write it with the models of each standard's own library; what both say is here.
 """
 
@@ -86,20 +87,43 @@ class Bill:
 
     @property
     def edges(self) -> dict[str, tuple[str, ...]]:
-        """Ref of each part of the image -> refs of those of the image that it needs; no part needs itself."""
-        held = {part.ref for part in self.of("held")}
+        """Ref of each part of the image -> refs of those of the image that it needs; no part needs itself.
+
+        Parts of which that is not known are left out.
+        """
+        held, unread = {part.ref for part in self.of("held")}, set(self.unread)
         return {
             part.ref: tuple(sorted({need for need in part.component.needs if need in held} - {part.ref}))
             for part in self.of("held")
+            if part.ref not in unread
         }
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Refs of what the stack asks for itself, and of what nothing else needs; sorted."""
+        """Refs of what the stack asks for itself, and of what nothing else needs; sorted.
+
+        A part may be needed by any of its kind whose needs are not known.
+        """
         needed = {need for needs in self.edges.values() for need in needs}
+        unread = set(self.unread)
+        blind = {part.component.kind for part in self.of("held") if part.ref in unread}
         return tuple(
-            part.ref for part in self.of("held") if part.component.requested or part.ref not in needed
+            part.ref
+            for part in self.of("held")
+            if part.component.requested or not (part.ref in needed or part.component.kind in blind)
         )
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Refs of the parts of the image of which nobody knows what they need; sorted."""
+        return tuple(
+            part.ref for part in self.of("held") if not (part.component.needs_known or _is_base(part))
+        )
+
+    @property
+    def base_unread(self) -> bool:
+        """Whether the image holds what a base brings along, and nobody knows what that is."""
+        return any(_is_base(part) and not part.component.needs_known for part in self.of("held"))
 
 
 def bill_of(
@@ -132,6 +156,10 @@ def bill_of(
             for one in components
         ),
     )
+
+
+def _is_base(part: Part) -> bool:
+    return part.component.kind == "base"
 
 
 def _edited(edits: Iterable[Edit], name: str, lock: Lock) -> Edited:

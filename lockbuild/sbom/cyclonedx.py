@@ -114,12 +114,27 @@ def cyclonedx_text(bill: Bill) -> str:
     for key, by in (("components", "bom-ref"), ("dependencies", "ref"), ("vulnerabilities", "bom-ref")):
         if key in document:
             document[key].sort(key=lambda one, by=by: one[by])
+    # An entry without `dependsOn` is taken for one of a part that needs nothing: none says that nobody knows.
+    unread = set(bill.unread)
+    document["dependencies"] = [one for one in document["dependencies"] if one["ref"] not in unread]
     for entry in document["dependencies"]:
         # Said, not left out: it is known that nothing is needed, and readers stumble over what is absent.
         entry.setdefault("dependsOn", [])
+    if incomplete := _incomplete(bill):
+        document["compositions"] = [incomplete]
     del document["serialNumber"]
     document["serialNumber"] = uuid_of(document).urn
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _incomplete(bill: Bill) -> dict[str, Any]:
+    """Return the composition that says of what more is to be known; the library has no model of it."""
+    found: dict[str, Any] = {}
+    if bill.unread:
+        found["dependencies"] = [_ROOT, *bill.unread]
+    if bill.base_unread:
+        found["assemblies"] = [_ROOT]
+    return {"aggregate": "incomplete", **found} if found else {}
 
 
 def _root(bill: Bill) -> CdxComponent:

@@ -209,6 +209,11 @@ def _relationships(bill: Bill, ids: Mapping[str, str]) -> Iterator[Relationship]
     for ref, needs in bill.edges.items():
         for need in needs:
             yield Relationship(ids[ref], RelationshipType.DEPENDS_ON, ids[need])
+    # Known to be unknown, in the standard's words.
+    if bill.base_unread:
+        yield Relationship(_ROOT, RelationshipType.CONTAINS, SpdxNoAssertion())
+    for one in (_ROOT, *(ids[ref] for ref in bill.unread)) if bill.unread else ():
+        yield Relationship(one, RelationshipType.DEPENDS_ON, SpdxNoAssertion())
     for part in bill.of("mounted"):
         yield Relationship(ids[part.ref], RelationshipType.PROVIDED_DEPENDENCY_OF, _ROOT)
     compiled = {part.source.ref for part in bill.parts if part.source}
