@@ -5,12 +5,14 @@ What is built again because of it stands in `lockbuild.plan.changes`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from packaging.version import InvalidVersion, Version
 
 from lockbuild.plan import image_env
+from lockbuild.stack.assets import image_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,6 +50,7 @@ GROUPS = {
     "toolchain": "Toolchain",
     "build-wheel": "Build environments",
     "env": "Environment variables",
+    "image": "Image settings",
 }
 """Kind of a part -> its heading, in the order in which they are told."""
 
@@ -283,6 +286,38 @@ def _declared(lock: Lock, stack: Stack) -> Iterator[Part]:
     for spec in stack.builds:
         for name, value in spec.env:
             yield Part(kind="env", name=f"{name} (build {spec.name})", version=value)
+    for name, value in _settings(stack):
+        yield Part(kind="image", name=name, version=value)
+
+
+def _settings(stack: Stack) -> Iterator[tuple[str, str]]:
+    """Yield what else the image follows from, by its key in the stack file, each value on one line."""
+    image = stack.image
+    said = {
+        "summary": " ".join(stack.summary.split()),
+        "image.user": image.user,
+        "image.workdir": image.workdir,
+        "image.entrypoint": _listed(image.entrypoint),
+        "image.command": _listed(image.command),
+        "preflight.gpu": stack.gpu,
+        "preflight.imports": _listed(stack.imports),
+        "preflight.checks": _listed(stack.checks),
+    }
+    yield from ((name, value) for name, value in said.items() if value)
+    for mount in stack.mounts:
+        holds = (f"holds {_listed(mount.holds)}",) if mount.holds else ()
+        why = (" ".join(mount.why.split()),) if mount.why else ()
+        needed = "optional" if mount.optional else "required"
+        yield f"mount {mount.path}", "; ".join((needed, *holds, *why))
+    for asset in stack.bundles:
+        yield f"asset {asset.name}", " ".join(image_paths(asset.path, asset.members))
+    for source in stack.placed:
+        yield f"source {source.name}", f"{source.path}{', writable' if source.writable else ''}"
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Return a list as the stack file may have it; empty where there is nothing in it."""
+    return json.dumps(values, ensure_ascii=False) if values else ""
 
 
 # ---- changes -------------------------------------------------------------------------------------

@@ -151,6 +151,51 @@ def test_what_a_stack_decides_is_compared() -> None:
     ]
 
 
+def test_settings_of_the_image_are_compared() -> None:
+    before: dict[str, Any] = {
+        "image": {"user": "me", "entrypoint": ["tini", "--"]},
+        "mount": [{"path": "/data", "holds": ["a", "b c"], "why": "the\n  data"}],
+        "asset": [
+            {"name": "weights", "path": "/app/weights.pth", "url": ["https://e.org/w"]},
+            {
+                "name": "many",
+                "path": "/m",
+                "url": ["https://e.org/m"],
+                "members": {"a": "x/a", "b": "b"},
+            },
+        ],
+        "source": [{"name": "app", "git": "https://e.org/app.git", "commit": "a" * 40, "path": "/app"}],
+    }
+    after = {
+        "summary": "two of each",
+        "image": {"user": "root", "workdir": "/app", "command": ["python3", "run me.py"]},
+        "preflight": {
+            "gpu": "required",
+            "imports": ["gamma", "delta"],
+            "checks": ["import delta\nx = 1"],
+        },
+        "mount": [{"path": "/data", "holds": ["a"], "optional": True}, {"path": "/more"}],
+        "asset": [{**before["asset"][0], "path": "/app/w.pth"}, before["asset"][1]],
+        "source": [{**before["source"][0], "writable": True}],
+    }
+    found = between(small_lock(), small_lock(), before, after)
+    assert {one[0] for one in found} == {"image"}
+    assert [one[1:] for one in found] == [
+        ("asset weights", "changed", "/app/weights.pth", "/app/w.pth"),
+        ("image.command", "changed", '["python3"]', '["python3", "run me.py"]'),
+        ("image.entrypoint", "removed", '["tini", "--"]', ""),
+        ("image.user", "changed", "me", "root"),
+        ("image.workdir", "changed", "/workspace", "/app"),
+        ("mount /data", "changed", 'required; holds ["a", "b c"]; the data', 'optional; holds ["a"]'),
+        ("mount /more", "added", "", "required"),
+        ("preflight.checks", "changed", '["import delta"]', '["import delta\\nx = 1"]'),
+        ("preflight.gpu", "changed", "none", "required"),
+        ("preflight.imports", "changed", '["gamma"]', '["gamma", "delta"]'),
+        ("source app", "changed", "/app", "/app, writable"),
+        ("summary", "changed", "two wheels and two builds", "two of each"),
+    ]
+
+
 def test_images_are_compared_by_reference_and_digest() -> None:
     def on(tag: str, digest: str) -> tuple[Lock, dict[str, Any]]:
         reference = f"docker.io/library/debian:{tag}"
