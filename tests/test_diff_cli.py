@@ -320,8 +320,35 @@ def test_a_lock_that_stands_alone_is_compared(world: World, run: Run, tmp_path: 
     found = run("diff", "alone/lockbuild.lock", "small", "--json").json
     assert found["build"] is None
     assert found["from"]["no-plan"] == ["there is no stack.toml beside lockbuild.lock"]
-    # What the stack file says, and no lock, is on one side alone.
-    assert {change["kind"] for change in found["changes"]} == {"base", "env", "interpreter", "target"}
+    # What the stack file says, and no lock, is on one side alone, and nobody knows what the other said.
+    assert (found["changes"], found["no-stack"]) == ([], ["alone"])
+    assert found["size"]["download"]["from"] == found["size"]["download"]["to"]
+    lines = run("diff", "alone/lockbuild.lock", "small").out.splitlines()
+    assert lines[1:3] == [
+        "the locks are the same",
+        "what only stack files say is not compared: there is none to be read of alone",
+    ]
+
+
+@pytest.mark.parametrize("words", [("HEAD", "small"), ("small", "HEAD")], ids=" ".join)
+def test_a_stack_file_that_cannot_be_read_removes_nothing(
+    world: World, run: Run, words: tuple[str, str]
+) -> None:
+    with (world.folder.path / STACK_FILE).open("ab") as stream:
+        stream.write(b"\xff")
+    out = run("diff", *words).out
+    assert "removed" not in out
+    assert "added" not in out
+    assert out.count("what only stack files say is not compared") == 1
+    assert run("diff", "HEAD", "HEAD:stacks/small", "--json").json["no-stack"] == []
+
+
+def test_settings_of_the_image_are_told(world: World, run: Run) -> None:
+    said(lambda document: document.update(image={"user": "root"}))(world)
+    world.relock(world.lock)
+    assert "  changed      image.user  lockbuild -> root" in run("diff", "small").out.splitlines()
+    (change,) = run("diff", "small", "--json").json["changes"]
+    assert (change["kind"], change["from"], change["to"]) == ("image", "lockbuild", "root")
 
 
 def test_work_tree_and_index_are_left_alone(moved: World, run: Run) -> None:

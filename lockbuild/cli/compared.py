@@ -53,11 +53,17 @@ class Comparison:
     durations: dict[StorePath, float]
     """Seconds that builds, or those in whose place they are, took the last time."""
 
+    @property
+    def no_stack(self) -> tuple[str, ...]:
+        """Labels of the sides without a stack that can be read: what only stacks say was not compared."""
+        return tuple(side.label for side in (self.old, self.new) if side.stack is None)
+
     def document(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {
             "from": _side(self.old),
             "to": _side(self.new),
+            "no-stack": list(self.no_stack),
             "changes": [_change(one) for one in self.changes],
             "licences": _licences(self.licences),
             "vulnerabilities": _vulnerabilities(self.looked_up),
@@ -100,7 +106,9 @@ def compare(old: Side, new: Side, store: Store, *, osv: Path | None) -> Comparis
     from lockbuild import differences  # noqa: PLC0415 - heavy
     from lockbuild.plan.changes import rebuilding  # noqa: PLC0415
 
-    parts = [differences.parts_of(side.lock, side.stack) for side in (old, new)]
+    # Of a stack that one side has not nobody knows what it said there: nothing, or the same.
+    readable = old.stack is not None and new.stack is not None
+    parts = [differences.parts_of(side.lock, side.stack if readable else None) for side in (old, new)]
     planned = old.plan is not None and new.plan is not None
     sides = [_components(side, store) for side in (old, new)] if planned else []
     sizes = [differences.installed_size(one) for one in sides]

@@ -85,6 +85,11 @@ def _say(found: Comparison) -> None:
     click.echo(f"{_named(found.old)} -> {_named(found.new)}")
     if found.old.lock.digest == found.new.lock.digest:
         click.echo("the locks are the same")
+    if found.no_stack:
+        click.echo(
+            "what only stack files say is not compared: there is none to be read of"
+            f" {' and '.join(found.no_stack)}"
+        )
     _say_changes(found)
     _say_licences(found)
     _say_vulnerabilities(found)
