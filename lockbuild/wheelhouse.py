@@ -76,19 +76,20 @@ def parse_manifest(text: str) -> Manifest:
                 f"{MANIFEST}: `schema`: found {document['schema']!r}, expected {_SCHEMA}",
                 hint="`lockbuild build` writes it anew",
             )
-        wheels = tuple(
-            WheelEntry(
-                **{
-                    **table,
-                    "sha256": parse_sha256(table["sha256"]),
-                    "path": StorePath(table["path"]),
-                }
-            )
-            for table in document["wheels"]
-        )
+        wheels = tuple(map(_entry, document["wheels"]))
         return Manifest(stack=document["stack"], lock=parse_sha256(document["lock"]), wheels=wheels)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise LockError(
             f"{MANIFEST} is not a wheelhouse manifest: {error!r}",
             hint="`lockbuild build` writes it anew",
         ) from error
+
+
+def _entry(table: dict[str, Any]) -> WheelEntry:
+    texts = [table[key] for key in ("name", "version", "filename")]
+    plain = all(isinstance(text, str) for text in texts) and isinstance(table["size"], int)
+    if not plain or table["origin"] not in ("fetched", "built"):
+        raise ValueError(f"no wheel: {table!r}")
+    return WheelEntry(
+        **{**table, "sha256": parse_sha256(table["sha256"]), "path": StorePath(table["path"])}
+    )

@@ -116,6 +116,46 @@ def test_a_dockerfile_in_another_encoding_is_told(world: World, run: Run) -> Non
     assert findings(run)["dockerfile-current"] == ["Dockerfile: is not what the lock renders"]
 
 
+@pytest.mark.parametrize("data", [b"\xff", b"{", b"[" * 100_000], ids=["bytes", "half", "nested"])
+def test_a_damaged_manifest_is_told(world: World, run: Run, data: bytes) -> None:
+    run("build", "small")
+    (world.folder.wheels / "manifest.json").write_bytes(data)
+    ended = run("audit", "small", "--json")
+    assert ended.code == 9, ended.err
+    (told,) = (one["message"] for one in ended.json["findings"] if one["check"] == "manifest-lock")
+    assert told.startswith("its manifest cannot be read: ")
+    reasons = {one["check"]: one["reason"] for one in ended.json["skipped"]}
+    assert {reasons[check] for check in ("wheel-bytes", "wheel-provenance", "gate")} == {
+        "the wheelhouse's manifest cannot be read: `lockbuild build` writes it anew"
+    }
+    # Nobody looks at the wheelhouse there.
+    assert "manifest" not in run("audit", "small", "--against", "lock").out
+    run("build", "small")
+    assert "manifest-lock" in run("audit", "small", "--json").json["passed"]
+
+
+def test_without_a_wheelhouse_there_is_nothing_to_judge(run: Run) -> None:
+    ended = run("audit", "small", "--against", "wheelhouse", "--json")
+    reasons = {one["check"]: one["reason"] for one in ended.json["skipped"]}
+    assert {reasons["gate"], reasons["manifest-lock"]} == {
+        "there is no wheelhouse yet: `lockbuild build`"
+    }
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"[" * 100_000, b"[]"], ids=["bytes", "nested", "list"])
+def test_damaged_notes_are_none(world: World, run: Run, data: bytes) -> None:
+    run("build", "small")
+    before = run("audit", "small", "--json").json
+    notes = [path for path in (world.store.root / "notes").glob("*/*") if path.suffix == ".json"]
+    assert len({path.name for path in notes}) > 3
+    for note in notes:
+        # That a system has no packages is no damage.
+        if data != b"[]" or not note.name.startswith("debs-"):
+            note.write_bytes(data)
+    after = run("audit", "small", "--json")
+    assert after.json == before, after.err
+
+
 def test_a_missing_lock_cannot_be_audited(world: World, run: Run) -> None:
     (world.folder.path / LOCK_FILE).unlink()
     assert run("audit", "small").code == 3

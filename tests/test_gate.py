@@ -345,11 +345,6 @@ def test_nothing_is_built_for_an_audit(world: World, house: Realiser) -> None:
     assert (check, "lockbuild gate" in reason) == ("gate", True)
 
 
-def test_without_a_wheelhouse_there_is_nothing_to_judge(world: World, house: Realiser) -> None:
-    ((_, reason),) = audit_wheelhouse(house, world.folder.wheels, None).skipped
-    assert "there is no wheelhouse yet" in reason
-
-
 # ---- reading ---------------------------------------------------------------------------------------
 
 

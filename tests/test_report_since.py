@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,15 @@ def test_nothing_changes_since_the_same() -> None:
 def test_what_is_no_report_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="old.html is not a report"):
         parse_earlier(text, label="old.html")
+
+
+def test_a_report_of_endless_depth_or_size_is_refused() -> None:
+    document = json_document(small_result(parts=(component("wheel", "a"),)))
+    document["components"][0]["size"] = math.inf
+    document["components"][0]["installed-size"] = None
+    for text in ("[" * 100_000, json.dumps(document)):
+        with pytest.raises(UsageError, match="is not a report"):
+            parse_earlier(text, label="x")
 
 
 def test_a_report_with_parts_that_are_none_is_refused() -> None:

@@ -487,6 +487,15 @@ def test_a_note_is_read_as_it_was_written(store: Store, tmp_path: Path) -> None:
     assert store.check(info.path) == info
 
 
+def test_a_note_that_is_no_text_is_none(store: Store, tmp_path: Path) -> None:
+    info = store.add_folder(path_of("out"), sample_folder(tmp_path / "out"))
+    store.write_note(info.path, "seen", "text")
+    (store.root / "notes" / info.path / "seen").write_bytes(b"\xff")
+    assert store.note(info.path, "seen") is None
+    store.write_note(info.path, "seen", "again")
+    assert store.note(info.path, "seen") == "again"
+
+
 def test_a_note_goes_with_its_object(store: Store, tmp_path: Path) -> None:
     info = store.add_folder(path_of("out"), sample_folder(tmp_path / "out"))
     store.write_note(info.path, "seen", "text")

@@ -91,6 +91,11 @@ def test_read_paths_are_store_paths() -> None:
         changed(sha256=None),
         changed(lock=""),
         changed(unknown=1),
+        changed(filename=1),
+        changed(name=None),
+        changed(size="large"),
+        changed(origin="found"),
+        pytest.param("[" * 100_000, id="nested"),
     ],
 )
 def test_anything_else_is_no_manifest(text: str) -> None:

@@ -6,7 +6,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from lockbuild.audit.rules import Found, Rule, Skip
+from lockbuild.audit.rules import Found, Rule, Skip, manifest_of
 from lockbuild.condalock import CONDA_LOCK
 from lockbuild.findings import Check
 from lockbuild.lock import LOCK_FILE, REQUIREMENTS, RUNTIME_LOCK, build_lock_name
@@ -124,9 +124,10 @@ def _said(pin: tuple[str, str] | None) -> str:
 
 
 def _manifest_lock(subject: Subject) -> Iterator[Found]:
-    manifest = subject.manifest
-    if manifest is None:
-        raise Skip("there is no wheelhouse yet: `lockbuild build`")
+    if subject.no_manifest:
+        yield Found(subject.wheelhouse.name, f"its manifest cannot be read: {subject.no_manifest}")
+        return
+    manifest = manifest_of(subject)
     if manifest.stack != subject.stack.name:
         yield Found(subject.wheelhouse.name, f"its manifest is of the stack `{manifest.stack}`")
     elif manifest.lock != subject.lock.digest:

@@ -233,7 +233,7 @@ def _parse(text: str) -> Layer | None:
         texts = {
             path: data.encode("utf-8", "surrogateescape") for path, data in document["texts"].items()
         }
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         return None  # somebody else's, or half of one
     return Layer(files=files, texts=texts)
 

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from lockbuild.audit.rules import Found, Rule, Skip
+from lockbuild.audit.rules import Found, Rule, Skip, manifest_of
 from lockbuild.errors import LockbuildError
 from lockbuild.findings import Check
 from lockbuild.realise import BUILDER_NOTE
@@ -75,11 +75,9 @@ def _builder(subject: Subject, path: StorePath) -> str:
 
 
 def _wheel_provenance(subject: Subject) -> Iterator[Found]:
-    if subject.manifest is None:
-        raise Skip("there is no wheelhouse yet: `lockbuild build`")
     stamped, compiles = dict(subject.plan.builds), dict(subject.plan.compiles)
     waiting = {name for name, _ in subject.plan.blocked}
-    for entry in subject.manifest.wheels:
+    for entry in manifest_of(subject).wheels:
         file = subject.wheelhouse / entry.filename
         if entry.origin != "built" or entry.name in waiting or not file.is_file():
             continue

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild import cells, wheels
 from lockbuild.assets import first_seen
-from lockbuild.audit.rules import Found, Rule, Skip
+from lockbuild.audit.rules import Found, Rule, Skip, manifest_of
 from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, Build, Fetch
 from lockbuild.dockerfile.steps import network_steps
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lockbuild.audit.rules import Subject
-    from lockbuild.wheelhouse import Manifest, WheelEntry
+    from lockbuild.wheelhouse import WheelEntry
 
 __all__ = ["RULES"]
 
@@ -32,14 +32,8 @@ _RECORD_READING = 2
 """Raised whenever `wheels.check_wheel` looks at something else."""
 
 
-def _manifest(subject: Subject) -> Manifest:
-    if subject.manifest is None:
-        raise Skip("there is no wheelhouse yet: `lockbuild build`")
-    return subject.manifest
-
-
 def _wheel_bytes(subject: Subject) -> Iterator[Found]:
-    manifest = _manifest(subject)
+    manifest = manifest_of(subject)
     expected = {p.wheel.filename: p.wheel.sha256 for p in subject.lock.runtime if p.wheel}
     expected |= {pin.wheel.filename: pin.wheel.sha256 for pin in subject.lock.pins}
     for entry in manifest.wheels:
@@ -60,16 +54,16 @@ def _wheel_bytes(subject: Subject) -> Iterator[Found]:
 
 def _wheel_extra(subject: Subject) -> Iterator[Found]:
     locked = {(package.name, package.version) for package in subject.lock.runtime}
-    for entry in _manifest(subject).wheels:
+    for entry in manifest_of(subject).wheels:
         if (entry.name, entry.version) not in locked:
             yield Found(entry.filename, "in the manifest, but not in the lock")
-    for path in strays(subject.wheelhouse, _manifest(subject)):
+    for path in strays(subject.wheelhouse, manifest_of(subject)):
         yield Found(path.name, "not in the manifest")
 
 
 def _wheel_record(subject: Subject) -> Iterator[Found]:
     expects = {spec.name: spec.expects for spec in subject.stack.builds}
-    entries = [e for e in _manifest(subject).wheels if (subject.wheelhouse / e.filename).is_file()]
+    entries = [e for e in manifest_of(subject).wheels if (subject.wheelhouse / e.filename).is_file()]
     with subject.progress.phase(
         "reading wheels", total=sum(e.size for e in entries), unit="bytes"
     ) as phase:
@@ -91,7 +85,7 @@ def _record_faults(subject: Subject, entry: WheelEntry, expects: tuple[str, ...]
     asked = [_RECORD_READING, entry.sha256, *expects]
     note = subject.store.note(entry.path, _RECORD_NOTE)
     if note is not None:
-        with suppress(LookupError, TypeError, ValueError):
+        with suppress(LookupError, RecursionError, TypeError, ValueError):
             answered, faults = json.loads(note)
             if answered == asked:
                 return tuple(map(str, faults))
@@ -102,7 +96,7 @@ def _record_faults(subject: Subject, entry: WheelEntry, expects: tuple[str, ...]
 
 def _wheel_tags(subject: Subject) -> Iterator[Found]:
     target = subject.stack.target
-    for entry in _manifest(subject).wheels:
+    for entry in manifest_of(subject).wheels:
         if not wheels.wheel_matches(entry.filename, target):
             yield Found(
                 entry.filename,

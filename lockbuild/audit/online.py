@@ -79,7 +79,7 @@ def _noted(subject: Subject, fetch: Fetch) -> tuple[str, str | None] | None:
     try:
         note = json.loads(subject.store.note(fetch.path, _NOTE) or "")
         return str(note["asked"]), note["yanked"]
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, RecursionError, TypeError, ValueError):
         return None
 
 

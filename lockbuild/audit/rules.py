@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lockbuild.store import Store
     from lockbuild.wheelhouse import Manifest
 
-__all__ = ["Found", "ImageContents", "LockDrift", "NoPlan", "Rule", "Skip", "Subject"]
+__all__ = ["Found", "ImageContents", "LockDrift", "NoPlan", "Rule", "Skip", "Subject", "manifest_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,7 @@ class Subject:
     store: Store
     wheelhouse: Path
     manifest: Manifest | None
+    """None also where it cannot be read."""
     dockerfile: str | None
     rendered: str
     """The Dockerfile as it would be rendered now."""
@@ -92,6 +93,8 @@ class Subject:
     """How the lock has moved from the stack, and from what was written."""
     progress: Progress = field(default_factory=Silent)
     """Told of what takes long."""
+    no_manifest: str = ""
+    """Why the manifest that is there cannot be read."""
     osv: Database | None = None
     """What a local OSV export says of its packages; none where nobody named one."""
 
@@ -118,3 +121,15 @@ class Rule:
 
 class Skip(Exception):
     """A check cannot run, for the reason given."""
+
+
+def manifest_of(subject: Subject) -> Manifest:
+    """Return the manifest of the wheelhouse.
+
+    Raises:
+        Skip: There is none, or it cannot be read.
+    """
+    if subject.manifest is None:
+        unread = "the wheelhouse's manifest cannot be read: `lockbuild build` writes it anew"
+        raise Skip(unread if subject.no_manifest else "there is no wheelhouse yet: `lockbuild build`")
+    return subject.manifest

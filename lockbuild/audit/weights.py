@@ -64,7 +64,7 @@ def _remembered(store: Store, kind: _Kind, path: StorePath) -> tuple[Suspect, ..
             version, found = json.loads(note)
             if version == VERSION:
                 return tuple(Suspect(**{**one, "what": tuple(one["what"])}) for one in found)
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, RecursionError, TypeError, ValueError):
             pass
     try:
         looked = tuple(_look(store, kind, path))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lockbuild.folders import StackFolder
     from lockbuild.realise import Realiser
     from lockbuild.results import Result
+    from lockbuild.wheelhouse import Manifest
 
 AGAINST = ("lock", "wheelhouse", "venv", "image", "archive")
 _ABOUT: dict[str | None, tuple[About, ...]] = {
@@ -166,7 +167,7 @@ def _audited(  # noqa: PLR0913 - as keywords
 ) -> Result:
     from lockbuild.audit import ALL_CHECKS, policy, vulnerable  # noqa: PLC0415 - heavy
     from lockbuild.audit import audit as run_checks  # noqa: PLC0415
-    from lockbuild.audit.rules import Skip  # noqa: PLC0415
+    from lockbuild.audit.rules import Skip, manifest_of  # noqa: PLC0415
     from lockbuild.findings import Report  # noqa: PLC0415
     from lockbuild.gate.auditing import audit_wheelhouse  # noqa: PLC0415
     from lockbuild.results import Result  # noqa: PLC0415
@@ -174,11 +175,14 @@ def _audited(  # noqa: PLR0913 - as keywords
     about = _ABOUT[against]
     today = datetime.now(UTC).date()
     parts = _components(realiser, drift)
+    manifest, no_manifest = _manifest(folder) if "wheelhouse" in about else (None, "")
     image, no_image = (
         image_contents(realiser, parts, against=against, where=where) if "image" in about else (None, "")
     )
     subject = replace(
         _subject(realiser, folder, today),
+        manifest=manifest,
+        no_manifest=no_manifest,
         image=image,
         no_image=no_image,
         venv=venv_of(against, where),
@@ -191,7 +195,7 @@ def _audited(  # noqa: PLR0913 - as keywords
     report = run_checks(subject, about)
     if "wheelhouse" in about:
         try:
-            report += audit_wheelhouse(realiser, folder.wheels, subject.manifest)
+            report += audit_wheelhouse(realiser, folder.wheels, manifest_of(subject))
         except Skip as reason:
             report += Report(findings=(), passed=(), skipped=(("gate", str(reason)),))
     known = {check.id for check in ALL_CHECKS}
@@ -210,18 +214,15 @@ def _audited(  # noqa: PLR0913 - as keywords
 
 def _subject(realiser: Realiser, folder: StackFolder, today: date) -> Subject:
     from lockbuild.audit import Subject  # noqa: PLC0415 - heavy
-    from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415
 
-    manifest_file, dockerfile = folder.wheels / MANIFEST, folder.path / "Dockerfile"
+    dockerfile = folder.path / "Dockerfile"
     return Subject(
         stack=realiser.stack,
         lock=realiser.lock,
         plan=realiser.plan,
         store=realiser.store,
         wheelhouse=folder.wheels,
-        manifest=parse_manifest(manifest_file.read_text(encoding="utf-8"))
-        if manifest_file.is_file()
-        else None,
+        manifest=None,
         # Whoever edited it may have saved it in another encoding: it is not what is rendered, and that is told.
         dockerfile=dockerfile.read_text(encoding="utf-8", errors="replace")
         if dockerfile.is_file()
@@ -231,6 +232,21 @@ def _subject(realiser: Realiser, folder: StackFolder, today: date) -> Subject:
         today=today,
         progress=realiser.progress,
     )
+
+
+def _manifest(folder: StackFolder) -> tuple[Manifest | None, str]:
+    """Return the manifest of the wheelhouse, where there is one, or why it cannot be read."""
+    from lockbuild.wheelhouse import MANIFEST, parse_manifest  # noqa: PLC0415 - heavy
+
+    file = folder.wheels / MANIFEST
+    if not file.is_file():
+        return None, ""
+    try:
+        return parse_manifest(file.read_text(encoding="utf-8")), ""
+    except LockbuildError as error:
+        return None, error.message
+    except (OSError, UnicodeDecodeError) as error:
+        return None, str(error)
 
 
 def _rendered(realiser: Realiser) -> str:

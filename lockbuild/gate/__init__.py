@@ -281,10 +281,12 @@ def _noted(realiser: Realiser, subject: Subject, beside: Sequence[Subject]) -> R
     if subject.path is None:
         return None
     text = realiser.store.note(subject.path, _note_name(realiser, subject, beside))
+    if text is None:
+        return None
     checks = {check.id: check for check in CHECKS}
     try:
-        noted = json.loads(text) if text else None
-        return noted and Report(
+        noted = json.loads(text)
+        return Report(
             findings=tuple(
                 Finding(
                     check=check,
@@ -298,7 +300,7 @@ def _noted(realiser: Realiser, subject: Subject, beside: Sequence[Subject]) -> R
             passed=tuple(noted["passed"]),
             skipped=tuple((check, reason) for check, reason in noted["skipped"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return None  # a damaged note is none
 
 

@@ -21,13 +21,11 @@ __all__ = ["audit_wheelhouse"]
 _GATE = "gate"
 
 
-def audit_wheelhouse(realiser: Realiser, wheelhouse: Path, manifest: Manifest | None) -> Report:
+def audit_wheelhouse(realiser: Realiser, wheelhouse: Path, manifest: Manifest) -> Report:
     """Return what the gate's rules say of the built and the foreign wheels in *wheelhouse*: `gate-RULE`.
 
     Nothing is built for it: where the store has not got what wheels are judged in, that is said.
     """
-    if manifest is None:
-        return _skipped("there is no wheelhouse yet: `lockbuild build`")
     subjects = tuple(_subjects(realiser, wheelhouse, manifest))
     if not subjects:
         return Report(findings=(), passed=(), skipped=())

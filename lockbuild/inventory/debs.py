@@ -62,7 +62,9 @@ def _installed(plan: Plan, store: Store) -> tuple[PackageFacts, ...]:
         return ()
     tar = store.locate(path) / ROOTFS_TAR
     try:
-        return noted(store, path, "debs", read=lambda: read_system(tar), parse=parse_package)
+        return noted(
+            store, path, "debs", read=lambda: read_system(tar), parse=parse_package, several=True
+        )
     except StoreError:
         return ()  # `store-bytes` tells what is wrong with it.
 

@@ -84,24 +84,30 @@ def parse_package(document: Mapping[str, Any], path: StorePath) -> PackageFacts:
 _One = TypeVar("_One", Facts, PackageFacts)
 
 
-def noted(
+def noted(  # noqa: PLR0913 - as keywords
     store: Store,
     path: StorePath,
     name: str,
     *,
     read: Callable[[], Iterable[_One]],
     parse: Callable[[Mapping[str, Any], StorePath], _One],
+    several: bool = False,
 ) -> tuple[_One, ...]:
     """Return what was noted about the object *path* under *name*; where nothing was, *read* it and note it.
 
     Files come back with that path.
+
+    Args:
+        several: Whether it may tell any number of facts, and not one.
     """
     note = f"{name}-{READING}.json"
     text = store.note(path, note)
     if text is not None:
         try:
-            return tuple(parse(document, path) for document in json.loads(text))
-        except (AttributeError, KeyError, TypeError, ValueError):
+            found = tuple(parse(document, path) for document in json.loads(text))
+            if several or len(found) == 1:
+                return found
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             pass  # Nothing leans on a note: the object says it again.
     documents = [asdict(one) for one in read()]
     store.write_note(path, note, json_text(documents))

@@ -107,7 +107,7 @@ def parse_earlier(text: str, *, label: str) -> Audited:
     found = _SCRIPT.search(text)
     try:
         return audited(json.loads(found[1] if found else text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise UsageError(
             f"{label} is not a report of `lockbuild audit`, as HTML or JSON",
             hint="`lockbuild audit STACK --format html --output FILE` writes one",

@@ -335,11 +335,11 @@ class Store:
         return place / member
 
     def note(self, path: StorePath, name: str) -> str | None:
-        """Return the text noted under *name* about the object *path*; none where there is none."""
+        """Return the text noted under *name* about the object *path*; none where there is none, or no text."""
         with in_words(self.root):
             try:
                 return (self.root / "notes" / path / name).read_text(encoding="utf-8")
-            except FileNotFoundError:
+            except (FileNotFoundError, UnicodeDecodeError):
                 return None
 
     def write_note(self, path: StorePath, name: str, text: str) -> None:
