@@ -55,8 +55,8 @@
       for (const group of groups) group.addEventListener("toggle", name);
     }
     // What a link leads to is shown, whatever the filter says.
-    const reveal = () => {
-      const target = location.hash && document.getElementById(location.hash.slice(1));
+    const reveal = (hash) => {
+      const target = hash && document.getElementById(hash.slice(1));
       if (!target || !section.contains(target) || !target.matches("tr")) return;
       if (target.hidden) {
         form.reset();
@@ -66,8 +66,13 @@
       if (more) more.open = true;
       target.scrollIntoView({ block: "center" });
     };
-    addEventListener("hashchange", reveal);
-    reveal();
+    addEventListener("hashchange", () => reveal(location.hash));
+    // A link to where the address leads already changes no hash, and what it leads to may be hidden since.
+    addEventListener("click", (event) => {
+      const link = event.target.closest('a[href^="#"]');
+      if (link?.hash === location.hash) reveal(link.hash);
+    });
+    reveal(location.hash);
   }
 
   // ---- sorting ----
