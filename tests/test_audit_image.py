@@ -180,6 +180,92 @@ def test_nine_ways_at_once_are_nine_findings(
     )
 
 
+# ---- what strangers say that they brought ----------------------------------------------------------
+
+
+def stranger(record: bytes, place: str = SITE) -> tuple[Member, ...]:
+    """Return a package that nobody locked, and that lists what it likes."""
+    folder = f"{place}/foo-1.dist-info"
+    return (
+        Member(name=f"{folder}/METADATA", content=b"Name: foo\nVersion: 1\n"),
+        Member(name=f"{folder}/RECORD", content=record),
+    )
+
+
+def subjects(findings: list[Finding]) -> set[str]:
+    return {one.subject for one in findings}
+
+
+def test_a_package_that_nobody_locked_hides_no_file_of_the_lock(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    record = (
+        b"alpha.py,,\n../../../../../../usr/bin/python3.11,,\n../../../../../../srv/x,,\nevil.pth,,\n"
+    )
+    image = made_image(world).above(
+        "COPY foo /",
+        Member(name=f"{SITE}/alpha.py", content=b"evil = 1\n"),
+        Member(name="usr/bin/python3.11", content=b"evil", mode=0o755),
+        Member(name="srv/x", content=b"nowhere that packages are"),
+        Member(name=f"{SITE}/evil.pth", content=b"import evil\n"),
+        *stranger(record),
+    )
+    assert subjects(found(image)) == {"foo", f"/{SITE}/alpha.py", "/usr/bin/python3.11", "/srv/x"}
+
+
+def test_a_package_at_the_top_hides_nothing_but_its_own_folder(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above(
+        "COPY", Member(name="app/evil.py", content=b"evil"), *stranger(b"evil.py,,\n", "app")
+    )
+    assert subjects(found(image)) == {"foo", "/app/evil.py"}
+
+
+def test_a_second_version_hides_no_file_of_the_locked_one(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).above(
+        "COPY",
+        Member(name=f"{SITE}/alpha.py", content=b"evil = 1\n"),
+        Member(name=f"{SITE}/alpha-9.dist-info/METADATA", content=b"Name: alpha\nVersion: 9\n"),
+    )
+    assert subjects(found(image)) == {"alpha", f"/{SITE}/alpha.py"}
+
+
+def test_a_deb_that_nobody_locked_hides_no_file_of_the_lock(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    paths = ("usr/lib/libc.so.6", f"{SITE}/gamma/_ext.so", "opt/venv/bin/evil", "usr/bin/nc")
+    status = f"{STATUS}Package: netcat\nStatus: install ok installed\nVersion: 1.10-47\n\n"
+    image = made_image(world).above(
+        "RUN dpkg -i netcat.deb",
+        *(Member(name=path, content=b"evil") for path in paths),
+        Member(name="var/lib/dpkg/status", content=status.encode()),
+        Member(
+            name="var/lib/dpkg/info/netcat.list",
+            content="".join(f"/{path}\n" for path in paths).encode(),
+        ),
+    )
+    assert subjects(found(image)) == {"netcat", *(f"/{path}" for path in paths if path != "usr/bin/nc")}
+
+
+def test_a_conda_package_that_nobody_locked_hides_no_file_of_the_lock(
+    conda: Callable[..., list[str]],
+) -> None:
+    other = (
+        b'{"name": "foo", "version": "1", "build": "0", "files": ["bin/tool", "../../srv/x", "bin/foo"]}'
+    )
+    told = conda(
+        b"evil",
+        "1.0",
+        Member(name="opt/conda/conda-meta/foo.json", content=other),
+        Member(name="opt/conda/bin/foo", content=b"foo"),
+        Member(name="srv/x", content=b"x"),
+    )
+    assert [line.split(": ")[1] for line in told] == ["foo", "/opt/conda/bin/tool", "/srv/x"]
+
+
 # ---- each check ------------------------------------------------------------------------------------
 
 
@@ -311,7 +397,7 @@ def test_image_base_files__changed(
 
 
 @pytest.fixture
-def conda(world: World, tmp_path: Path) -> Callable[[bytes, str], list[str]]:
+def conda(world: World, tmp_path: Path) -> Callable[..., list[str]]:
     """Return what an audit finds where the lock has a conda package: its file and version are the image's."""
     build = any_build(name=f"conda-{tmp_path.name}", kind="prefix", toolchain=None)
     derivations = {**world.plan.derivations, build.path: build}
@@ -330,23 +416,23 @@ def conda(world: World, tmp_path: Path) -> Callable[[bytes, str], list[str]]:
     (prefix / PREFIX_TAR).write_bytes(layer(*members(b"tool", record)))
     world.store.add_folder(build.path, prefix)
 
-    def look(data: bytes, version: str) -> list[str]:
+    def look(data: bytes, version: str, *more: Member) -> list[str]:
         text = record.replace(b'"1.0"', f'"{version}"'.encode())
-        image = made_image(world, lock).above("ADD conda/prefix.tar /", *members(data, text))
+        image = made_image(world, lock).above("ADD conda/prefix.tar /", *members(data, text), *more)
         file = write_archive(tmp_path / "image.tar", image)
         return lines(audited(world, seen(world, file, lock=lock, plan=plan)))
 
     return look
 
 
-def test_image_conda__of_another_version(conda: Callable[[bytes, str], list[str]]) -> None:
+def test_image_conda__of_another_version(conda: Callable[..., list[str]]) -> None:
     assert conda(b"tool", "1.0") == []
     assert conda(b"other", "1.1") == [
         "image-conda: tool: the image has 1.1 h1_0, the lock 1.0 h1_0 (/opt/conda/conda-meta/tool.json)"
     ]
 
 
-def test_image_conda_files__edited(conda: Callable[[bytes, str], list[str]]) -> None:
+def test_image_conda_files__edited(conda: Callable[..., list[str]]) -> None:
     (line,) = conda(b"evil", "1.0")
     assert line.startswith(
         "image-conda-files: /opt/conda/bin/tool: of the conda packages: found sha256 "

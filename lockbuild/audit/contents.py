@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lockbuild.image.layers import Placed
     from lockbuild.image.manifests import LayeredImage
 
-__all__ = ["STATUS", "Present", "conda_of", "debs_in", "debs_of", "kept", "pythons_of"]
+__all__ = ["STATUS", "Present", "conda_of", "conda_record", "debs_in", "debs_of", "kept", "pythons_of"]
 
 STATUS = "var/lib/dpkg/status"
 _METADATA = re.compile(r"(?:.*/)?[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO)")
@@ -126,12 +126,7 @@ def conda_of(image: LayeredImage, files: Mapping[str, Placed], folder: str) -> t
     found = []
     for path, placed, text in _texts(image, files):
         if posixpath.dirname(path) == f"{folder.removeprefix('/')}/conda-meta":
-            try:
-                record = json.loads(text)
-                name, version = str(record["name"]), f"{record['version']} {record['build']}"
-                listed = [str(one) for one in record.get("files") or ()]
-            except (KeyError, RecursionError, TypeError, ValueError):
-                name, version, listed = posixpath.basename(path), "?", []
+            name, version, listed = conda_record(text, posixpath.basename(path))
             below = folder.removeprefix("/")
             found.append(
                 Present(
@@ -143,3 +138,13 @@ def conda_of(image: LayeredImage, files: Mapping[str, Placed], folder: str) -> t
                 )
             )
     return tuple(found)
+
+
+def conda_record(text: str, file: str) -> tuple[str, str, list[str]]:
+    """Return name, version and files of a conda package as its record *file* says them."""
+    try:
+        record = json.loads(text)
+        name, version = str(record["name"]), f"{record['version']} {record['build']}"
+        return name, version, [str(one) for one in record.get("files") or ()]
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return file, "?", []

@@ -40,12 +40,16 @@ _INSTALLED = re.compile(rf"{re.escape(_TOP)}/lib(?:64)?/python[\d.]+/site-packag
 _SHORT = 12
 LICENSED = "image-licensed"
 """The check of what no layer may hold. What it needs to know of the image is less than for all else."""
-# What installing a .deb changes beside the package's own files.
+# What installing a .deb changes beside the package's own files: what only dpkg and its like read, and what it adds.
 _DPKG = re.compile(
     r"var/lib/dpkg/(?:status|available|lock|triggers/|diversions|statoverride|alternatives/|[^/]+-old$)"
     r"|var/(?:log|cache)/(?:apt|debconf|ldconfig|man)/|var/log/(?:dpkg|alternatives)\.log|var/lib/apt/"
-    r"|etc/ld\.so\.cache$|etc/alternatives/"
 )
+_DPKG_ADDS = re.compile(rf"{_DPKG.pattern}|etc/ld\.so\.cache$|etc/alternatives/")
+# Where packages bring files to. What they say of other places is not believed.
+_OF_DEBS = ("bin/", "boot/", "etc/", "lib/", "lib32/", "lib64/", "libx32/", "sbin/", "usr/", "var/")
+_OF_CONDA = (f"{CONDA_FOLDER.removeprefix('/')}/",)
+_SITE = re.compile(r"(?P<top>(?:.*/)?)lib(?:64)?/python[\d.]+/(?:site|dist)-packages")
 # What only building needs, by the names that tools give it.
 _LEFTOVERS = re.compile(
     r"(?:.*/)?[^/]+\.(?:whl|deb)"
@@ -118,18 +122,20 @@ def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Loc
     compared = _Compared(image, expected, actual, stack.mounts)
     python, python_files, python_names = _python(compared, lock)
     debs, deb_files, deb_names = _debs(compared, stack, lock)
-    conda, conda_files, _ = _conda(compared, lock)
+    conda, conda_files, conda_names = _conda(compared, lock)
     if expected.absent:
         # Who does not know all that belongs there cannot tell what does not, but for what never does.
         licensed = _forbidden(compared, _why_licensed) if expected.placed else ()
         return Drift(files=tuple(licensed), python=python, debs=debs, conda=conda)
-    told = frozenset((*python_files, *deb_files, *conda_files))
-    owners = {"package": python_names, "base": deb_names}
+    told = _Told(
+        files=frozenset((*python_files, *deb_files, *conda_files)),
+        replaced={"package": python_names, "base": deb_names, "conda": conda_names},
+        has_debs=bool(debs),
+    )
     found = [*_forbidden(compared, _why)]
     said = {(one.path, one.layer) for one in found}
     for one, part in (*_wanted(compared), *_added(compared)):
-        folded = _folded(one, told, has_debs=bool(debs)) or one.owner in owners.get(part, ())
-        if (one.path, one.layer) not in said and not folded:
+        if (one.path, one.layer) not in said and not told.says(one, part):
             found.append(one)
     return Drift(
         files=tuple(sorted(found, key=lambda one: (one.layer or 0, one.path))),
@@ -139,16 +145,30 @@ def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Loc
     )
 
 
-def _folded(one: Difference, told: frozenset[str], *, has_debs: bool) -> bool:
-    """Whether a package's own finding says it already."""
-    source = compiled_from(one.path)
-    return one.path in told or source in told or (has_debs and _DPKG.match(one.path) is not None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What findings of packages say already."""
+
+    files: frozenset[str]
+    """What packages that are not the locked ones say that they brought."""
+    replaced: Mapping[PartName, frozenset[str]]
+    """Names of locked packages that are not there, or in another version."""
+    has_debs: bool
+
+    def says(self, one: Difference, part: PartName) -> bool:
+        """Whether a package's own finding says it: what a stranger lists says nothing of files of the lock."""
+        if one.way == "added" and not one.owner:
+            listed = one.path in self.files or compiled_from(one.path) in self.files
+            return listed or (self.has_debs and _DPKG_ADDS.match(one.path) is not None)
+        if one.owner:
+            return one.owner in self.replaced.get(part, ())
+        return self.has_debs and part == "base" and _DPKG.match(one.path) is not None
 
 
 # ---- packages --------------------------------------------------------------------------------------
 
 _Packages = tuple[tuple[PackageDrift, ...], frozenset[str], frozenset[str]]
-"""What differs, the files that it brought, and the names."""
+"""What differs, the files that it brought, and the names of those of the lock that are not there as locked."""
 
 
 def _python(compared: _Compared, lock: Lock) -> _Packages:
@@ -160,15 +180,24 @@ def _python(compared: _Compared, lock: Lock) -> _Packages:
             here.append(one)
         elif not compared.expected.absent and not _is_held(compared, one.path):
             elsewhere.append(one)
-    drift, files = _packages(here, locked, "the lock")
+    drift, files = _packages(here, locked, "the lock", _places)
     for one in elsewhere:
         message = f"{one.version} is in the image, but not in the lock"
         drift.append(PackageDrift(name=one.name, message=message, path=one.path, layer=one.layer))
-        files |= one.files
+        files |= _brought(one, _places(one))
     # What installers write beside a package's own files need not be in its list.
     folders = tuple(f"{posixpath.dirname(one.path)}/" for one in drift if one.path)
     files |= {path for path in compared.actual if path.startswith(folders)}
-    return tuple(drift), frozenset(files), frozenset(one.name for one in drift)
+    return tuple(drift), frozenset(files), _replaced(here, locked)
+
+
+def _places(one: Present) -> tuple[str, ...]:
+    """Return the folders that a Python package brings files to: the others of its own, and those beside them."""
+    folder = posixpath.dirname(one.path)
+    site = posixpath.dirname(folder)
+    if found := _SITE.fullmatch(site):
+        return (f"{site}/", *(f"{found['top']}{name}/" for name in ("bin", "include", "share")))
+    return (f"{folder}/",)
 
 
 def _debs(compared: _Compared, stack: Stack, lock: Lock) -> _Packages:
@@ -183,7 +212,7 @@ def _debs(compared: _Compared, stack: Stack, lock: Lock) -> _Packages:
         if not stack.base.debian:
             # The others came with the base image, whose digest is locked.
             present = [one for one in present if one.name in locked]
-    drift, files = _packages(present, locked, where)
+    drift, files = _packages(present, locked, where, lambda _: _OF_DEBS)
     names = {one.name for one in drift}
     files |= {
         path
@@ -191,7 +220,7 @@ def _debs(compared: _Compared, stack: Stack, lock: Lock) -> _Packages:
         if path.startswith("var/lib/dpkg/info/")
         and posixpath.basename(path).rpartition(".")[0].partition(":")[0] in names
     }
-    return tuple(drift), frozenset(files), frozenset(names)
+    return tuple(drift), frozenset(files), _replaced(present, locked)
 
 
 def _conda(compared: _Compared, lock: Lock) -> _Packages:
@@ -199,12 +228,26 @@ def _conda(compared: _Compared, lock: Lock) -> _Packages:
     present = conda_of(compared.image, compared.actual, CONDA_FOLDER)
     if not locked:
         present = tuple(one for one in present if not _is_held(compared, one.path))
-    drift, files = _packages(present, locked, "the lock")
-    return tuple(drift), frozenset(files), frozenset(one.name for one in drift)
+    drift, files = _packages(present, locked, "the lock", lambda _: _OF_CONDA)
+    return tuple(drift), frozenset(files), _replaced(present, locked)
+
+
+def _replaced(present: Iterable[Present], locked: Mapping[str, str]) -> frozenset[str]:
+    """Return the locked packages that are not there, or in another version alone."""
+    there = {one.name for one in present if one.version == locked.get(one.name)}
+    return frozenset(locked.keys() - there)
+
+
+def _brought(one: Present, places: tuple[str, ...]) -> set[str]:
+    """Return what a package says that it brought, and the file that says it, below *places*."""
+    return {path for path in one.files if path.startswith(places)} | {one.path}
 
 
 def _packages(
-    present: Iterable[Present], locked: Mapping[str, str], where: str
+    present: Iterable[Present],
+    locked: Mapping[str, str],
+    where: str,
+    places: Callable[[Present], tuple[str, ...]],
 ) -> tuple[list[PackageDrift], set[str]]:
     drift: list[PackageDrift] = []
     files: set[str] = set()
@@ -220,7 +263,7 @@ def _packages(
             else f"the image has {one.version}, {where} {expected}"
         )
         drift.append(PackageDrift(name=one.name, message=message, path=one.path, layer=one.layer))
-        files |= one.files | {one.path}
+        files |= _brought(one, places(one))
     for name in sorted(locked.keys() - seen):
         message = f"{locked[name]} is locked, but not in the image"
         drift.append(PackageDrift(name=name, message=message, path="", layer=None))

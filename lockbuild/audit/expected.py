@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from lockbuild.audit.contents import STATUS
+from lockbuild.audit.contents import STATUS, conda_record
 from lockbuild.audit.installing import installed_files, true_contents
 from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import sha256_of
@@ -41,9 +41,11 @@ MADE = frozenset({""})
 """The content of what is made in the image, and is known by nobody before: it must come with the environment."""
 
 _ROOTFS = "rootfs.tar"
-_NOTE = "files-1.json"
+_NOTE = "files-2.json"
 _LISTS = re.compile(r"var/lib/dpkg/info/([^/]+)\.list")
-_KEPT = re.compile(r"var/lib/dpkg/(?:status|info/[^/]+\.list)|etc/(?:passwd|group)")
+_KEPT = re.compile(
+    r"var/lib/dpkg/(?:status|info/[^/]+\.list)|etc/(?:passwd|group)|(?:.*/)?conda-meta/[^/]+\.json"
+)
 _TOP = PREFIX.removeprefix("/")
 
 
@@ -136,13 +138,16 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
         return _of_tar(base, "base", _owners(base.texts))
 
     attempt(base_wants)
-    attempt(
-        lambda: {
+
+    def conda_wants() -> dict[str, Want]:
+        layers = [_listing(store, path, PREFIX_TAR) for _, path in plan.prefixes]
+        return {
             name: want
-            for _, path in plan.prefixes
-            for name, want in _of_tar(_listing(store, path, PREFIX_TAR), "conda", {}).items()
+            for layer in layers
+            for name, want in _of_tar(layer, "conda", _conda_owners(layer.texts)).items()
         }
-    )
+
+    attempt(conda_wants)
     bundles: tuple[BundledAsset, ...] = ()
     try:
         bundles = bundled_assets(stack, plan, store)
@@ -262,6 +267,17 @@ def _owners(texts: Mapping[str, bytes]) -> dict[str, str]:
                 found[name] = package
                 # Packages from before /usr was merged say where their files were then.
                 found.setdefault(f"usr/{name}", package)
+    return found
+
+
+def _conda_owners(texts: Mapping[str, bytes]) -> dict[str, str]:
+    """Return path -> conda package, as the prefix's own records have them."""
+    found: dict[str, str] = {}
+    for path, text in texts.items():
+        below, _, record = path.rpartition("conda-meta/")
+        if record.endswith(".json"):
+            name, _, files = conda_record(text.decode("utf-8", "replace"), record)
+            found |= dict.fromkeys((path, *(f"{below}{file}" for file in files)), name)
     return found
 
 
