@@ -11,6 +11,7 @@ import pytest
 from lockbuild.audit import Subject, audit
 from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import sha256_of
+from lockbuild.errors import ImageError
 from tests.audited import SITE, STATUS, audited_world, installed, made_image, seen, write_archive
 from tests.images import Member, layer
 from tests.test_condalock import package as conda_package
@@ -683,6 +684,74 @@ def test_image_settings__of_another_image(
     (finding,) = found(made_image(world).configured(f"{word} x", **changes))
     assert lines([finding]) == [f"image-settings: {said}"]
     assert finding.layer == f"configuration, above layer 5: {word} x"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"Healthcheck": {"Test": ["CMD", "/evil"]}},
+            'HEALTHCHECK: is `{"Test": ["CMD", "/evil"]}`, the lock has none',
+        ),
+        ({"OnBuild": ["RUN evil"]}, 'ONBUILD: is `["RUN evil"]`, the lock has none'),
+        ({"Shell": ["/evil", "-c"]}, 'SHELL: is `["/evil", "-c"]`, the lock has none'),
+        ({"Volumes": {"/opt": {}}}, 'VOLUME: is `{"/opt": {}}`, the lock has none'),
+        ({"ExposedPorts": {"22/tcp": {}}}, 'EXPOSE: is `{"22/tcp": {}}`, the lock has none'),
+        ({"StopSignal": "SIGCONT"}, 'STOPSIGNAL: is `"SIGCONT"`, the lock has none'),
+        ({"StopTimeout": 9}, "StopTimeout: is `9`, the lock has none"),
+        ({"healthcheck": {"Test": ["NONE"]}}, 'HEALTHCHECK: is `{"Test": ["NONE"]}`, the lock has none'),
+        ({"Cmd": ["python3", ""]}, "CMD: is `python3 ''`, the lock has `python3`"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_image_settings__that_the_lock_does_not_render(
+    world: World, found: Callable[[Made], list[Finding]], changes: dict[str, object], said: str
+) -> None:
+    word = said.partition(":")[0]
+    (finding,) = found(made_image(world).configured(f"{word} x", **changes))
+    assert lines([finding]) == [f"image-settings: {said}"]
+    assert finding.level == "error"
+    assert finding.layer == f"configuration, above layer 5: {word} x"
+
+
+def test_image_settings__that_say_nothing(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    nothing: dict[str, object] = {
+        "Healthcheck": None,
+        "OnBuild": None,
+        "Volumes": {},
+        "ExposedPorts": {},
+        "Shell": [],
+    }
+    assert found(made_image(world).configured("ENV", **nothing)) == []
+
+
+def test_a_setting_in_two_spellings_is_refused(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world).configured("ENTRYPOINT /evil", entrypoint=["/evil"])
+    with pytest.raises(ImageError, match=r"`entrypoint` stands there twice"):
+        found(image)
+
+
+def test_image_env__set_twice(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    image = made_image(world)
+    (path,) = (text for text in image.config["Env"] if text.startswith("PATH="))
+    (finding,) = found(image.configured("ENV PATH=/evil", Env=["PATH=/evil", *image.config["Env"]]))
+    assert lines([finding]) == [
+        f"image-env: PATH: is set 2 times: `/evil`, then `{path.removeprefix('PATH=')}`"
+    ]
+    assert finding.layer == "configuration, above layer 5: ENV PATH"
+
+
+def test_image_secrets__in_what_an_image_runs(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    token = "ghp_" + "a1" * 18
+    check = {"Test": ["CMD", "curl", token]}
+    findings = found(made_image(world).configured("x", Healthcheck=check, Cmd=["run", token]))
+    told = [one.subject for one in findings if one.check == "image-secrets"]
+    assert told == ["CMD", "HEALTHCHECK"]
+    assert not any(token in one.message for one in findings)
 
 
 def test_image_user__root(world: World, found: Callable[[Made], list[Finding]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import shlex
+from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ __all__ = ["LOCK_LABEL", "RULES", "files_found", "image_of", "set_by"]
 
 _SHOWN = 5
 _MANY = 8
+_LONGEST = 160
 LOCK_LABEL = "io.lockbuild.lock"
 _FREE_LABELS = frozenset({"io.lockbuild.context", BILL_LABEL})
 """What `lockbuild image` adds to the labels of the Dockerfile."""
@@ -150,7 +152,18 @@ def _image_labels(subject: Subject) -> Iterator[Found]:
 
 def _image_env(subject: Subject) -> Iterator[Found]:
     image = image_of(subject)
-    yield from _settings(image, "ENV", dict(image.image.env), dict(image.expected.settings.env))
+    found, wanted = dict(image.image.env), dict(image.expected.settings.env)
+    times = Counter(name for name, _ in image.image.env)
+    for name in sorted(name for name, count in times.items() if count > 1):
+        values = [_veiled(name, value) for key, value in image.image.env if key == name]
+        yield Found(
+            name,
+            f"is set {times[name]} times: {', then '.join(values[:_SHOWN])}",
+            layer=set_by(image.image, "ENV", name),
+        )
+        found.pop(name)
+        wanted.pop(name, None)
+    yield from _settings(image, "ENV", found, wanted)
 
 
 def _settings(
@@ -190,8 +203,8 @@ def _image_settings(subject: Subject) -> Iterator[Found]:
     for instruction, there, locked in (
         ("USER", found.user, wanted.user),
         ("WORKDIR", found.workdir, wanted.workdir),
-        ("ENTRYPOINT", " ".join(found.entrypoint), " ".join(wanted.entrypoint)),
-        ("CMD", " ".join(found.command), " ".join(wanted.command)),
+        ("ENTRYPOINT", shlex.join(found.entrypoint), shlex.join(wanted.entrypoint)),
+        ("CMD", shlex.join(found.command), shlex.join(wanted.command)),
     ):
         if there != locked:
             yield Found(
@@ -199,6 +212,12 @@ def _image_settings(subject: Subject) -> Iterator[Found]:
                 f"is `{veiled(there)}`, the lock has `{locked}`",
                 layer=_last(image.image, instruction),
             )
+    for instruction, there in found.further:
+        yield Found(
+            instruction,
+            f"is `{veiled(there)[:_LONGEST]}`, the lock has none",
+            layer=_last(image.image, instruction),
+        )
 
 
 def _last(image: LayeredImage, instruction: str) -> str:
@@ -225,6 +244,13 @@ def _image_secrets(subject: Subject) -> Iterator[Found]:
     for name, value in image.image.env:
         if seen := secrets_said(value):
             yield Found(name, f"holds {', '.join(seen)}", layer=set_by(image.image, "ENV", name))
+    for instruction, text in (
+        ("ENTRYPOINT", shlex.join(image.image.entrypoint)),
+        ("CMD", shlex.join(image.image.command)),
+        *image.image.further,
+    ):
+        if seen := secrets_said(text):
+            yield Found(instruction, f"holds {', '.join(seen)}", layer=_last(image.image, instruction))
     for step in image.image.history:
         if seen := secrets_said(step.text):
             number = str(step.layer) if step.layer else "configuration"
@@ -244,7 +270,7 @@ def _image_network(subject: Subject) -> Iterator[Found]:
     for step in image.image.history:
         if asks_network(step.text):
             number = f"{step.layer}: " if step.layer else ""
-            text = veiled(step.text)[:160]
+            text = veiled(step.text)[:_LONGEST]
             yield Found("history", text, layer=f"{number}{text}")
 
 
@@ -348,7 +374,7 @@ RULES = (
     Rule(
         _rule(
             "image-env",
-            "the image's environment variables are those of the lock",
+            "the image's environment variables are those of the lock, each once",
             "they decide which code runs, and how",
         ),
         _image_env,
@@ -364,7 +390,8 @@ RULES = (
     Rule(
         _rule(
             "image-settings",
-            "the image's user, folder, entry point and command are those of the lock",
+            "the image's user, folder, entry point and command are those of the lock; it sets no health check,"
+            " `ONBUILD`, shell, volumes, ports or way to stop",
             "they decide what runs, and as whom",
         ),
         _image_settings,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lockbuild.baseimage import parse_digest
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageLayer", "LayeredImage", "Parts", "Step", "image_of"]
 
+_FURTHER = {
+    "healthcheck": "HEALTHCHECK",
+    "onbuild": "ONBUILD",
+    "shell": "SHELL",
+    "volumes": "VOLUME",
+    "exposedports": "EXPOSE",
+    "stopsignal": "STOPSIGNAL",
+    "stoptimeout": "StopTimeout",
+}
+"""Settings of an image that are told as they are, and the instruction that makes each."""
 _SHOWN = 160
 """Characters of an instruction that are shown."""
 
@@ -87,6 +98,8 @@ class LayeredImage:
     command: tuple[str, ...]
     layers: tuple[ImageLayer, ...]
     """The lowest first."""
+    further: tuple[tuple[str, str], ...] = ()
+    """What else it sets that engines heed, by the instruction for it, and as JSON: health check, ports and the like."""
     history: tuple[Step, ...] = ()
 
 
@@ -122,20 +135,26 @@ def _image(parts: Parts, what: str, architecture: str) -> LayeredImage:
     config = _document(parts, first.config, what)
     digest = f"sha256:{sha256_of(_bytes(parts, first.config, what))}"
     layers = _layers(parts, first, config, what)
-    settings = config.get("config") or {}
+    # Engines heed no letter's case.
+    settings = {key.casefold(): value for key, value in (config.get("config") or {}).items()}
     steps = _history(config, len(layers))
     made = {step.layer: step.text for step in steps if step.layer}
     return LayeredImage(
         digest=digest,
         tags=first.tags,
         architecture=str(config.get("architecture", "")),
-        env=tuple(_pair(text) for text in settings.get("Env") or ()),
-        labels=tuple(sorted((str(k), str(v)) for k, v in (settings.get("Labels") or {}).items())),
-        user=str(settings.get("User") or ""),
-        workdir=str(settings.get("WorkingDir") or ""),
-        entrypoint=tuple(map(str, settings.get("Entrypoint") or ())),
-        command=tuple(map(str, settings.get("Cmd") or ())),
+        env=tuple(_pair(text) for text in settings.get("env") or ()),
+        labels=tuple(sorted((str(k), str(v)) for k, v in (settings.get("labels") or {}).items())),
+        user=str(settings.get("user") or ""),
+        workdir=str(settings.get("workingdir") or ""),
+        entrypoint=tuple(map(str, settings.get("entrypoint") or ())),
+        command=tuple(map(str, settings.get("cmd") or ())),
         layers=tuple(replace(one, instruction=made.get(one.number, "")) for one in layers),
+        further=tuple(
+            (instruction, json.dumps(settings[key], sort_keys=True))
+            for key, instruction in _FURTHER.items()
+            if settings.get(key)
+        ),
         history=steps,
     )
 
@@ -238,9 +257,20 @@ def _bytes(parts: Parts, name: str, what: str) -> bytes:
 
 def _document(parts: Parts, name: str, what: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
-        return json.loads(_bytes(parts, name, what))
+        return json.loads(_bytes(parts, name, what), object_pairs_hook=_table)
     except (ValueError, RecursionError) as error:
         raise ImageError(f"`{what}`: {name} is no JSON: {error}") from error
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the table of these *pairs*: which of two equal keys counts, not all readers agree on."""
+    table = dict(pairs)
+    if len({key.casefold() for key in table}) < len(pairs):
+        keys = sorted((key for key, _ in pairs), key=str.casefold)
+        twice = next(b for a, b in pairwise(keys) if a.casefold() == b.casefold())
+        msg = f"`{twice}` stands there twice"
+        raise ValueError(msg)
+    return table
 
 
 def _list(value: Any, what: str) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON value
