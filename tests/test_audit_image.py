@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from lockbuild.audit import Subject, audit
 from lockbuild.derivation import PREFIX_TAR
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ImageError
-from tests.audited import SITE, STATUS, audited_world, installed, made_image, seen, write_archive
+from tests.audited import APP, SITE, STATUS, audited_world, installed, made_image, seen, write_archive
 from tests.images import Member, layer
 from tests.test_condalock import package as conda_package
 from tests.values import any_build
@@ -342,6 +343,16 @@ def test_image_sbom__label_of_another_bill_of_materials(
     assert [one.check for one in found(image.configured("LABEL", Labels=labels))] == ["image-sbom"]
 
 
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.DIRTYPE], ids=["pipe", "folder"])
+def test_image_own_files__made_into_something_else(
+    world: World, found: Callable[[Made], list[Finding]], kind: bytes
+) -> None:
+    image = made_image(world).above("RUN", Member(name="opt/venv/bin/activate", kind=kind))
+    (finding,) = found(image)
+    assert (finding.check, finding.subject) == ("image-own-files", "/opt/venv/bin/activate")
+    assert finding.message.endswith(", expected a file")
+
+
 def test_image_own_files__a_user_too_many(world: World, found: Callable[[Made], list[Finding]]) -> None:
     image = made_image(world).above(
         "RUN useradd", Member(name="etc/passwd", content=b"evil:x:0:0::/:/bin/sh\n")
@@ -551,6 +562,53 @@ def test_image_secrets__in_a_layer_that_a_later_one_hides(
     )
     assert finding.message.startswith(f"holds {what};")
     assert "secret@" not in finding.message
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (KEY, "image-secrets: /app/main.py: holds a private key"),
+        (b"old", "image-extra: /app/main.py: 3 bytes that the lock does not bring"),
+    ],
+    ids=["key", "other"],
+)
+def test_a_file_that_its_own_layer_replaces_is_looked_at(
+    world: World, found: Callable[[Made], list[Finding]], content: bytes, what: str
+) -> None:
+    first, last = (Member(name="app/main.py", content=data) for data in (content, APP["main.py"]))
+    (finding,) = found(made_image(world).above("COPY", first, last))
+    assert lines([finding]) == [
+        f"{what}; the layer has another file in its place, and it is still shipped"
+    ]
+    assert finding.layer == "6: COPY"
+
+
+def test_a_file_that_the_layer_of_the_environment_replaces_is_looked_at(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    image = made_image(world)
+    key = layer(Member(name="opt/venv/pyvenv.cfg", content=KEY))
+    layers = [
+        (step, key.rstrip(b"\0").ljust(1024, b"\0") + data) if "environment" in step else (step, data)
+        for step, data in image.layers
+    ]
+    (finding,) = found(replace(image, layers=tuple(layers)))
+    assert (finding.check, finding.subject) == ("image-secrets", "/opt/venv/pyvenv.cfg")
+
+
+def test_image_licensed__that_its_own_layer_replaces(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    name = "app/body_models/x.npz"
+    image = made_image(world).above("COPY", *(Member(name=name, content=one) for one in (b"smpl", b"")))
+    assert [one.check for one in found(image)] == ["image-licensed", "image-licensed"]
+
+
+def test_a_file_that_is_there_twice_as_it_shall_be_gives_no_finding(
+    world: World, found: Callable[[Made], list[Finding]]
+) -> None:
+    twice = [Member(name="app/main.py", content=APP["main.py"])] * 2
+    assert found(made_image(world).above("COPY", *twice)) == []
 
 
 def test_image_secrets__in_settings_and_steps(

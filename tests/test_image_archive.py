@@ -199,6 +199,46 @@ def test_small_files_are_looked_into_and_big_ones_are_not(tmp_path: Path) -> Non
     assert seen["big"] == ()
 
 
+def test_what_a_layer_replaces_itself_is_told(tmp_path: Path) -> None:
+    """The last counts, as where engines unpack it: here a file stands where a folder was, and nothing below it."""
+    twice = layer(
+        Member(name="a", content=b"first"),
+        Member(name="a", content=b"second"),
+        Member(name="a", content=b"third"),
+        Member(name="b/"),
+        Member(name="b/below", content=b"below"),
+        Member(name="b", content=b"file"),
+        Member(name="c/", owner=(1, 1)),
+        Member(name="c/"),
+        Member(name="d", content=b"same"),
+        Member(name="d", content=b"same"),
+    )
+    image = read_archive(saved(tmp_path / "image.tar", (twice,)), Reading())
+    (only,) = image.layers
+    replaced = [(file.path, file.content) for file in only.content.replaced]
+    assert replaced == [("a", sha256(b"first")), ("a", sha256(b"second"))]
+    assert listed(image) == {
+        "a": (0, sha256(b"third")),
+        "b": (0, sha256(b"file")),
+        "d": (0, sha256(b"same")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (layer(Member(name="etc/.wh.gone", content=b"key")), "'etc/.wh.gone' has content"),
+        (layer(Member(name="etc/.wh..wh..opq", content=b"key")), "'etc/.wh..wh..opq' has content"),
+        (layer(Member(name=".", content=b"key")), "'.' has content"),
+        (BELOW + b"key", "there is something behind its end"),
+    ],
+    ids=["whiteout", "opaque whiteout", "the top", "behind its end"],
+)
+def test_a_layer_that_hides_bytes_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        read_archive(saved(tmp_path / "image.tar", (data,)), Reading())
+
+
 def test_layers_that_are_equal_are_there_once(tmp_path: Path) -> None:
     """Engines before 25 write a symbolic link for the second."""
     file = saved(tmp_path / "image.tar", (ABOVE, ABOVE), links=True)

@@ -38,6 +38,8 @@ _ANCHOR = f"{_TOP}/pyvenv.cfg"
 # What lies deeper is inside a package, as setuptools has others of its own.
 _INSTALLED = re.compile(rf"{re.escape(_TOP)}/lib(?:64)?/python[\d.]+/site-packages/[^/]+/[^/]+")
 _SHORT = 12
+_NO_LAYER = -1
+"""Number for a file that no program sees in any layer, so that nothing is believed of it for where it came from."""
 LICENSED = "image-licensed"
 """The check of what no layer may hold. What it needs to know of the image is less than for all else."""
 # What installing a .deb changes beside the package's own files: what only dpkg and its like read, and what it adds.
@@ -125,8 +127,9 @@ def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Loc
     conda, conda_files, conda_names = _conda(compared, lock)
     if expected.absent:
         # Who does not know all that belongs there cannot tell what does not, but for what never does.
-        licensed = _forbidden(compared, _why_licensed) if expected.placed else ()
-        return Drift(files=tuple(licensed), python=python, debs=debs, conda=conda)
+        licensed = [*_forbidden(compared, _why_licensed), *_replaced_in_place(compared, _why_licensed)]
+        files = tuple(licensed) if expected.placed else ()
+        return Drift(files=files, python=python, debs=debs, conda=conda)
     told = _Told(
         files=frozenset((*python_files, *deb_files, *conda_files)),
         replaced={"package": python_names, "base": deb_names, "conda": conda_names},
@@ -137,6 +140,7 @@ def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Loc
     for one, part in (*_wanted(compared), *_added(compared)):
         if (one.path, one.layer) not in said and not told.says(one, part):
             found.append(one)
+    found += _replaced_in_place(compared, _why_not)
     return Drift(
         files=tuple(sorted(found, key=lambda one: (one.layer or 0, one.path))),
         python=python,
@@ -309,6 +313,22 @@ def _forbidden(
                 )
 
 
+def _replaced_in_place(
+    compared: _Compared, why: Callable[[_Compared, int, LayerFile], _Why]
+) -> Iterator[Difference]:
+    """Yield files in whose place their own layer brings another: whoever has the layer can read both."""
+    for number, layer in enumerate(compared.image.layers):
+        for file in layer.content.replaced:
+            if found := why(compared, _NO_LAYER, file):
+                yield Difference(
+                    check=found[0],
+                    way="added",
+                    path=file.path,
+                    message=f"{found[1]}; the layer has another file in its place, and it is still shipped",
+                    layer=number,
+                )
+
+
 def _why_licensed(compared: _Compared, number: int, file: LayerFile) -> _Why:
     mount = None if _ours(compared, number, file) else _licensed(compared, file.path)
     if mount is None:
@@ -336,6 +356,14 @@ def _why(compared: _Compared, number: int, file: LayerFile) -> _Why:
     ):
         return "image-leftovers", f"{file.size:,} bytes that only building needs"
     return None
+
+
+def _why_not(compared: _Compared, number: int, file: LayerFile) -> _Why:
+    """Return why a file must not be there that is nobody's."""
+    found = _why(compared, number, file)
+    if found or _ours(compared, number, file):
+        return found
+    return "image-extra", f"{_size(file)} that the lock does not bring"
 
 
 def _marks(file: LayerFile, kind: str) -> list[str]:
@@ -419,7 +447,9 @@ def _difference(way: Way, path: str, want: Want, said: str, layer: int | None) -
 def _other(compared: _Compared, path: str, want: Want, placed: Placed) -> str:
     """Return in what a file differs from what it shall be; empty where it does not."""
     file = placed.file
-    if file.kind != want.kind and not (want.kind == "file" and want.contents == MADE):
+    # What is made may be a link to what is made, as the environment's Python is.
+    linked = want.kind == "file" and want.contents == MADE and file.kind == "symlink"
+    if file.kind != want.kind and not linked:
         return f"is a {file.kind}, expected a {want.kind}"
     if want.kind != "folder" and file.content not in want.contents:
         if MADE & want.contents:
@@ -474,18 +504,21 @@ def _added(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:
                 said = "bytecode that did not come with its module, and runs in its place"
                 yield _difference("added", place, source, said, number), "package"
                 continue
-            size = f"{file.size:,} bytes" if file.kind == "file" else f"a {file.kind}"
             hidden = "" if path else _later(compared, number, file.path)
             yield (
                 Difference(
                     check="image-extra",
                     way="added",
                     path=place,
-                    message=f"{size} that the lock does not bring{hidden}",
+                    message=f"{_size(file)} that the lock does not bring{hidden}",
                     layer=number,
                 ),
                 "own",
             )
+
+
+def _size(file: LayerFile) -> str:
+    return f"{file.size:,} bytes" if file.kind == "file" else f"a {file.kind}"
 
 
 def _is_bytecode(compared: _Compared, number: int, path: str) -> bool:
@@ -502,6 +535,6 @@ def _is_bytecode(compared: _Compared, number: int, path: str) -> bool:
 def build_paths(image: LayeredImage) -> Iterator[tuple[LayerFile, int, str]]:
     """Yield each file that names a path of the machine that built it, its layer from 0, and the path."""
     for number, layer in enumerate(image.layers):
-        for file in layer.content.files:
+        for file in (*layer.content.files, *layer.content.replaced):
             for path in _marks(file, PATH):
                 yield file, number, path

@@ -60,7 +60,9 @@ class Layer:
     """What a layer brings and takes away."""
 
     files: tuple[LayerFile, ...]
-    """In the order of the layer."""
+    """In the order of the layer; of several at one path the last, which counts."""
+    replaced: tuple[LayerFile, ...] = ()
+    """Files in whose place the same layer brings something else: no program sees them, and they are shipped."""
     removed: tuple[str, ...] = ()
     """Paths that layers below have and this one hides."""
     emptied: tuple[str, ...] = ()
@@ -97,38 +99,39 @@ def read_layer(
         ImageError: It is no tar, is damaged, or holds what no layer may.
     """
     found: dict[str, LayerFile] = {}
+    replaced: list[LayerFile] = []
     asked = _Asked(keep, look, source.what)
     removed: list[str] = []
     emptied: list[str] = []
     for header, content in members(source):
         path = path_of(header.name, source.what)
+        folder, _, name = path.rpartition("/")
+        if header.size and (not path or name.startswith(_WHITEOUT)):
+            raise ImageError(
+                f"{source.what}: {header.name!r} has content, which no file can get from it"
+            )
         if not path:
             continue
-        folder, _, name = path.rpartition("/")
         if name.startswith(_WHITEOUT):
             if name == _OPAQUE:
                 emptied.append(folder)
             elif not name.startswith(_AUFS) and name != _WHITEOUT:
                 removed.append(f"{folder}/{name[len(_WHITEOUT) :]}".removeprefix("/"))
             continue
-        if len(found) >= _MAX_FILES or len(path) > _MAX_PATH:
+        if len(found) + len(replaced) >= _MAX_FILES or len(path) > _MAX_PATH:
             raise ImageError(
                 f"{source.what}: more than {_MAX_FILES:,} files, or a path of more than {_MAX_PATH:,} characters"
             )
-        if header.kind == "file":
-            found[path] = _read_file(header, path, content, asked)
-        elif header.kind == "link":
-            found[path], other = _linked(found, header, path, source.what)
-            if keep(path) and other in asked.texts:
-                # Installers that have a cache link what they install to it.
-                asked.texts[path] = asked.texts[other]
-        else:
-            target = header.target if header.kind == "symlink" else ""
-            found[path] = LayerFile(path, header.kind, header.mode, header.uid, header.gid, 0, target)
-    for _ in source.drain():
-        pass
+        file = _brought(header, path, content, found, asked)
+        before = found.pop(path, file)
+        if before != file and before.kind != "folder":
+            replaced.append(before)
+        found[path] = file
+    if any(bytes(block).strip(b"\0") for block in source.drain()):
+        raise ImageError(f"{source.what}: there is something behind its end")
     return Layer(
         files=tuple(found.values()),
+        replaced=tuple(replaced),
         removed=tuple(removed),
         emptied=tuple(emptied),
         texts=asked.texts,
@@ -160,6 +163,25 @@ class _Asked:
                 " lists of what is installed"
             )
         return True
+
+
+def _brought(
+    header: Header,
+    path: str,
+    content: Iterator[memoryview],
+    found: Mapping[str, LayerFile],
+    asked: _Asked,
+) -> LayerFile:
+    if header.kind == "file":
+        return _read_file(header, path, content, asked)
+    if header.kind == "link":
+        file, other = _linked(found, header, path, asked.what)
+        if asked.keep(path) and other in asked.texts:
+            # Installers that have a cache link what they install to it.
+            asked.texts[path] = asked.texts[other]
+        return file
+    target = header.target if header.kind == "symlink" else ""
+    return LayerFile(path, header.kind, header.mode, header.uid, header.gid, 0, target)
 
 
 def _read_file(header: Header, path: str, content: Iterator[memoryview], asked: _Asked) -> LayerFile:
