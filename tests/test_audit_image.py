@@ -565,6 +565,16 @@ def test_image_secrets__in_a_layer_that_a_later_one_hides(
 
 
 @pytest.mark.parametrize(
+    "content", [KEY + bytes(5 << 20), bytes(5 << 20) + KEY], ids=["at its beginning", "at its end"]
+)
+def test_image_secrets__in_a_big_file(
+    world: World, found: Callable[[Made], list[Finding]], content: bytes
+) -> None:
+    (line,) = lines(found(made_image(world).above("COPY", Member(name="srv/big", content=content))))
+    assert line == "image-secrets: /srv/big: holds a private key"
+
+
+@pytest.mark.parametrize(
     ("content", "what"),
     [
         (KEY, "image-secrets: /app/main.py: holds a private key"),

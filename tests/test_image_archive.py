@@ -45,6 +45,7 @@ ABOVE = layer(
     Member(name="big", content=bytes(3_000_000)),
 )
 LAYERS = (BELOW, ABOVE)
+MEGA = 1 << 20
 
 
 def sha256(data: bytes) -> str:
@@ -188,15 +189,35 @@ def test_texts_that_are_asked_for_are_kept_of_each_layer(image: LayeredImage) ->
     ]
 
 
-def test_small_files_are_looked_into_and_big_ones_are_not(tmp_path: Path) -> None:
-    def look(path: str, digest: str, data: bytes) -> tuple[str, ...]:
+@pytest.mark.parametrize(
+    ("size", "looked_at"),
+    [
+        (0, 0),
+        (1, 1),
+        (MEGA, MEGA),
+        (2 * MEGA, 2 * MEGA),
+        (2 * MEGA + 1, 2 * MEGA + 1),
+        (5 * MEGA, 2 * MEGA + 1),
+    ],
+)
+def test_files_are_looked_into_and_of_big_ones_the_ends(
+    tmp_path: Path, size: int, looked_at: int
+) -> None:
+    data = (b"a" + b"." * (size - 2) + b"z")[:size]
+    told = {}
+
+    def look(path: str, digest: str, seen: bytes) -> tuple[str, ...]:
         assert digest == sha256(data)
+        told[path] = seen
         return (path,)
 
-    image = read_archive(saved(tmp_path / "image.tar"), Reading(look=look))
-    seen = {file.path: file.seen for file in image.layers[1].content.files}
-    assert seen["data/c"] == ("data/c",)
-    assert seen["big"] == ()
+    big = layer(Member(name="big", content=data))
+    image = read_archive(saved(tmp_path / "image.tar", (big,)), Reading(look=look))
+    (file,) = image.layers[0].content.files
+    assert file.seen == (("big",) if size else ())
+    seen = told.get("big", b"")
+    assert len(seen) == looked_at
+    assert (seen[:1], seen[-1:]) == (data[:1], data[-1:])
 
 
 def test_what_a_layer_replaces_itself_is_told(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Reading:
     keep: Callable[[str], bool] = lambda _: False
     """Whether the content of the file of a path is kept."""
     look: Callable[[str, Sha256, bytes], tuple[str, ...]] | None = None
-    """Told path, sha256 and bytes of each file that is not big; what it answers is kept with the file."""
+    """Told path, sha256 and bytes of each file, of a big one the first and the last; the answer is kept with it."""
     architecture: str = "amd64"
     """Which image, where there is one for each of several machines."""
 

@@ -27,7 +27,7 @@ _MAX_LINKS = 255
 _MAX_FILES = 5_000_000
 _MAX_PATH = 4096  # Linux's PATH_MAX
 _LOOKED_AT = 1 << 20
-"""Bytes of a file that is looked into: what people must not leave in a layer is text."""
+"""Bytes at the beginning and at the end of a file that are looked into: what people must not leave is text."""
 _MOST_KEPT = 256 << 20
 """Bytes of all files of a layer whose content is kept. Lists of what is installed have a few million at most."""
 
@@ -93,7 +93,8 @@ def read_layer(
 
     Args:
         keep: Whether the content of the file of a path is wanted.
-        look: Told path, sha256 and bytes of each file that is not big; what it answers is kept with the file.
+        look: Told path, sha256 and bytes of each file, of a big one the first and the last; what it answers is kept
+            with the file.
 
     Raises:
         ImageError: It is no tar, is damaged, or holds what no layer may.
@@ -186,23 +187,18 @@ def _brought(
 
 def _read_file(header: Header, path: str, content: Iterator[memoryview], asked: _Asked) -> LayerFile:
     digest = hashlib.sha256()
-    wanted = asked.is_kept(path, header.size)
-    look = asked.look if header.size <= _LOOKED_AT else None
-    parts = []
+    kept: list[memoryview] | None = [] if asked.is_kept(path, header.size) else None
+    ends = _Ends(header.size) if asked.look else None
     for part in content:
         digest.update(part)
-        if wanted or look:
-            parts.append(part)
+        if kept is not None:
+            kept.append(part)
+        if ends:
+            ends.add(part)
     sha256 = Sha256(digest.hexdigest())
-    seen: tuple[str, ...] = ()
-    if parts:
-        data = b"".join(parts)
-        if wanted:
-            asked.texts[path] = data
-        if look:
-            seen = look(path, sha256, data)
-    elif wanted:
-        asked.texts[path] = b""
+    if kept is not None:
+        asked.texts[path] = b"".join(kept)
+    seen = asked.look(path, sha256, ends.data()) if asked.look and ends and header.size else ()
     return LayerFile(
         path,
         "file",
@@ -214,6 +210,29 @@ def _read_file(header: Header, path: str, content: Iterator[memoryview], asked: 
         header.capability,
         seen,
     )
+
+
+class _Ends:
+    """What is looked into of a file that goes by: all of it, or its first and last part."""
+
+    def __init__(self, size: int) -> None:
+        self._first = size if size <= 2 * _LOOKED_AT else _LOOKED_AT
+        self._last = max(self._first, size - _LOOKED_AT)
+        self._parts: tuple[list[memoryview], list[memoryview]] = ([], [])
+        self._place = 0
+
+    def add(self, part: memoryview) -> None:
+        first, last = self._parts
+        if self._place < self._first:
+            first.append(part[: self._first - self._place])
+        if self._place + len(part) > self._last:
+            last.append(part[max(0, self._last - self._place) :])
+        self._place += len(part)
+
+    def data(self) -> bytes:
+        """Return both parts, with a zero byte where something was left out."""
+        first, last = (b"".join(parts) for parts in self._parts)
+        return b"\0".join((first, last)) if last else first
 
 
 def _linked(
