@@ -11,7 +11,6 @@ import pytest
 
 from lockbuild.audit import Subject, audit
 from lockbuild.derivation import PREFIX_TAR
-from lockbuild.digest import sha256_of
 from lockbuild.errors import ImageError
 from tests.audited import APP, SITE, STATUS, audited_world, installed, made_image, seen, write_archive
 from tests.images import Member, layer
@@ -320,19 +319,6 @@ def test_image_own_files__a_console_script_that_was_changed(
 ) -> None:
     image = made_image(world).above("RUN", Member(name="opt/venv/pyvenv.cfg", content=b"home = /evil"))
     assert "image-own-files" in {one.check for one in found(image)}
-
-
-def test_image_sbom__a_bill_of_materials_of_another_release(
-    world: World, found: Callable[[Made], list[Finding]]
-) -> None:
-    bill = b'{"bomFormat": "CycloneDX", "version": 2}'
-    image = made_image(world).above("COPY", Member(name="usr/share/sbom/small.cdx.json", content=bill))
-    (forged,) = found(image)
-    assert (forged.check, forged.level) == ("image-sbom", "error")
-    labels = {**image.config["Labels"], "io.lockbuild.sbom": f"sha256:{sha256_of(bill)}"}
-    (older,) = found(image.configured("LABEL", Labels=labels))
-    assert (older.check, older.level) == ("image-sbom", "warning")
-    assert "made by another release?" in older.message
 
 
 def test_image_sbom__label_of_another_bill_of_materials(

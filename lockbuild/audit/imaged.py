@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lockbuild.audit.drift import LICENSED, build_paths
 from lockbuild.audit.leaks import secret_name, secrets_said, veiled
 from lockbuild.audit.rules import Found, Rule, Skip
-from lockbuild.dockerfile import BILL_FOLDER, BILL_LABEL, bill_name
+from lockbuild.dockerfile import BILL_LABEL
 from lockbuild.dockerfile.steps import asks_network
 from lockbuild.findings import Check
 
@@ -79,14 +79,7 @@ def files_found(check: str, subject: Subject) -> Iterator[Found]:
         raise Skip(f"{image.expected.absent[0]}: `lockbuild build`")
     groups: dict[tuple[int | None, str], list[Difference]] = defaultdict(list)
     for one in image.drift.files:
-        if one.check == check and one.path == _bill(subject) and _older_bill(image, one):
-            yield Found(
-                f"/{one.path}",
-                "its label agrees with it, but this lockbuild writes another: was it made by another release?",
-                layer=_layer(image, one.layer),
-                level="warning",
-            )
-        elif one.check == check:
+        if one.check == check:
             top = "/".join(one.path.split("/")[:2])
             groups[one.layer, top].append(one)
     for (layer, top), found in groups.items():
@@ -102,20 +95,6 @@ def files_found(check: str, subject: Subject) -> Iterator[Found]:
                 layer=_layer(image, layer),
                 facts=(("more", str(more)),),
             )
-
-
-def _bill(subject: Subject) -> str:
-    return f"{BILL_FOLDER}/{bill_name(subject.stack)}".removeprefix("/")
-
-
-def _older_bill(image: ImageContents, found: Difference) -> bool:
-    """Whether the bill of materials is another one, and the one that the image's label names."""
-    label = dict(image.image.labels).get(BILL_LABEL)
-    return label is not None and any(
-        f"sha256:{file.content}" == label
-        for file in (image.image.layers[found.layer].content.files if found.layer is not None else ())
-        if file.path == found.path
-    )
 
 
 def _layer(image: ImageContents, number: int | None) -> str:

@@ -52,7 +52,7 @@ RULES = (
             level="error",
             what="the image has bill of materials and NOTICE of its lock, and a label with the bill's digest",
             why="scanners and people believe what an image says of itself",
-            mend="`lockbuild image`",
+            mend="`lockbuild image`, also where another release of lockbuild made the image",
             about="image",
         ),
         _image_sbom,
