@@ -486,6 +486,17 @@ def test_image_extra__in_a_layer_that_a_later_one_empties(
     assert missing.layer == "7: RUN rm -rf /*"
 
 
+def test_image_extra__deleted_one_by_one(world: World, found: Callable[[Made], list[Finding]]) -> None:
+    count = 2_000
+    image = made_image(world).above(
+        "COPY", *(Member(name=f"srv/{n}", content=b"x") for n in range(count))
+    )
+    gone = (Member(name=f"srv/.wh.{n}", content=b"") for n in range(count))
+    first, *_, last = found(image.above("RUN rm", *gone))
+    assert first.message.endswith("; layer 7 deletes it, and it is still shipped")
+    assert (last.subject, last.message) == ("/srv", f"{count - 5:,} more files like these")
+
+
 def test_image_licensed__somewhere_else_under_its_name(
     world: World, found: Callable[[Made], list[Finding]]
 ) -> None:

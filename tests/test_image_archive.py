@@ -14,13 +14,15 @@ from backports import zstd
 
 from lockbuild.errors import ImageError
 from lockbuild.image.archive import Reading, read_archive
-from lockbuild.image.layers import final
+from lockbuild.image.layers import Layer, LayerFile, Room, final, read_layer
+from lockbuild.image.tarstream import Source
 from tests.images import DOCKER, OCI, Member, config_text, described, layer, packed, write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from lockbuild.image.layers import FileKind
     from lockbuild.image.manifests import LayeredImage
 
 BELOW = layer(
@@ -258,6 +260,80 @@ def test_what_a_layer_replaces_itself_is_told(tmp_path: Path) -> None:
 def test_a_layer_that_hides_bytes_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
     with pytest.raises(ImageError, match=said):
         read_archive(saved(tmp_path / "image.tar", (data,)), Reading())
+
+
+@pytest.mark.parametrize(
+    "member",
+    [Member(name="a", link="b/" * 400_000), Member(name="a", hard="b/" * 400_000)],
+    ids=["symbolic", "hard"],
+)
+def test_a_link_of_more_than_a_path_is_refused(tmp_path: Path, member: Member) -> None:
+    long = layer(member)
+    with pytest.raises(ImageError, match="a path of more than 4,096 characters"):
+        read_archive(saved(tmp_path / "image.tar", (long,)), Reading())
+
+
+def test_links_that_lead_through_too_many_folders_are_refused() -> None:
+    def entry(path: str, kind: FileKind = "file", content: str = "") -> LayerFile:
+        return LayerFile(path, kind, 0o644, 0, 0, 0, content)
+
+    links = [
+        entry("d", "folder"),
+        entry("one", "symlink", "d/../" * 800),
+        entry("two", "symlink", "one/" * 200),
+    ]
+    below = [entry(f"two/{number}/file") for number in range(300)]
+    with pytest.raises(ImageError, match="links lead through too many folders"):
+        final([Layer(files=(*links, *below))])
+
+
+def test_a_link_of_an_archive_leads_back_many_times(tmp_path: Path) -> None:
+    file = saved(tmp_path / "image.tar", (ABOVE, ABOVE), links=True)
+    with tarfile.open(file, "a", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("0/other")
+        info.type, info.linkname = tarfile.SYMTYPE, "a/" * 160_000 + "../" * 160_000 + "layer.tar"
+        archive.addfile(info)
+    assert len(read_archive(file, Reading()).layers) == 2
+
+
+def test_documents_of_an_archive_are_kept_up_to_a_limit(tmp_path: Path) -> None:
+    """Which of them are an image's is known at the end of the archive."""
+    documents = dict.fromkeys(map(str, range(5)), b"{" + b" " * (13 << 20))
+    file = _begun_with(saved(tmp_path / "image.tar", (BELOW,)), documents)
+    with pytest.raises(ImageError, match="with it all documents have more than 67,108,864 bytes"):
+        read_archive(file, Reading())
+
+
+def _begun_with(file: Path, documents: Mapping[str, bytes]) -> Path:
+    """Put *documents* in front of an archive."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as archive:
+        for name, data in documents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        size = archive.offset
+    file.write_bytes(output.getvalue()[:size] + file.read_bytes())
+    return file
+
+
+def test_texts_of_all_layers_are_kept_up_to_a_limit() -> None:
+    room, two = Room(20), layer(Member(name="a", content=bytes(8)), Member(name="b", content=bytes(8)))
+    assert read_layer(Source([two], "one"), keep=lambda path: path == "a", room=room).texts
+    with pytest.raises(ImageError, match="two: `b` and others like it have more than"):
+        read_layer(Source([two], "two"), keep=lambda _: True, room=room)
+
+
+def test_an_image_of_too_many_layers_is_refused(tmp_path: Path) -> None:
+    """Each may be the same one, and be looked at again."""
+    count = 501
+    config = json.dumps(
+        {"rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(BELOW)}"] * count}}
+    ).encode()
+    manifest = [{"Config": "config.json", "Layers": ["0/layer.tar"] * count}]
+    changes = {"config.json": config, "manifest.json": json.dumps(manifest).encode()}
+    with pytest.raises(ImageError, match="has 501 layers, at most 500 are read"):
+        read_archive(saved(tmp_path / "image.tar", (BELOW,), changes=changes), Reading())
 
 
 def test_layers_that_are_equal_are_there_once(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def pythons_of(image: LayeredImage, files: Mapping[str, Placed]) -> tuple[Presen
                     version=headers["Version"] or "?",
                     path=path,
                     layer=placed.layer,
-                    files=frozenset(_recorded(record[1], below)) if record else frozenset(),
+                    files=frozenset(files.keys() & _recorded(record[1], below))
+                    if record
+                    else frozenset(),
                 )
             )
     return tuple(found)

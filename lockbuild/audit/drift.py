@@ -107,8 +107,12 @@ class _Compared:
     mounts: tuple[Mount, ...]
     shown: dict[tuple[int, str], str] = field(init=False)
     """Layer and path there -> where a program sees it."""
+    gone: tuple[frozenset[str], ...] = field(init=False)
+    """Of each layer what it takes away; the top is an empty name."""
 
     def __post_init__(self) -> None:
+        contents = [layer.content for layer in self.image.layers]
+        self.gone = tuple(frozenset((*one.removed, *one.emptied)) for one in contents)
         self.shown = {(one.layer, one.file.path): path for path, one in self.actual.items()}
 
     @property
@@ -386,13 +390,11 @@ def _licensed(compared: _Compared, path: str) -> Mount | None:
 
 def _later(compared: _Compared, number: int, path: str) -> str:
     """Return what became of a file of a lower layer, for its message."""
-    for layer in compared.image.layers[number + 1 :]:
-        content = layer.content
-        # The name of the top is empty.
-        gone = {path, ""} & {*content.removed, *content.emptied} or any(
-            path.startswith(f"{folder}/") for folder in (*content.removed, *content.emptied)
-        )
-        if gone:
+    above = _above(path)
+    for layer, gone in zip(
+        compared.image.layers[number + 1 :], compared.gone[number + 1 :], strict=True
+    ):
+        if not gone.isdisjoint(above):
             return f"; layer {layer.number} deletes it, and it is still shipped"
     return "; a later layer replaces it, and it is still shipped"
 
@@ -477,15 +479,19 @@ def _rights(rights: tuple[int, int, int]) -> str:
 
 
 def _removed_by(compared: _Compared, path: str) -> int | None:
-    parents = [path]
-    while "/" in parents[-1]:
-        parents.append(parents[-1].rpartition("/")[0])
-    parents.append("")
-    for number, layer in reversed(list(enumerate(compared.image.layers))):
-        content = layer.content
-        if not {*content.removed, *content.emptied}.isdisjoint(parents):
+    above = _above(path)
+    for number, gone in reversed(list(enumerate(compared.gone))):
+        if not gone.isdisjoint(above):
             return number
     return None
+
+
+def _above(path: str) -> list[str]:
+    """Return *path*, all folders that it is in, and the top."""
+    found = [path]
+    while "/" in found[-1]:
+        found.append(found[-1].rpartition("/")[0])
+    return [*found, ""]
 
 
 def _added(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:

@@ -80,7 +80,7 @@ def files_found(check: str, subject: Subject) -> Iterator[Found]:
     groups: dict[tuple[int | None, str], list[Difference]] = defaultdict(list)
     for one in image.drift.files:
         if one.check == check:
-            top = "/".join(one.path.split("/")[:2])
+            top = "/".join(one.path.split("/")[:-1][:2])
             groups[one.layer, top].append(one)
     for (layer, top), found in groups.items():
         shown = found if len(found) <= _MANY else found[:_SHOWN]

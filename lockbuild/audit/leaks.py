@@ -32,16 +32,17 @@ _FORMS = (
     ("a token of PyPI", (b"pypi-AgE",), rb"\bpypi-AgE[A-Za-z0-9_-]{60}"),
     ("a token of Slack", (b"xox",), rb"\bxox[abeoprs]-[0-9]+-[0-9A-Za-z-]{20}"),
 )
-# What is a secret where it stands in a file of that name.
+# What is a secret where it stands in a file of that name. No pattern here goes over the same bytes again for each
+# place where it may begin: files of strangers are made for those that do.
 _NAMES = (
-    (r"(^|/)[._]netrc$", rb"(?m)^\s*machine\s.*\spassword\s|\bpassword\s+\S", "a password for a server"),
-    (r"(^|/)\.git-credentials$", rb"://[^\s/@]+:[^\s/@]+@", "a password for a repository"),
+    (r"(^|/)[._]netrc$", rb"\bpassword\s+\S", "a password for a server"),
+    (r"(^|/)\.git-credentials$", rb"://[^\s/@:]+:[^\s/@]+@", "a password for a repository"),
     (
         r"(^|/)(pip\.conf|\.?pydistutils\.cfg|uv\.toml)$",
         rb"://[^\s/@:]+:[^\s/@]+@",
         "a password for an index",
     ),
-    (r"(^|/)\.pypirc$", rb"(?m)^\s*password\s*[=:]\s*\S", "a password for an index"),
+    (r"(^|/)\.pypirc$", rb"(?m)^[ \t]*password[ \t]*[=:]\s*\S", "a password for an index"),
     (r"(^|/)\.npmrc$", rb"_(authToken|password|auth)\s*=\s*\S", "a token for an index"),
     (r"(^|/)\.condarc$", rb"://[^\s/@:]+:[^\s/@]+@|/t/[\w-]{8}", "a token for a channel"),
     (r"(^|/)\.docker/config\.json$", rb'"auth"\s*:\s*"[^"]', "a password for a registry"),
@@ -56,7 +57,7 @@ _IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:$<{]+:[^\s/@$<{]+(?=@)")
 # Where instructions and settings say one without a form of its own: the name before it, and the secret.
 _NAMED_IN_TEXT = re.compile(r"(?P<name>\b\w+)=(?:\"[^\"]*\"|'[^']*'|[^\s\"']+)")
 _TOLD_IN_TEXT = re.compile(
-    r"(?i)(?P<before>--?(?:password|passwd|secret|token|api-?key)[ =]|\bauthorization: *(?:bearer|basic|token)? *)"
+    r"(?i)(?P<before>--?(?:password|passwd|secret|token|api-?key)[ =]|\bauthorization: *(?:(?:bearer|basic|token) *)?)"
     r"[^\s\"']+"
 )
 _KEY_IN_TEXT = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY.*", re.DOTALL)

@@ -14,13 +14,13 @@ __all__ = ["asks_network", "network_steps", "stage_steps", "steps"]
 
 # Commands that ask a network, and what keeps each of them from doing so.
 _TOOLS = (
-    (r"(apt|apt-get|aptitude)( -\S+)* (update|install|\S*upgrade|build-dep)", r"--no-download"),
-    (r"(pip[\d.]*|pip-\S+\.whl/pip)( -\S+)* (install|download|wheel)", r"--no-index"),
-    (r"uv( -\S+)* (pip|sync|add|lock|run|tool)", r"--offline|--no-index"),
-    (r"(conda|mamba|micromamba|pixi)( -\S+)* (create|install|update|env)", r"--offline"),
-    (r"git( -\S+)* (clone|fetch|pull|submodule|ls-remote)", None),
-    (r"(npm|pnpm|yarn|gem|cargo|go)( -\S+)* (add|ci|install|get|fetch|mod|build)", r"--offline"),
-    (r"(apk|dnf|yum|zypper|hf|huggingface-cli)( -\S+)* (add|install|update|download)", None),
+    (r"(apt|apt-get|aptitude)( -\S+){0,16} (update|install|\S*upgrade|build-dep)", r"--no-download"),
+    (r"(pip[\d.]*|pip-\S{1,99}\.whl/pip)( -\S+){0,16} (install|download|wheel)", r"--no-index"),
+    (r"uv( -\S+){0,16} (pip|sync|add|lock|run|tool)", r"--offline|--no-index"),
+    (r"(conda|mamba|micromamba|pixi)( -\S+){0,16} (create|install|update|env)", r"--offline"),
+    (r"git( -\S+){0,16} (clone|fetch|pull|submodule|ls-remote)", None),
+    (r"(npm|pnpm|yarn|gem|cargo|go)( -\S+){0,16} (add|ci|install|get|fetch|mod|build)", r"--offline"),
+    (r"(apk|dnf|yum|zypper|hf|huggingface-cli)( -\S+){0,16} (add|install|update|download)", None),
     (r"(curl|wget|aria2c|gdown|rsync|scp|ssh)", None),
     (r"(urllib\.request|urlretrieve|requests\.get|torch\.hub\.load)", None),
     (r"(hf_hub_download|snapshot_download)", None),
@@ -86,7 +86,7 @@ def stage_steps(dockerfile: str, target: str) -> tuple[str, ...]:
 
 def asks_network(created_by: str) -> bool:
     """Whether a step of an image's history, as engines write it down, ran a program that asks a network."""
-    command = re.sub(r"^(RUN\s+)?(\|\d+\s+(\S+=\S*\s+)*)?(/bin/(ba)?sh -\S*c\s+)?", "", created_by)
+    command = re.sub(r"^(RUN\s+)?(\|\d+\s+([^\s=]+=\S*\s+)*)?(/bin/(ba)?sh -\S*c\s+)?", "", created_by)
     ran = command != created_by or created_by.startswith("RUN")
     return ran and "--network=none" not in created_by and any(map(_asks, _commands(command)))
 

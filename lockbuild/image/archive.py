@@ -11,6 +11,7 @@ import sys
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lockbuild.digest import Sha256
 from lockbuild.errors import ImageError
 from lockbuild.image.layers import read_layer
-from lockbuild.image.manifests import Parts, image_of
+from lockbuild.image.manifests import MAX_DOCUMENTS, Parts, image_of
 from lockbuild.image.tarstream import Source, is_tar, members, path_of
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _beside(path: str, target: str, *, symbolic: bool) -> str:
     parts = path.split("/")[:-1] if symbolic else []
     for part in target.split("/"):
         if part == "..":
-            parts = parts[:-1]
+            del parts[-1:]
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
@@ -146,7 +147,9 @@ def _read(found: Iterator[tuple[str, str, Source]], reading: Reading, what: str)
             _read_part(path, source, reading, parts)
         except ImageError as error:
             # It may be no layer at all: bills of materials and signatures lie beside images. Who needs it is told.
-            parts.faults[path] = error
+            # Not what stood on the stack then, which has blocks of the file.
+            parts.faults[path] = error.with_traceback(None)
+            error.__cause__ = error.__context__ = None
         for _ in source.drain():
             pass
     return image_of(parts, what=what, architecture=reading.architecture)
@@ -157,7 +160,13 @@ def _read_part(path: str, source: Source, reading: Reading, parts: Parts) -> Non
     if head.startswith((_GZIP, _ZSTD)) or is_tar(head):
         _read_blob(path, source, reading, parts)
     elif len(head) and head.lstrip()[:1] in (b"{", b"["):
-        parts.documents[path] = b"".join(_limited(source))
+        data = b"".join(_limited(source))
+        if not parts.room_for_documents.take(len(data)):
+            raise ImageError(
+                f"{source.what}: with it all documents have more than {MAX_DOCUMENTS:,} bytes",
+                hint="save one image into an archive of its own",
+            )
+        parts.documents[path] = data
 
 
 def _limited(source: Source) -> Iterator[memoryview]:
@@ -174,14 +183,15 @@ def _limited(source: Source) -> Iterator[memoryview]:
 def _read_blob(path: str, source: Source, reading: Reading, parts: Parts) -> None:
     head = source.peek(4)
     packed = head.startswith((_GZIP, _ZSTD))
+    read = partial(read_layer, keep=reading.keep, look=reading.look, room=parts.room_for_texts)
     with _hashed(source.drain()) as (blocks, digest_of_blob):
         if not packed:
-            layer = read_layer(Source(blocks, source.what), keep=reading.keep, look=reading.look)
+            layer = read(Source(blocks, source.what))
             sha256 = inner = digest_of_blob
         else:
             unpack = _inflated if head.startswith(_GZIP) else _unzstd
             with _hashed(unpack(blocks, source.what)) as (plain, inner):
-                layer = read_layer(Source(plain, source.what), keep=reading.keep, look=reading.look)
+                layer = read(Source(plain, source.what))
             sha256 = digest_of_blob
     parts.blobs[path] = (sha256(), inner(), layer)
 

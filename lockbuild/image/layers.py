@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 
     from lockbuild.image.tarstream import Header, Source
 
-__all__ = ["FileKind", "Layer", "LayerFile", "Placed", "final", "read_layer"]
+__all__ = ["MAX_FILES", "FileKind", "Layer", "LayerFile", "Placed", "Room", "final", "read_layer"]
 
 FileKind = Literal["file", "symlink", "folder", "special"]
 _WHITEOUT, _OPAQUE, _AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
 _MAX_LINKS = 255
-_MAX_FILES = 5_000_000
+MAX_FILES = 5_000_000
+"""Files of an image, those that layers take away among them."""
 _MAX_PATH = 4096  # Linux's PATH_MAX
+_MAX_STEPS = 4_000_000
+"""Folders that links may lead through, for all paths of an image: a folder below `/lib` makes two such steps."""
 _LOOKED_AT = 1 << 20
 """Bytes at the beginning and at the end of a file that are looked into: what people must not leave is text."""
 _MOST_KEPT = 256 << 20
-"""Bytes of all files of a layer whose content is kept. Lists of what is installed have a few million at most."""
+"""Bytes of all files of an image whose content is kept. Lists of what is installed have a few million a layer."""
 
 
 class LayerFile(NamedTuple):
@@ -79,6 +82,18 @@ class Placed(NamedTuple):
     """From 0."""
 
 
+@dataclass(slots=True)
+class Room:
+    """How many bytes may still be kept in memory."""
+
+    left: int = _MOST_KEPT
+
+    def take(self, size: int) -> bool:
+        """Whether *size* bytes more fit in; they are counted."""
+        self.left -= size
+        return self.left >= 0
+
+
 def _keep_none(_: str) -> bool:
     return False
 
@@ -88,6 +103,7 @@ def read_layer(
     *,
     keep: Callable[[str], bool] = _keep_none,
     look: Callable[[str, Sha256, bytes], tuple[str, ...]] | None = None,
+    room: Room | None = None,
 ) -> Layer:
     """Read a layer, a tar, to its end.
 
@@ -95,16 +111,17 @@ def read_layer(
         keep: Whether the content of the file of a path is wanted.
         look: Told path, sha256 and bytes of each file, of a big one the first and the last; what it answers is kept
             with the file.
+        room: For what is kept of this layer and others.
 
     Raises:
         ImageError: It is no tar, is damaged, or holds what no layer may.
     """
     found: dict[str, LayerFile] = {}
     replaced: list[LayerFile] = []
-    asked = _Asked(keep, look, source.what)
+    asked = _Asked(keep, look, source.what, room or Room())
     removed: list[str] = []
     emptied: list[str] = []
-    for header, content in members(source):
+    for count, (header, content) in enumerate(members(source)):
         path = path_of(header.name, source.what)
         folder, _, name = path.rpartition("/")
         if header.size and (not path or name.startswith(_WHITEOUT)):
@@ -113,16 +130,16 @@ def read_layer(
             )
         if not path:
             continue
+        if count >= MAX_FILES or max(len(path), len(header.target)) > _MAX_PATH:
+            raise ImageError(
+                f"{source.what}: more than {MAX_FILES:,} files, or a path of more than {_MAX_PATH:,} characters"
+            )
         if name.startswith(_WHITEOUT):
             if name == _OPAQUE:
                 emptied.append(folder)
             elif not name.startswith(_AUFS) and name != _WHITEOUT:
                 removed.append(f"{folder}/{name[len(_WHITEOUT) :]}".removeprefix("/"))
             continue
-        if len(found) + len(replaced) >= _MAX_FILES or len(path) > _MAX_PATH:
-            raise ImageError(
-                f"{source.what}: more than {_MAX_FILES:,} files, or a path of more than {_MAX_PATH:,} characters"
-            )
         file = _brought(header, path, content, found, asked)
         before = found.pop(path, file)
         if before != file and before.kind != "folder":
@@ -146,8 +163,8 @@ class _Asked:
     keep: Callable[[str], bool]
     look: Callable[[str, Sha256, bytes], tuple[str, ...]] | None
     what: str
+    room: Room
     texts: dict[str, bytes] = field(default_factory=dict)
-    room: int = _MOST_KEPT
 
     def is_kept(self, path: str, size: int) -> bool:
         """Whether the content of a file is to be kept.
@@ -157,8 +174,7 @@ class _Asked:
         """
         if not self.keep(path):
             return False
-        self.room -= size
-        if self.room < 0:
+        if not self.room.take(size):
             raise ImageError(
                 f"{self.what}: `{path}` and others like it have more than {_MOST_KEPT:,} bytes, too many for"
                 " lists of what is installed"
@@ -272,6 +288,7 @@ class _System:
         self.top = _Node(None)
         self.top.below = {}
         self._folders: dict[str, _Node] = {}
+        self._steps = _MAX_STEPS
 
     def folder(self, path: str, *, make: bool) -> _Node | None:
         """Return the folder at *path*, links followed as seen from the top; none where it is not."""
@@ -283,7 +300,7 @@ class _System:
             if part in ("", "."):
                 continue
             if part == "..":
-                here = here[:-1] or here
+                del here[max(1, len(here) - 1) :]
                 continue
             below = here[-1].below
             if below is None:
@@ -294,7 +311,11 @@ class _System:
                 if links > _MAX_LINKS:
                     raise ImageError(f"`{path}`: links lead in a circle")
                 here = [self.top] if child.link.startswith("/") else here
-                waiting += child.link.split("/")[::-1]
+                way = child.link.split("/")
+                self._steps -= len(way)
+                if self._steps < 0:
+                    raise ImageError(f"`{path}`: links lead through too many folders")
+                waiting += way[::-1]
                 continue
             if child is None or child.below is None:
                 if not make:
@@ -340,7 +361,7 @@ def final(layers: Iterable[Layer]) -> dict[str, Placed]:
     A path is the one that a program sees: links on the way are followed.
 
     Raises:
-        ImageError: Links lead in a circle.
+        ImageError: Links lead in a circle, or too far.
     """
     system = _System()
     for number, layer in enumerate(layers):

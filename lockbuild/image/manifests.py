@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lockbuild.baseimage import parse_digest
 from lockbuild.digest import sha256_of
 from lockbuild.errors import ImageError
+from lockbuild.image.layers import MAX_FILES, Room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from lockbuild.digest import Sha256
     from lockbuild.image.layers import Layer
 
-__all__ = ["ImageLayer", "LayeredImage", "Parts", "Step", "image_of"]
+__all__ = ["MAX_DOCUMENTS", "ImageLayer", "LayeredImage", "Parts", "Step", "image_of"]
 
+MAX_DOCUMENTS = 64 << 20
+"""Bytes of all documents of an archive."""
+_MAX_LAYERS = 500  # Linux's overlayfs has no more
 _FURTHER = {
     "healthcheck": "HEALTHCHECK",
     "onbuild": "ONBUILD",
@@ -46,6 +50,9 @@ class Parts:
     links: dict[str, str] = field(default_factory=dict)
     faults: dict[str, ImageError] = field(default_factory=dict)
     """Why a member cannot be read. Archives hold things that are of no image, and of other machines' images."""
+    room_for_documents: Room = field(default_factory=lambda: Room(MAX_DOCUMENTS))
+    room_for_texts: Room = field(default_factory=Room)
+    """Which members are an image's is known at the end alone, so each of an archive counts."""
 
     def fault(self, name: str, lacking: str) -> ImageError:
         """Return why there is no member called *name*: what is wrong with it, else that it is *lacking*."""
@@ -288,6 +295,8 @@ def _layers(parts: Parts, named: _Named, config: Mapping[str, Any], what: str) -
         raise ImageError(
             f"`{what}`: its manifest names {len(named.layers)} layers, its configuration {len(expected)}"
         )
+    if len(expected) > _MAX_LAYERS:
+        raise ImageError(f"`{what}` has {len(expected):,} layers, at most {_MAX_LAYERS} are read")
     stem = named.config.rpartition("/")[2].removesuffix(".json")
     found = sha256_of(_bytes(parts, named.config, what))
     # The names of both kinds of archive are digests.
@@ -308,6 +317,8 @@ def _layers(parts: Parts, named: _Named, config: Mapping[str, Any], what: str) -
                 details=(f"expected {digest}", f"found    sha256:{plain}"),
             )
         layers.append(ImageLayer(number=number, instruction="", diff_id=digest, content=content))
+        if sum(len(one.content.files) for one in layers) > MAX_FILES:
+            raise ImageError(f"`{what}`: its layers have more than {MAX_FILES:,} files")
     return tuple(layers)
 
 
