@@ -853,6 +853,34 @@ def test_what_the_store_has_not_is_not_guessed(world: World, tmp_path: Path) -> 
     assert "bookworm-runtime" in contents.expected.absent[0]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data.replace(b"libc", b"evil"), lambda data: data[:700]],
+    ids=["edited", "cut"],
+)
+def test_what_is_damaged_in_the_store_is_to_be_repaired(
+    world: World, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path = world.built("runtime")
+    file = world.store.locate(path) / "rootfs.tar"
+    data, mode = file.read_bytes(), file.stat().st_mode
+    notes = [one for one in world.store.root.rglob("files-*.json") if path in str(one)]
+    for note in notes:
+        note.unlink()
+    file.chmod(0o644)
+    file.write_bytes(damage(data))
+    try:
+        report = audited_report(
+            world, seen(world, write_archive(tmp_path / "image.tar", made_image(world)))
+        )
+    finally:
+        file.write_bytes(data)
+        file.chmod(mode)
+    said = dict(report.skipped)["image-base-files"]
+    assert said.startswith(f"store object `{path}` is damaged: ")
+    assert said.endswith(": `lockbuild store repair`, then `lockbuild build`")
+
+
 def test_image_licensed__is_looked_for_where_the_store_lacks_a_wheel(
     world: World, tmp_path: Path
 ) -> None:

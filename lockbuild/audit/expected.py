@@ -42,6 +42,7 @@ MADE = frozenset({""})
 
 _ROOTFS = "rootfs.tar"
 _NOTE = "files-2.json"
+_REPAIR = "`lockbuild store repair`, then `lockbuild build`"
 _LISTS = re.compile(r"var/lib/dpkg/info/([^/]+)\.list")
 _KEPT = re.compile(
     r"var/lib/dpkg/(?:status|info/[^/]+\.list)|etc/(?:passwd|group)|(?:.*/)?conda-meta/[^/]+\.json"
@@ -77,7 +78,7 @@ class Expected:
     status: bytes = b""
     """What dpkg says is installed in the base; empty where it is not known, or has no dpkg."""
     absent: tuple[str, ...] = ()
-    """What the store has not got, so that files cannot be compared."""
+    """What the store has not got, so that files cannot be compared, and what brings it."""
     placed: bool = True
     """Whether the store has all that is put where the stack says: base, conda packages, assets and sources."""
     recheck: Callable[[str, str], frozenset[str]] = lambda _owner, _path: frozenset()
@@ -127,7 +128,7 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
         try:
             parts.add(make())
         except LockbuildError as error:
-            absent.append(error.message)
+            absent.append(_said(error))
 
     def base_wants() -> dict[str, Want]:
         nonlocal base
@@ -152,9 +153,9 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
     try:
         bundles = bundled_assets(stack, plan, store)
         if len(bundles) < len(stack.bundles):
-            absent.append("an asset of the image is open in the lock")
+            absent.append("an asset of the image is open in the lock: `lockbuild build`")
     except StoreError as error:
-        absent.append(error.message)
+        absent.append(_said(error))
     parts.add(dict(_of_assets(bundles)))
     attempt(lambda: dict(_of_sources(stack, plan, store)))
     placed = not absent
@@ -169,6 +170,11 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
 
     settings = run_settings(stack, lock)
     return replace(_joined(parts, base, settings), absent=tuple(absent), placed=placed, recheck=recheck)
+
+
+def _said(error: LockbuildError) -> str:
+    """Return what is absent and what brings it: a build brings no object again that is damaged."""
+    return f"{error.message}: {error.hint or '`lockbuild build`'}"
 
 
 def _joined(parts: _Parts, base: Layer | None, settings: RunSettings) -> Expected:
@@ -217,9 +223,11 @@ def _listing(store: Store, path: StorePath, member: str) -> Layer:
             store.locate(path) / member, Reading(keep=lambda name: _KEPT.fullmatch(name) is not None)
         )
     except ImageError as error:
-        raise StoreError(f"store object `{path}` is damaged: {error.message}") from error
+        raise StoreError(f"store object `{path}` is damaged: {error.message}", hint=_REPAIR) from error
     if sha256 != {name: digest for name, digest, _ in info.outputs}.get(member):
-        raise StoreError(f"store object `{path}` is damaged: {member} is not the recorded one")
+        raise StoreError(
+            f"store object `{path}` is damaged: {member} is not the recorded one", hint=_REPAIR
+        )
     store.write_note(path, _NOTE, _text(layer))
     return layer
 
@@ -312,7 +320,7 @@ def _of_wheels(stack: Stack, lock: Lock, plan: Plan, store: Store) -> dict[str, 
         try:
             wanted = installed_files(object_file(store, entry), prefix=_TOP, python=stack.target.python)
         except LockbuildError as error:
-            raise StoreError(error.message) from error
+            raise StoreError(error.message, hint=error.hint) from error
         for path, one in wanted.items():
             found[path] = _either(found.get(path), one, entry.name)
     return found

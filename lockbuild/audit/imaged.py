@@ -76,7 +76,7 @@ def files_found(check: str, subject: Subject) -> Iterator[Found]:
     """Yield what *check* says of files: each by itself, but of many below one folder a few and a count."""
     image = image_of(subject)
     if image.expected.absent and not (check == LICENSED and image.expected.placed):
-        raise Skip(f"{image.expected.absent[0]}: `lockbuild build`")
+        raise Skip(image.expected.absent[0])
     groups: dict[tuple[int | None, str], list[Difference]] = defaultdict(list)
     for one in image.drift.files:
         if one.check == check:
