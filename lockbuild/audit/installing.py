@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Wanted", "compiled_from", "installed_files", "record_rows", "recorded", "true_contents"]
+__all__ = [
+    "Program",
+    "Wanted",
+    "commands",
+    "compiled_from",
+    "installed_files",
+    "programs",
+    "record_rows",
+    "recorded",
+    "true_contents",
+]
 
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
@@ -41,6 +51,16 @@ class Wanted(NamedTuple):
     contents: frozenset[str]
     """Its sha256, one of these; an empty one where installing makes it."""
     optional: bool = False
+
+
+class Program(NamedTuple):
+    """What may be in `bin` under a name: one of these is given."""
+
+    calls: str = ""
+    """The entry point that a script calls: `module:attribute`."""
+    script: bytes | None = None
+    """The script as the wheel has it: in its first line may be a word for the interpreter."""
+    sha256: str = ""
 
 
 def installed_files(wheel: Path, *, prefix: str, python: str) -> dict[str, Wanted]:
@@ -77,7 +97,7 @@ def installed_files(wheel: Path, *, prefix: str, python: str) -> dict[str, Wante
             found[f"{site}/{folder}/REQUESTED"] = Wanted(frozenset({_EMPTY}), optional=True)
             if f"{folder}/entry_points.txt" in names:
                 text = archive.read(f"{folder}/entry_points.txt").decode("utf-8", "replace")
-                for script in _commands(text):
+                for script in commands(text):
                     found[f"{prefix}/bin/{script}"] = Wanted(_MADE)
             if project == "pip":
                 for script in ("pip", "pip3", f"pip{python}"):
@@ -104,6 +124,28 @@ def true_contents(wheel: Path, path: str, *, prefix: str, python: str) -> frozen
                     with archive.open(name) as stream:
                         found.add(hashlib.file_digest(stream, "sha256").hexdigest())  # type: ignore[arg-type]
             return frozenset(found)
+    except _BROKEN as error:
+        raise BuildError(f"`{wheel.name}` cannot be read as a wheel: {error}") from error
+
+
+def programs(wheel: Path) -> dict[str, Program]:
+    """Return name -> what installing *wheel* puts into `bin`.
+
+    Raises:
+        BuildError: It cannot be read as a wheel.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            folder = _dist_info(names)
+            found: dict[str, Program] = {}
+            for name in names:
+                place = _place(name, prefix="", site="", python="", project="")
+                if place.startswith("/bin/"):
+                    found[place.removeprefix("/bin/")] = Program(script=archive.read(name))
+            if f"{folder}/entry_points.txt" in names:
+                found |= commands(archive.read(f"{folder}/entry_points.txt").decode("utf-8", "replace"))
+            return found
     except _BROKEN as error:
         raise BuildError(f"`{wheel.name}` cannot be read as a wheel: {error}") from error
 
@@ -168,10 +210,17 @@ def recorded(data: bytes) -> dict[str, str]:
     return found
 
 
-def _commands(text: str) -> Iterator[str]:
+def commands(text: str) -> dict[str, Program]:
+    """Return the scripts of an `entry_points.txt`, by name.
+
+    Raises:
+        configparser.Error: It cannot be read.
+    """
     parser = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(text)
+    found: dict[str, Program] = {}
     for section in ("console_scripts", "gui_scripts"):
         if parser.has_section(section):
-            yield from (name.strip() for name in parser.options(section))
+            found |= {name.strip(): Program(calls=value) for name, value in parser.items(section)}
+    return found

@@ -2,82 +2,53 @@
 
 from __future__ import annotations
 
+import configparser
+import platform
 import posixpath
-import re
 from contextlib import suppress
-from email.parser import BytesHeaderParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import canonicalize_name
-
+from lockbuild.audit.bytecode import judge
+from lockbuild.audit.environment import entries, installed, is_made, packages, settings, site_of
 from lockbuild.audit.installing import (
+    Program,
+    commands,
     compiled_from,
-    installed_files,
-    record_rows,
+    programs,
     recorded,
     true_contents,
 )
+from lockbuild.audit.makers import (
+    ACTIVATION,
+    HOOKS,
+    PYTHON,
+    SEEDS,
+    is_hook,
+    script_fault,
+    seed_names,
+    starts,
+)
 from lockbuild.audit.rules import Found, Rule, Skip
-from lockbuild.errors import LockbuildError
 from lockbuild.findings import Check
 from lockbuild.hashing import sha256_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from lockbuild.audit.bytecode import Verdict
+    from lockbuild.audit.environment import Package
     from lockbuild.audit.rules import Subject
-    from lockbuild.lock import LockedPackage
+    from lockbuild.findings import Level
 
 __all__ = ["RULES"]
 
 _SHOWN = 5
-_SEEDS = frozenset({"pip", "setuptools", "wheel"})
-"""What makers of environments put into them, whatever is installed later."""
-_MADE = re.compile(
-    r"_virtualenv\.(?:py|pth)|[^/]+\.dist-info/(?:INSTALLER|REQUESTED|RECORD|direct_url\.json|uv_cache\.json)"
-)
-"""What they and installers write beside the packages' own files."""
-
-
-def _folder(subject: Subject) -> Path:
-    if subject.venv is None:
-        raise Skip("no virtual environment is named: `--against venv PATH`")
-    return subject.venv
-
-
-def _settings(folder: Path) -> dict[str, str]:
-    """Return what `pyvenv.cfg` says."""
-    file = folder / "pyvenv.cfg"
-    if not file.is_file():
-        raise Skip(f"{folder} is no virtual environment: it has no pyvenv.cfg")
-    lines = (
-        line.partition("=") for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
-    )
-    return {name.strip().lower(): value.strip() for name, _, value in lines}
-
-
-def _site(subject: Subject) -> Path:
-    folder = _folder(subject)
-    _settings(folder)
-    site = folder / "lib" / f"python{subject.stack.target.python}" / "site-packages"
-    if not site.is_dir():
-        raise Skip(f"{folder} has no packages for Python {subject.stack.target.python}")
-    return site
-
-
-def _installed(site: Path) -> dict[str, tuple[str, str]]:
-    """Return normalised name -> version and name of the .dist-info folder."""
-    found: dict[str, tuple[str, str]] = {}
-    for file in sorted(site.glob("*.dist-info/METADATA")):
-        headers = BytesHeaderParser().parsebytes(file.read_bytes())
-        name = canonicalize_name(str(headers["Name"] or "?"))
-        found[name] = (str(headers["Version"] or "?"), file.parent.name)
-    return found
+_OF_NOBODY = "is in the environment, and of no locked package"
 
 
 def _venv_python(subject: Subject) -> Iterator[Found]:
-    said = _settings(_folder(subject))
+    said = settings(subject)
     version = said.get("version_info") or said.get("version") or "unknown"
     wanted = subject.stack.target.python
     if not f"{version}.".startswith(f"{wanted}."):
@@ -87,11 +58,12 @@ def _venv_python(subject: Subject) -> Iterator[Found]:
 
 
 def _venv_packages(subject: Subject) -> Iterator[Found]:
-    found = {name: version for name, (version, _) in _installed(_site(subject)).items()}
+    folder, site = site_of(subject)
+    found = {name: version for name, (version, _) in installed(folder / site).items()}
     locked = {package.name: package.version for package in subject.lock.runtime}
     for name in sorted({*found, *locked}):
         if name not in locked:
-            if name not in _SEEDS:
+            if name not in SEEDS:
                 yield Found(name, f"{found[name]} is in the environment, but not in the lock")
         elif name not in found:
             yield Found(name, f"{locked[name]} is locked, but not in the environment")
@@ -103,103 +75,189 @@ def _venv_packages(subject: Subject) -> Iterator[Found]:
 
 
 def _venv_files(subject: Subject) -> Iterator[Found]:
-    site = _site(subject)
-    present = _installed(site)
-    for package in subject.lock.runtime:
-        version, folder = present.get(package.name, ("", ""))
-        if version != package.version:
+    _, site = site_of(subject)
+    for package in packages(subject):
+        if package.kind == "other":
             continue  # said already
-        wanted, wheel = _wanted(subject, package, site, folder)
         wrong = [
-            (path, said)
-            for path, contents in sorted(wanted.items())
-            if (said := _wrong(subject, site / path, contents, wheel))
+            (path.removeprefix(f"{site}/"), said)
+            for path, contents in sorted(package.files.items())
+            if (said := _wrong(subject, package, path, contents))
         ]
         for path, said in wrong[:_SHOWN]:
-            yield Found(path, f"of {package.name} {version}: {said}")
+            yield Found(path, f"of {package.name} {package.version}: {said}")
         if len(wrong) > _SHOWN:
             yield Found(package.name, f"{len(wrong) - _SHOWN:,} more files like these")
 
 
-def _wheel_of(subject: Subject, package: LockedPackage) -> Path | None:
-    """Return the package's wheel in the store; none where the store has not got it."""
-    plan, store = subject.plan, subject.store
-    path = dict(plan.builds).get(package.name) or dict(plan.wheels).get(package.name)
-    info = store.info(path) if path else None
-    if path is None or info is None:
-        return None
-    place = store.locate(path)
-    if info.kind == "file":
-        return place
-    return place / next(name for name, _, _ in info.outputs if name.endswith(".whl"))
-
-
-def _wanted(
-    subject: Subject, package: LockedPackage, site: Path, folder: str
-) -> tuple[dict[str, frozenset[str]], Path | None]:
-    """Return path below *site* -> what may be there: as the wheel says it, else the environment's own list."""
-    wheel, files = _wheel_of(subject, package), None
-    if wheel is not None:
-        # Of a damaged one `store-bytes` tells.
-        with suppress(LockbuildError):
-            files = installed_files(wheel, prefix="", python=subject.stack.target.python)
-    if files is None:
-        record = site / folder / "RECORD"
-        listed = recorded(record.read_bytes()) if record.is_file() else {}
-        found = {posixpath.normpath(path): frozenset({sha256}) for path, sha256 in listed.items()}
-        return {path: one for path, one in found.items() if _is_compared(path)}, None
-    below = f"/lib/python{subject.stack.target.python}/site-packages/"
-    return {
-        path.removeprefix(below): one.contents
-        for path, one in files.items()
-        if path.startswith(below) and _is_compared(path.removeprefix(below)) and "" not in one.contents
-    }, wheel
-
-
-def _is_compared(path: str) -> bool:
-    """Whether a file of an installed package is the wheel's own, and below `site-packages`."""
-    return not path.startswith(("..", "/")) and not _MADE.fullmatch(path) and compiled_from(path) is None
-
-
-def _wrong(subject: Subject, file: Path, contents: frozenset[str], wheel: Path | None) -> str:
+def _wrong(subject: Subject, package: Package, path: str, contents: frozenset[str]) -> str:
+    folder, site = site_of(subject)
+    file = folder / path
     if not file.is_file():
-        return "is missing"
+        # Installers differ in what they put elsewhere, and users take pip to pieces.
+        return "is missing" if package.kind == "locked" and path.startswith(site) else ""
     found = sha256_of_file(file)
     if found in contents:
         return ""
     python = subject.stack.target.python
-    path = f"/lib/python{python}/site-packages/{file.relative_to(_site(subject)).as_posix()}"
-    if wheel and found in true_contents(wheel, path, prefix="", python=python):
+    if package.wheel and found in true_contents(package.wheel, f"/{path}", prefix="", python=python):
         return ""  # a RECORD that its author got wrong
-    source = "the wheel" if wheel else "its RECORD"
+    source = "the wheel" if package.wheel else "its RECORD"
     return f"found sha256 {found[:12]}…, {source} has {min(contents)[:12]}…"
 
 
 def _venv_extra(subject: Subject) -> Iterator[Found]:
-    site = _site(subject)
-    known = set(_listed(subject, site))
+    folder, site = site_of(subject)
+    there = tuple(packages(subject))
+    known = {path.removeprefix(f"{site}/") for package in there for path in package.files}
+    known |= {name for name in HOOKS if _is_hook(folder / site / name)}
+    marks = {f"{one.name}-{one.version}.virtualenv" for one in there if one.kind == "seed"}
     extra = []
-    for file in sorted(site.rglob("*")):
-        path = file.relative_to(site).as_posix()
-        if file.is_dir() or path in known or _MADE.fullmatch(path) or compiled_from(path) in known:
-            continue
-        extra.append(path)
+    for path in entries(folder / site):
+        file = folder / site / path
+        marked = path in marks and file.is_file() and not file.stat().st_size
+        ours = path in known or is_made(path) or compiled_from(path) in known or marked
+        if file.is_dir() or not ours:
+            extra.append(path)
+    # What runs at every start is told first.
+    return _shown(sorted(extra, key=lambda path: not starts(path)), site)
+
+
+def _is_hook(file: Path) -> bool:
+    return file.is_file() and is_hook(file.name, file.read_bytes())
+
+
+def _shown(extra: Sequence[str], where: str) -> Iterator[Found]:
     for path in extra[:_SHOWN]:
-        yield Found(path, "is in the environment, and of no locked package")
+        yield Found(
+            path, "is none that virtualenv or uv is known to write" if path in HOOKS else _OF_NOBODY
+        )
     if len(extra) > _SHOWN:
-        yield Found(str(site), f"{len(extra) - _SHOWN:,} more files like these")
+        yield Found(where, f"{len(extra) - _SHOWN:,} more files like these")
 
 
-def _listed(subject: Subject, site: Path) -> Iterator[str]:
-    """Yield what locked packages and the seeds bring, and what packages that are told of already say of themselves."""
-    locked: Mapping[str, LockedPackage] = {package.name: package for package in subject.lock.runtime}
-    for name, (version, folder) in _installed(site).items():
-        if name in locked and locked[name].version == version:
-            yield from _wanted(subject, locked[name], site, folder)[0]
-        else:
-            record = site / folder / "RECORD"
-            text = record.read_text(encoding="utf-8", errors="replace") if record.is_file() else ""
-            yield from (posixpath.normpath(row[0]) for row in record_rows(text) if row)
+def _venv_bytecode(subject: Subject) -> Iterator[Found]:
+    folder, site = site_of(subject)
+    wheels = {path: one.wheel for one in packages(subject) for path in one.bytecode}
+    python = subject.stack.target.python
+    wrong: dict[Verdict, list[str]] = {"unseen": [], "other": [], "alike": [], "unknown": []}
+    for below in (site, "bin"):
+        for path in (f"{below}/{one}" for one in entries(folder / below)):
+            verdict = _judged(folder, path, python)
+            if verdict != "fits" and not _has(wheels.get(path), path, folder, python):
+                wrong[verdict].append(path.removeprefix(f"{site}/"))
+    for verdict, (said, level) in _verdicts(subject).items():
+        for path in wrong[verdict][:_SHOWN]:
+            yield Found(path, said, level=level)
+        if len(wrong[verdict]) > _SHOWN:
+            yield Found(site, f"{len(wrong[verdict]) - _SHOWN:,} more files like these", level=level)
+    if wrong["unknown"]:
+        raise Skip(
+            f"only a lockbuild that runs on Python {python} can compare {len(wrong['unknown']):,} files of"
+            " its bytecode; or delete `__pycache__`, and Python makes it anew"
+        )
+
+
+def _verdicts(subject: Subject) -> dict[Verdict, tuple[str, Level]]:
+    """Return what is said of a verdict, and how grave it is."""
+    said, own = settings(subject), platform.python_version()
+    there = said.get("version_info") or said.get("version") or "unknown"
+    other = "is not what its module compiles to"
+    alike: tuple[str, Level] = (other, "error")
+    if not f"{there}.".startswith(f"{own}."):
+        why = (
+            f"has other instructions than Python {own} makes of its module; the environment has {there}"
+        )
+        alike = (why, "warning")
+    unseen = "is run whatever its module says: its stamp asks Python not to look"
+    return {"unseen": (unseen, "error"), "other": (other, "error"), "alike": alike}
+
+
+def _judged(folder: Path, path: str, python: str) -> Verdict:
+    module = folder / (compiled_from(path) or path)
+    file = folder / path
+    if module == file or not (module.is_file() and file.is_file()):
+        return "fits"  # Python does not look for it
+    return judge(file.read_bytes(), module.read_bytes(), name=str(module), python=python)
+
+
+def _has(wheel: Path | None, path: str, folder: Path, python: str) -> bool:
+    """Tell whether a wheel brings a file as it is in the environment."""
+    if wheel is None:
+        return False
+    found = true_contents(wheel, f"/{path}", prefix="", python=python)
+    return sha256_of_file(folder / path) in found
+
+
+# ---- programs --------------------------------------------------------------------------------------
+
+
+def _venv_programs(subject: Subject) -> Iterator[Found]:
+    folder, _ = site_of(subject)
+    wanted = _programs(subject)
+    wrong = [
+        (f"bin/{name}", said)
+        for name in entries(folder / "bin")
+        if (said := _program_fault(subject, folder / "bin" / name, name, wanted))
+    ]
+    for path, said in wrong[:_SHOWN]:
+        yield Found(path, said)
+    if len(wrong) > _SHOWN:
+        yield Found("bin", f"{len(wrong) - _SHOWN:,} more files like these")
+
+
+def _program_fault(
+    subject: Subject, file: Path, name: str, wanted: Mapping[str, Sequence[Program]]
+) -> str:
+    if PYTHON.fullmatch(name):
+        return _python_fault(subject, file)
+    if file.is_dir():
+        return _OF_NOBODY
+    if ACTIVATION.fullmatch(name) or compiled_from(name) in wanted or not file.exists():
+        return ""
+    if name not in wanted:
+        return _OF_NOBODY
+    return script_fault(file.read_bytes(), wanted[name], file.parent)
+
+
+def _python_fault(subject: Subject, file: Path) -> str:
+    """Compare the environment's Python with the one that it was made of, where that is on this machine."""
+    home = Path(settings(subject).get("home", ""))
+    names = {file.name, "python", "python3", f"python{subject.stack.target.python}"}
+    made_of = {(home / name).resolve() for name in names if (home / name).is_file()}
+    place = file.resolve()
+    if not place.is_file() or place in made_of:
+        return ""
+    if sha256_of_file(place) in {sha256_of_file(one) for one in made_of}:
+        return ""
+    return f"is not the Python that `pyvenv.cfg` names: found `{place}`, `home` is `{home}`"
+
+
+def _programs(subject: Subject) -> dict[str, list[Program]]:
+    """Return name -> what may be in `bin` under it."""
+    folder, site = site_of(subject)
+    found: dict[str, list[Program]] = {}
+    for package in packages(subject):
+        there = programs(package.wheel) if package.wheel else _by_own_list(folder / site, package)
+        for name, program in there.items():
+            names = seed_names(name, subject.stack.target.python) if package.name in SEEDS else (name,)
+            for one in names:
+                found.setdefault(one, []).append(program)
+    return found
+
+
+def _by_own_list(site: Path, package: Package) -> dict[str, Program]:
+    """Return what a package without a wheel says that it has in `bin`."""
+    info = site / package.folder
+    record = (info / "RECORD").read_bytes() if (info / "RECORD").is_file() else b""
+    found: dict[str, Program] = {
+        path.rpartition("/bin/")[2]: Program(sha256=sha256)
+        for path, sha256 in recorded(record).items()
+        if package.kind != "seed" and posixpath.normpath(path).startswith("../../../bin/")
+    }
+    with suppress(OSError, ValueError, configparser.Error):
+        found |= commands((info / "entry_points.txt").read_text(encoding="utf-8", errors="replace"))
+    return found
 
 
 def _check(
@@ -245,5 +303,23 @@ RULES = (
             mend="delete the file, or make the environment again",
         ),
         _venv_extra,
+    ),
+    Rule(
+        _check(
+            "venv-bytecode",
+            "the environment's bytecode is what its modules compile to",
+            "Python runs it in place of the module",
+            mend="delete `__pycache__`: Python makes it anew",
+        ),
+        _venv_bytecode,
+    ),
+    Rule(
+        _check(
+            "venv-programs",
+            "the environment's `bin` holds what installers make of its packages, run by its own Python",
+            "what lies there is what people run, and what its programs import first",
+            mend="delete the file, or make the environment again",
+        ),
+        _venv_programs,
     ),
 )
