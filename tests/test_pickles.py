@@ -258,6 +258,32 @@ def npy(described: str, rest: bytes) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + rest
 
 
+PLAIN = b"cos\nsystem\n(S'id'\ntR."
+NAMES = (
+    "pytorch_model.bin",
+    "m.ckpt",
+    "m.model",
+    "m.pyt",
+    "m.npy",
+    "m.weights",
+    "no-ending",
+    "m.safetensors",
+)
+
+
+def old_tar(members: dict[str, bytes]) -> bytes:
+    """Return a tar archive from before POSIX, which has no magic number."""
+    data = bytearray(tarred(members))
+    for start in range(0, len(data), 512):
+        head = data[start : start + 512]
+        if head[257:262] == b"ustar":
+            head[257:265] = bytes(8)
+            head[148:156] = b" " * 8
+            head[148:156] = b"%06o\0 " % sum(head)
+            data[start : start + 512] = head
+    return bytes(data)
+
+
 POLYGLOT = b"\x80\x02X" + struct.pack("<I", 300) + b"ustar".rjust(255).ljust(300) + b"0cos\nsystem\n."
 """A pickle that says it is a tar archive."""
 
@@ -289,6 +315,16 @@ POLYGLOT = b"\x80\x02X" + struct.pack("<I", 300) + b"ustar".rjust(255).ljust(300
         (POLYGLOT, "m.pt", "m.pt"),
         (evil(), "weights.bin", "weights.bin"),
         (evil(), "no-ending", "no-ending"),
+        # Before protocol 2 no pickle says that it is one, and people name them as they like.
+        *((data, name, name) for data in (PLAIN, b"\x80\x01" + PLAIN) for name in NAMES),
+        (PLAIN[:-1] + b"\xff", "m.bin", "m.bin"),
+        (PLAIN[:-1] + b"cnot a name\nx\n.", "m.bin", "m.bin"),
+        (PLAIN[:-1] + b"cnot a name\nx\n.", "m.pkl", "m.pkl"),
+        (b"L%dL\n." % MAGIC + PLAIN, "m.bin", "m.bin"),
+        (b"I1\n." + PLAIN, "m.bin", "m.bin"),
+        (gzip.compress(PLAIN, mtime=0), "m.bin", "m.bin"),
+        (old_tar({"pickle": evil()}), "model.pth", "model.pth!pickle"),
+        (old_tar({"x.bin": PLAIN}), "model", "model!x.bin"),
     ],
 )
 def test_a_pickle_is_found_in(data: bytes, name: str, member: str) -> None:
@@ -315,6 +351,37 @@ def test_a_pickle_is_found_in(data: bytes, name: str, member: str) -> None:
 )
 def test_bytes_that_nobody_unpickles_are_no_pickle(data: bytes, name: str) -> None:
     assert found(data, name) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"config\nfoo\nbar\n",
+        b"cat\ncabin\nRope\n.",
+        b"cos\nacyclic_term\nish\nabolish\n",
+        b"cab\n\n.",
+        b"import os\nimport sys\n",
+        b"input\nitems\noutput\n.\n",
+        b"Some text. It goes on. And on.\n",
+        b"# A list\n- one\n- two\n",
+        b'{"model_type": "vit"}',
+        b"(lp1\n.",
+        b"\x93.",
+        b"\x82\x01.",
+        b"NNNN." * 100,
+        b"." * 100,
+        bytes(4096),
+    ],
+)
+@pytest.mark.parametrize("name", ["vocab.txt", "config.json", "weights.bin"])
+def test_what_begins_like_a_pickle_and_imports_nothing_is_none(data: bytes, name: str) -> None:
+    assert found(data, name) == []
+
+
+@given(st.binary(min_size=1, max_size=2000))
+def test_no_bytes_at_random_are_a_pickle(data: bytes) -> None:
+    if not data.startswith((b"\x80", b"\x1f\x8b", b"BZh", b"PK", b"\x78")):
+        assert found(data, "weights.bin") == []
 
 
 def forged(header: bytes, offset: int, data: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
@@ -384,6 +451,41 @@ def test_types_of_torchscript_are_no_modules() -> None:
         ("builtins", "getattr", "grave"),
         ("operator", "attrgetter", "grave"),
         ("functools", "partial", "code"),
+        ("functools", "reduce", "code"),
+        ("random", "Random", "code"),
+        ("_io", "BytesIO", "code"),
+        ("io", "BytesIO", "code"),
+        ("keras.preprocessing.text", "Tokenizer", "code"),
+        ("pathlib", "PosixPath", "data"),
+        # Whatever of Python's own reaches files, processes or other names.
+        ("pathlib", "Path.write_text", "grave"),
+        ("pathlib", "_NormalAccessor", "grave"),
+        ("io", "open", "grave"),
+        ("_io", "FileIO", "grave"),
+        ("fileinput", "input", "grave"),
+        ("glob", "glob", "grave"),
+        ("dataclasses", "_create_fn", "grave"),
+        ("uuid", "_get_command_stdout", "grave"),
+        ("typing", "get_type_hints", "grave"),
+        ("string", "Formatter", "grave"),
+        ("sqlite3", "connect", "grave"),
+        ("zipfile", "ZipFile", "grave"),
+        ("imp", "load_source", "grave"),
+        ("telnetlib", "Telnet", "grave"),
+        # By whatever name a module knows another.
+        ("random", "_os.system", "grave"),
+        ("enum", "bltns.eval", "grave"),
+        # Of packages.
+        ("numpy.f2py.crackfortran", "getlincoef", "grave"),
+        ("numpy.testing._private.utils", "runstring", "grave"),
+        ("numpy.core.records", "fromfile", "grave"),
+        ("torch.hub", "load", "grave"),
+        ("torch.jit", "load", "grave"),
+        ("torch.jit._pickle", "build_intlist", "data"),
+        ("torch.utils.collect_env", "run", "grave"),
+        ("torch._inductor.codecache", "compile_file", "grave"),
+        ("yaml", "unsafe_load", "grave"),
+        ("keras.src.models.model", "load_model", "grave"),
         ("torch.serialization", "load", "grave"),
         ("torch.nn.modules.conv", "Conv2d", "code"),
         ("omegaconf.dictconfig", "DictConfig", "code"),

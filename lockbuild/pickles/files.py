@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, cast
 
 from lockbuild.pickles.opcodes import Reader, TooMuch, Trace, is_opcode, trace
@@ -32,7 +33,7 @@ MAY_HOLD = frozenset(
 """Ends of the names of files that people load with pickle; what is in them is told by their bytes."""
 
 _BARE = frozenset((".joblib", ".p", ".pickle", ".pkl", ".pt", ".pth", ".sav", ".th"))
-"""Of these, those that hold a pickle of protocol 0 or 1, which begins with any letter."""
+"""Of these, those that nothing but a pickle has: what begins like one of protocol 0 or 1, with any letter, may be one."""
 
 _MOST = 16 << 30
 """Bytes that are looked through, unpacked: nobody's weights have more."""
@@ -53,9 +54,11 @@ _TORCH_PICKLES = 5
 _JOBLIB = "joblib.numpy_pickle.NumpyArrayWrapper"
 """Stands before the bytes of an array, which joblib reads in the middle of its pickle."""
 
-_CALLABLE = re.compile(r"[\w.-]+")
+_CALLABLE = re.compile(r"\w[\w-]*(\.[^\W\d][\w-]*)+")
 _FIRST, _LAST = 2, 5
 """Protocols whose pickles say which they are."""
+_LEADING = 8
+"""Pickles of plain values that are read before one that imports something, in a file of another name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ def _file(stream: BinaryIO, name: str, depth: int) -> Iterator[Suspect]:
         yield from _npy(stream, name)
         return
     # One file can be several things: what loads it decides, so all of them count.
-    if head[257:262] == b"ustar" or name.endswith(".tar"):
+    if _is_tar(head) or name.endswith(".tar"):
         yield from _tar(stream, name, depth)
         stream.seek(0)
     if opened := next((how for magic, how in _PACKED if head.startswith(magic)), None):
@@ -99,7 +102,7 @@ def _file(stream: BinaryIO, name: str, depth: int) -> Iterator[Suspect]:
         stream.seek(0)
     if head.startswith((b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")) and _end(name) in _BARE:
         yield _unread(name, "it is packed with zstd or lz4, which is not looked into")
-    if _says_so(head) or (head and _end(name) in _BARE and is_opcode(head[0])):
+    if head and is_opcode(head[0]):
         yield from _pickles(Reader(stream, _MOST), name, sure=_says_so(head))
 
 
@@ -109,6 +112,15 @@ def _end(name: str) -> str:
 
 def _says_so(head: bytes) -> bool:
     return len(head) > 1 and head[0] == 0x80 and _FIRST <= head[1] <= _LAST  # noqa: PLR2004 - opcode PROTO
+
+
+def _is_tar(head: bytes) -> bool:
+    """Tell whether Python opens it as a tar archive: the oldest have no magic number, but a sum of their header."""
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return head[257:262] == b"ustar"
+    return True
 
 
 def _unread(name: str, why: str) -> Suspect:
@@ -133,7 +145,7 @@ def _pickles(reader: Reader, name: str, *, sure: bool) -> Iterator[Suspect]:
     try:
         while reader.peek(1):
             found = trace(reader)
-            if not sure and not _believed(found):
+            if not sure and not _believed(found, bare=_end(name) in _BARE, number=number):
                 return
             yield from _judged(found, name)
             if _JOBLIB in found.names and found.ended != "stopped":
@@ -154,10 +166,22 @@ def _pickles(reader: Reader, name: str, *, sure: bool) -> Iterator[Suspect]:
         yield _unread(name, "it has more than any file of weights")
 
 
-def _believed(found: Trace) -> bool:
-    """Tell whether bytes that need not be a pickle are one: they call what can be called, or end as pickles end."""
-    named = all(_CALLABLE.fullmatch(one) for one in found.names)
-    return named and (found.calls or found.ended == "stopped")
+def _believed(found: Trace, *, bare: bool, number: int) -> bool:
+    """Tell whether bytes that need not be a pickle are one.
+
+    Args:
+        bare: Whether only pickles have such a name: else it may be a text, or a tensor, that begins like one.
+        number: Of pickles before it.
+    """
+    # What is no name nobody can import: there it breaks, and what was called before has been run.
+    names = tuple(takewhile(_CALLABLE.fullmatch, found.names))
+    whole = len(names) == len(found.names)
+    stopped = whole and found.ended == "stopped"
+    if stopped and (names or bare):
+        return True
+    if found.calls and ("grave" in map(found.names.get, names) or (bare and whole)):
+        return True
+    return stopped and not found.hidden and number < _LEADING
 
 
 def _judged(found: Trace, name: str) -> Iterator[Suspect]:

@@ -29,6 +29,7 @@ _MOST_STACKED = 4_000_000
 _MOST_NAMES = 1_000_000
 _LONGEST_NAME = 400
 _LONGEST_LINE = 1 << 16
+_LONGEST_NUMBER = 40
 _FIRST_MAPPED = 3
 """Protocols before it are Python 2's, whose names are those of former modules."""
 
@@ -130,9 +131,9 @@ class Trace:
     """What it imports whose name only running it would tell: why."""
     ended: Ended = "broken"
     calls: bool = False
-    """Whether it calls anything."""
+    """Whether it calls anything, and has what it calls."""
     number: int = 0
-    """The last long number in it: torch's files begin with one."""
+    """The last large number in it: torch's files begin with one."""
 
 
 @dataclass(slots=True)
@@ -186,9 +187,11 @@ def trace(reader: Reader) -> Trace:
             if operation.name == "STOP":
                 found.ended = "stopped"
                 return found
-            if operation.name == "LONG1":
+            if operation.name in ("LONG1", "LONG4"):
                 found.number = int.from_bytes(data, "little", signed=True)
-            found.calls = found.calls or operation.name in _CALLS
+            elif operation.name in ("INT", "LONG"):
+                found.number = _large(lines[0])
+            found.calls = found.calls or _can_call(operation, stack)
             _import(found, operation, lines, stack, protocol)
             _move(operation, lines, data, stack, memo)
             if len(stack) > _MOST_STACKED:
@@ -308,6 +311,18 @@ def _pop(operation: OpcodeInfo, stack: list[object]) -> None:
         count = before.index(pickletools.markobject) if pickletools.markobject in before else 0
     if count:
         del stack[-count:]
+
+
+def _can_call(operation: OpcodeInfo, stack: list[object]) -> bool:
+    """Tell whether an operation calls something: a text that looks like one has nothing on the stack."""
+    if operation.name not in _CALLS:
+        return False
+    return _MARK in stack if operation.name in ("INST", "OBJ") else len(stack) > 1
+
+
+def _large(line: bytes) -> int:
+    digits = line.strip().removesuffix(b"L")
+    return int(digits) if len(digits) <= _LONGEST_NUMBER and digits.isdigit() else 0
 
 
 def _number(lines: list[bytes]) -> int:

@@ -1,13 +1,21 @@
-"""Which names a pickle of weights may import. Pure."""
+"""Which names a pickle of weights may import. Pure.
+
+A pickle calls what it imports with what it likes, so of Python's own modules all count as grave but few: whoever lists
+what is bad forgets `pathlib.Path.write_text`. Beyond them all that is in the lists of others is grave:
+https://github.com/mmaitre314/picklescan/blob/main/src/picklescan/scanner.py and
+https://github.com/protectai/modelscan/blob/main/modelscan/settings.py, but `functools.partial`, which weights of honest
+people have: what it calls is a name of the same pickle, and is judged itself.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from typing import Literal
 
 __all__ = ["VERSION", "Verdict", "judged"]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a file may be judged otherwise."""
 
 Verdict = Literal["data", "code", "grave"]
@@ -56,6 +64,37 @@ _DATA = re.compile(
     ),
     re.ASCII,
 )
+
+_MODEST = frozenset(
+    (
+        *(
+            "abc",
+            "_abc",
+            "array",
+            "bisect",
+            "calendar",
+            "cmath",
+            "collections",
+            "_collections",
+            "colorsys",
+        ),
+        *("copy", "datetime", "_datetime", "decimal", "_decimal", "enum", "errno", "fractions"),
+        *(
+            "functools",
+            "_functools",
+            "heapq",
+            "_heapq",
+            "ipaddress",
+            "itertools",
+            "json",
+            "math",
+            "numbers",
+        ),
+        *("queue", "_queue", "random", "_random", "re", "statistics", "struct", "_struct", "time"),
+        *("weakref", "_weakref", "_weakrefset", "zlib", "zoneinfo", "__main__"),
+    )
+)
+"""Modules of Python's own in which nothing reaches files, processes, other modules or attributes by name."""
 
 _GRAVE_MODULES = frozenset(
     (
@@ -150,25 +189,51 @@ _GRAVE_MODULES = frozenset(
             "readline",
         ),
         *("IPython", "pkgutil", "linecache", "symtable", "test", "unittest", "turtle", "tkinter"),
+        *("httplib", "urllib2", "imp", "asyncore", "asynchat", "pipes", "nntplib", "cgi", "telnetlib"),
+        *("jsonpickle", "yaml", "numexpr", "sympy", "numba", "pyximport", "cython", "Cython", "execnet"),
+        *("pexpect", "ptyprocess", "psutil", "sh", "plumbum", "invoke", "fabric", "paramiko", "git"),
+        *(
+            "huggingface_hub",
+            "fsspec",
+            "s3fs",
+            "boto3",
+            "botocore",
+            "pkg_resources",
+            "pytest",
+            "_pytest",
+        ),
     )
 )
+"""Those of Python 2, of any version of Python, and of packages that run, load or fetch what they are told to."""
+_BUFFER = re.compile(r"_?io\.(BytesIO|StringIO)")
 _GRAVE = re.compile(
-    r"torch\.(load|hub\..*|storage\._load_from_bytes|serialization\.(?!_get_layout).*|utils\.(_config_module"
-    r"|bottleneck|collect_env|cpp_extension|data\.datapipes).*|_inductor\..*|_dynamo\..*|fx\..*|package\..*"
-    r"|jit\.(load|unsupported_tensor_ops).*|ops\.load_library|distributed\..*|multiprocessing\..*)"
-    r"|numpy\.(load|fromfile|memmap|testing\..*|f2py\..*|distutils\..*|ctypeslib\..*|lib\..*)"
-    r"|pandas\.(eval|read_pickle|io\..*)|sklearn\.externals\..*|copyreg\..*|_codecs\..*|codecs\..*"
+    r"torch\.(load|save|compile|hub|hub\..*|serialization\.(?!_get_layout).*|storage\._load_from_bytes)"
+    r"|torch\.(_inductor|_dynamo|fx|package|ops|_ops|classes|_classes|onnx|export|distributed)\..*"
+    r"|torch\.(multiprocessing|testing)\..*|torch\.jit\.(?!_pickle\.).*"
+    r"|torch\.utils\.(_config_module|bottleneck|collect_env|cpp_extension|data\.datapipes|hipify).*"
+    r"|torch\.utils\.(model_zoo|tensorboard).*|torchvision\.datasets\..*"
+    r"|numpy\.(load\w*|save\w*|fromfile|genfromtxt|memmap|DataSource)"
+    r"|numpy\.(testing|f2py|distutils|ctypeslib|lib|rec)\..*"
+    r"|numpy\._?core\.((memmap|records)\..*|\w*multiarray\w*\.fromfile)"
+    r"|pandas\.(eval|read_\w+|io\..*)|sklearn\.externals\..*|(copyreg|_?codecs)\..*"
+    r"|transformers\.(dynamic_module_utils|file_utils|pipelines|utils)\..*"
+    r"|(tensorflow|keras|tf_keras)\.(.*\.)?((io|gfile|saving|save|raw_ops)\b.*|load_\w+|deserialize\w*)"
 )
 
 
 def judged(module: str, name: str) -> Verdict:
     """Return what it means that a pickle imports *name* of *module*."""
     whole, (*way, last) = f"{module}.{name}", name.split(".")
-    if any(one in _GRAVE_MODULES or one.startswith("__") for one in way) or (
-        way and last.startswith("__")
-    ):
+    if any(_is_no_class(one) for one in way) or (way and last.startswith("__")):
         # From protocol 4 on a name is looked up step by step: `os.system` of any module that imports `os`.
         return "grave"
     if _DATA.fullmatch(whole):
         return "data"
-    return "grave" if module.partition(".")[0] in _GRAVE_MODULES or _GRAVE.fullmatch(whole) else "code"
+    top = module.partition(".")[0]
+    own = top in sys.stdlib_module_names and top not in _MODEST and not _BUFFER.fullmatch(whole)
+    return "grave" if own or top in _GRAVE_MODULES or _GRAVE.fullmatch(whole) else "code"
+
+
+def _is_no_class(name: str) -> bool:
+    """Tell whether a step on the way to a name is a module, or Python's own: modules are in lower case, by any alias."""
+    return name in _GRAVE_MODULES or name.startswith("__") or not name.lstrip("_")[:1].isupper()
