@@ -232,6 +232,22 @@ def test_venv_files__of_a_seed(world: World, venv: Path) -> None:
     assert line.startswith(f"venv-files: {name}: of setuptools 80.0: found sha256 ")
 
 
+def test_venv_extra__that_only_a_package_s_own_list_names(world: World, venv: Path) -> None:
+    (venv / HERE / "evil.pth").write_bytes(b"import os")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(b"import os").digest()).decode().rstrip("=")
+    record = venv / HERE / "beta-0.9.dist-info/RECORD"
+    record.write_text(f"{record.read_text()}evil.pth,sha256={digest},9\n")
+    place = world.store.root / "records" / f"{world.fetched('beta-0.9-py3-none-any.whl')}.json"
+    text = place.read_text()
+    place.unlink()
+    try:
+        (line,) = found(world, venv)
+    finally:
+        place.write_text(text)
+    assert line.startswith("venv-extra: evil.pth: is in the environment, and of no locked package")
+    assert line.endswith("it lacks that of beta")
+
+
 def test_an_empty_mark_of_virtualenv_s_is_no_finding(world: World, venv: Path) -> None:
     put(venv, "pip", "25.0", PIP)
     mark = venv / HERE / "pip-25.0.virtualenv"
@@ -254,6 +270,16 @@ def test_venv_extra__a_package_s_folder_that_lies_elsewhere(
     (venv / HERE / "gamma").rename(tmp_path / "gamma")
     (venv / HERE / "gamma").symlink_to(tmp_path / "gamma")
     assert found(world, venv) == ["venv-extra: gamma: is in the environment, and of no locked package"]
+
+
+def test_venv_extra__a_second_folder_of_packages(world: World, venv: Path) -> None:
+    (venv / "lib64").symlink_to("lib")
+    assert found(world, venv) == []
+    (venv / "lib64").unlink()
+    (venv / "lib64").mkdir()
+    assert found(world, venv) == [
+        "venv-extra: lib64: is no link to `lib`: some Pythons look for packages there, too"
+    ]
 
 
 # ---- bytecode --------------------------------------------------------------------------------------

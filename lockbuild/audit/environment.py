@@ -134,7 +134,8 @@ def _locked(subject: Subject, package: LockedPackage, info: str) -> Package:
             files = {path.lstrip("/"): one.contents for path, one in wanted.items()}
     if files is None:
         record = folder / site / info / "RECORD"
-        files = _hashed(record.read_bytes() if record.is_file() else b"", site)
+        listed = _hashed(record.read_bytes() if record.is_file() else b"", site)
+        files = {path: one for path, one in listed.items() if not starts(path.removeprefix(f"{site}/"))}
         wheel = None
     return Package(
         name=package.name,

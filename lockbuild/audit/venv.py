@@ -120,20 +120,30 @@ def _venv_extra(subject: Subject) -> Iterator[Found]:
         if file.is_dir() or not ours:
             extra.append(path)
     # What runs at every start is told first.
-    return _shown(sorted(extra, key=lambda path: not starts(path)), site)
+    extra.sort(key=lambda path: not starts(path))
+    without = [one.name for one in there if one.kind == "locked" and one.wheel is None]
+    for path in extra[:_SHOWN]:
+        yield Found(path, _extra_fault(path, without))
+    if len(extra) > _SHOWN:
+        yield Found(site, f"{len(extra) - _SHOWN:,} more files like these")
+    other = folder / "lib64"
+    if other.is_dir() and other.resolve() != (folder / "lib").resolve():
+        yield Found("lib64", "is no link to `lib`: some Pythons look for packages there, too")
 
 
 def _is_hook(file: Path) -> bool:
     return file.is_file() and is_hook(file.name, file.read_bytes())
 
 
-def _shown(extra: Sequence[str], where: str) -> Iterator[Found]:
-    for path in extra[:_SHOWN]:
-        yield Found(
-            path, "is none that virtualenv or uv is known to write" if path in HOOKS else _OF_NOBODY
+def _extra_fault(path: str, without: Sequence[str]) -> str:
+    if path in HOOKS:
+        return "is none that virtualenv or uv is known to write"
+    if without and starts(path):
+        # No list in the environment is believed about what runs at every start.
+        return (
+            f"{_OF_NOBODY} whose wheel is in the store; it lacks that of {', '.join(without[:_SHOWN])}"
         )
-    if len(extra) > _SHOWN:
-        yield Found(where, f"{len(extra) - _SHOWN:,} more files like these")
+    return _OF_NOBODY
 
 
 def _venv_bytecode(subject: Subject) -> Iterator[Found]:
