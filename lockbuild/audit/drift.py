@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from lockbuild.audit.compared import Compared, Difference, PackageDrift, above, size_of
 from lockbuild.audit.contents import conda_of, debs_in, debs_of, pythons_of
 from lockbuild.audit.expected import MADE
+from lockbuild.audit.forbidden import (
+    forbidden,
+    marks,
+    replaced_in_place,
+    why_forbidden,
+    why_licensed,
+    why_not,
+)
 from lockbuild.audit.installing import compiled_from
-from lockbuild.audit.leaks import PATH, SECRET
+from lockbuild.audit.leaks import PATH
 from lockbuild.derivation import CONDA_FOLDER
 from lockbuild.dockerfile import PREFIX
 from lockbuild.image.layers import final
@@ -23,25 +31,20 @@ from lockbuild.image.layers import final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from lockbuild.audit.compared import Way
     from lockbuild.audit.contents import Present
     from lockbuild.audit.expected import Expected, PartName, Want
     from lockbuild.image.layers import LayerFile, Placed
     from lockbuild.image.manifests import LayeredImage
     from lockbuild.lock import Lock
-    from lockbuild.stack import Mount, Stack
+    from lockbuild.stack import Stack
 
-__all__ = ["LICENSED", "Difference", "Drift", "PackageDrift", "build_paths", "drift_of"]
+__all__ = ["Drift", "build_paths", "drift_of"]
 
-Way = Literal["missing", "changed", "added"]
 _TOP = PREFIX.removeprefix("/")
-_ANCHOR = f"{_TOP}/pyvenv.cfg"
 # What lies deeper is inside a package, as setuptools has others of its own.
 _INSTALLED = re.compile(rf"{re.escape(_TOP)}/lib(?:64)?/python[\d.]+/site-packages/[^/]+/[^/]+")
 _SHORT = 12
-_NO_LAYER = -1
-"""Number for a file that no program sees in any layer, so that nothing is believed of it for where it came from."""
-LICENSED = "image-licensed"
-"""The check of what no layer may hold. What it needs to know of the image is less than for all else."""
 # What installing a .deb changes beside the package's own files: what only dpkg and its like read, and what it adds.
 _DPKG = re.compile(
     r"var/lib/dpkg/(?:status|available|lock|triggers/|diversions|statoverride|alternatives/|[^/]+-old$)"
@@ -52,39 +55,6 @@ _DPKG_ADDS = re.compile(rf"{_DPKG.pattern}|etc/ld\.so\.cache$|etc/alternatives/"
 _OF_DEBS = ("bin/", "boot/", "etc/", "lib/", "lib32/", "lib64/", "libx32/", "sbin/", "usr/", "var/")
 _OF_CONDA = (f"{CONDA_FOLDER.removeprefix('/')}/",)
 _SITE = re.compile(r"(?P<top>(?:.*/)?)lib(?:64)?/python[\d.]+/(?:site|dist)-packages")
-# What only building needs, by the names that tools give it.
-_LEFTOVERS = re.compile(
-    r"(?:.*/)?[^/]+\.(?:whl|deb)"
-    r"|(?:root|home/[^/]+)/\.cache/(?:pip|uv|ccache|conda)/.+|(?:.*/)?\.ccache/.+"
-    r"|build/.+|(?:var/)?tmp/(?:pip-|tmpxft_|build-env-|cc[A-Za-z0-9]{6}\.)[^/]*(?:/.*)?"
-    r"|var/cache/apt/(?:archives/.+|[^/]+\.bin)|var/lib/apt/lists/.+|(?:.*/)?conda/pkgs/.+"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A file that is not as it shall be."""
-
-    check: str
-    """Id of the check that says it; empty where a package's own finding does."""
-    way: Way
-    path: str
-    message: str
-    layer: int | None
-    """The layer that brought it, or took it away, from 0; none where no layer did."""
-    owner: str = ""
-    """Package, .deb, source or asset that it shall be of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageDrift:
-    """A package that is not the locked one."""
-
-    name: str
-    message: str
-    path: str
-    """The file that says so; empty for a package that is missing."""
-    layer: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,41 +67,16 @@ class Drift:
     conda: tuple[PackageDrift, ...] = ()
 
 
-@dataclass(slots=True)
-class _Compared:
-    """An image beside what it shall be."""
-
-    image: LayeredImage
-    expected: Expected
-    actual: dict[str, Placed]
-    mounts: tuple[Mount, ...]
-    shown: dict[tuple[int, str], str] = field(init=False)
-    """Layer and path there -> where a program sees it."""
-    gone: tuple[frozenset[str], ...] = field(init=False)
-    """Of each layer what it takes away; the top is an empty name."""
-
-    def __post_init__(self) -> None:
-        contents = [layer.content for layer in self.image.layers]
-        self.gone = tuple(frozenset((*one.removed, *one.emptied)) for one in contents)
-        self.shown = {(one.layer, one.file.path): path for path, one in self.actual.items()}
-
-    @property
-    def anchor(self) -> int | None:
-        """The layer that brought the environment."""
-        placed = self.actual.get(_ANCHOR)
-        return placed.layer if placed else None
-
-
 def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Lock) -> Drift:
     """Return where *image* is not what *expected* says."""
     actual = final([layer.content for layer in image.layers])
-    compared = _Compared(image, expected, actual, stack.mounts)
+    compared = Compared(image, expected, actual, stack.mounts)
     python, python_files, python_names = _python(compared, lock)
     debs, deb_files, deb_names = _debs(compared, stack, lock)
     conda, conda_files, conda_names = _conda(compared, lock)
     if expected.absent:
         # Who does not know all that belongs there cannot tell what does not, but for what never does.
-        licensed = [*_forbidden(compared, _why_licensed), *_replaced_in_place(compared, _why_licensed)]
+        licensed = [*forbidden(compared, why_licensed), *replaced_in_place(compared, why_licensed)]
         files = tuple(licensed) if expected.placed else ()
         return Drift(files=files, python=python, debs=debs, conda=conda)
     told = _Told(
@@ -139,12 +84,12 @@ def drift_of(image: LayeredImage, expected: Expected, *, stack: Stack, lock: Loc
         replaced={"package": python_names, "base": deb_names, "conda": conda_names},
         has_debs=bool(debs),
     )
-    found = [*_forbidden(compared, _why)]
+    found = [*forbidden(compared, why_forbidden)]
     said = {(one.path, one.layer) for one in found}
     for one, part in (*_wanted(compared), *_added(compared)):
         if (one.path, one.layer) not in said and not told.says(one, part):
             found.append(one)
-    found += _replaced_in_place(compared, _why_not)
+    found += replaced_in_place(compared, why_not)
     return Drift(
         files=tuple(sorted(found, key=lambda one: (one.layer or 0, one.path))),
         python=python,
@@ -179,14 +124,14 @@ _Packages = tuple[tuple[PackageDrift, ...], frozenset[str], frozenset[str]]
 """What differs, the files that it brought, and the names of those of the lock that are not there as locked."""
 
 
-def _python(compared: _Compared, lock: Lock) -> _Packages:
+def _python(compared: Compared, lock: Lock) -> _Packages:
     """Compare the environment's packages, and find those that are somewhere else and nobody brought."""
     locked = {package.name: package.version for package in lock.runtime}
     here, elsewhere = [], []
     for one in pythons_of(compared.image, compared.actual):
         if _INSTALLED.fullmatch(one.path):
             here.append(one)
-        elif not compared.expected.absent and not _is_held(compared, one.path):
+        elif not compared.expected.absent and not compared.is_held(one.path):
             elsewhere.append(one)
     drift, files = _packages(here, locked, "the lock", _places)
     for one in elsewhere:
@@ -208,7 +153,7 @@ def _places(one: Present) -> tuple[str, ...]:
     return (f"{folder}/",)
 
 
-def _debs(compared: _Compared, stack: Stack, lock: Lock) -> _Packages:
+def _debs(compared: Compared, stack: Stack, lock: Lock) -> _Packages:
     present = list(debs_of(compared.image, compared.actual))
     status = compared.expected.status
     if status:
@@ -231,11 +176,11 @@ def _debs(compared: _Compared, stack: Stack, lock: Lock) -> _Packages:
     return tuple(drift), frozenset(files), _replaced(present, locked)
 
 
-def _conda(compared: _Compared, lock: Lock) -> _Packages:
+def _conda(compared: Compared, lock: Lock) -> _Packages:
     locked = {package.name: f"{package.version} {package.build}" for package in lock.conda}
     present = conda_of(compared.image, compared.actual, CONDA_FOLDER)
     if not locked:
-        present = tuple(one for one in present if not _is_held(compared, one.path))
+        present = tuple(one for one in present if not compared.is_held(one.path))
     drift, files = _packages(present, locked, "the lock", lambda _: _OF_CONDA)
     return tuple(drift), frozenset(files), _replaced(present, locked)
 
@@ -278,127 +223,6 @@ def _packages(
     return sorted(drift, key=lambda one: one.name), files
 
 
-# ---- what no layer may hold ------------------------------------------------------------------------
-
-
-def _is_held(compared: _Compared, path: str) -> bool:
-    return path in compared.expected.held
-
-
-def _ours(compared: _Compared, number: int, file: LayerFile) -> bool:
-    """Whether the lock brings this file, as it is, to this place."""
-    held = compared.expected.held
-    path = compared.shown.get((number, file.path), file.path)
-    contents = held.get(path, frozenset()) | held.get(file.path, frozenset())
-    return file.content in contents or (bool(MADE & contents) and number == compared.anchor)
-
-
-_Why = tuple[str, str] | None
-"""The check that forbids a file, and what it says; none where nothing does."""
-
-
-def _forbidden(
-    compared: _Compared, why: Callable[[_Compared, int, LayerFile], _Why]
-) -> Iterator[Difference]:
-    """Yield files of any layer that must not be there whatever else holds, each once."""
-    for number, layer in enumerate(compared.image.layers):
-        for file in layer.content.files:
-            if file.kind == "folder":
-                continue
-            found = why(compared, number, file)
-            if found:
-                path = compared.shown.get((number, file.path))
-                yield Difference(
-                    check=found[0],
-                    way="added",
-                    path=path or file.path,
-                    message=found[1] + ("" if path else _later(compared, number, file.path)),
-                    layer=number,
-                )
-
-
-def _replaced_in_place(
-    compared: _Compared, why: Callable[[_Compared, int, LayerFile], _Why]
-) -> Iterator[Difference]:
-    """Yield files in whose place their own layer brings another: whoever has the layer can read both."""
-    for number, layer in enumerate(compared.image.layers):
-        for file in layer.content.replaced:
-            if found := why(compared, _NO_LAYER, file):
-                yield Difference(
-                    check=found[0],
-                    way="added",
-                    path=file.path,
-                    message=f"{found[1]}; the layer has another file in its place, and it is still shipped",
-                    layer=number,
-                )
-
-
-def _why_licensed(compared: _Compared, number: int, file: LayerFile) -> _Why:
-    mount = None if _ours(compared, number, file) else _licensed(compared, file.path)
-    if mount is None:
-        return None
-    return LICENSED, f"belongs to `{mount.path}`, which must be mounted: {mount.why or 'its licence'}"
-
-
-def _why(compared: _Compared, number: int, file: LayerFile) -> _Why:
-    privileged = compared.expected.privileged.get(file.path)
-    rights = (file.mode, file.capability)
-    if file.privileged and privileged != rights:
-        what = "has capabilities" if file.capability else f"has mode {file.mode:04o}"
-        was = f"; the base has mode {privileged[0]:04o}" if privileged else ""
-        return "image-setuid", f"{what}, which gives rights of others{was}"
-    if _ours(compared, number, file):
-        return None
-    if found := _why_licensed(compared, number, file):
-        return found
-    if file.kind == "file" and (seen := _marks(file, SECRET)):
-        return "image-secrets", f"holds {', '.join(seen)}"
-    if (
-        file.kind == "file"
-        and _LEFTOVERS.fullmatch(file.path)
-        and file.path not in compared.expected.held
-    ):
-        return "image-leftovers", f"{file.size:,} bytes that only building needs"
-    return None
-
-
-def _why_not(compared: _Compared, number: int, file: LayerFile) -> _Why:
-    """Return why a file must not be there that is nobody's."""
-    found = _why(compared, number, file)
-    if found or _ours(compared, number, file):
-        return found
-    return "image-extra", f"{_size(file)} that the lock does not bring"
-
-
-def _marks(file: LayerFile, kind: str) -> list[str]:
-    return [words.removeprefix(kind) for words in file.seen if words.startswith(kind)]
-
-
-def _licensed(compared: _Compared, path: str) -> Mount | None:
-    """Return the mount that a file belongs to: by where it lies, or by a name that only its data has."""
-    for mount in compared.mounts:
-        place = mount.path.strip("/")
-        if path == place or path.startswith(f"{place}/"):
-            return mount
-        for pattern in mount.holds:
-            # A pattern without a word of its own, such as `*.pkl`, says something below its mount alone.
-            words = re.sub(r"\[[^]]*\]|[*?]", "", posixpath.basename(pattern)).rpartition(".")[0]
-            if len(words) > len("data") and fnmatchcase(f"/{path}", f"*/{pattern}"):
-                return mount
-    return None
-
-
-def _later(compared: _Compared, number: int, path: str) -> str:
-    """Return what became of a file of a lower layer, for its message."""
-    above = _above(path)
-    for layer, gone in zip(
-        compared.image.layers[number + 1 :], compared.gone[number + 1 :], strict=True
-    ):
-        if not gone.isdisjoint(above):
-            return f"; layer {layer.number} deletes it, and it is still shipped"
-    return "; a later layer replaces it, and it is still shipped"
-
-
 # ---- what must be there ----------------------------------------------------------------------------
 
 _CHECKS: dict[PartName, str] = {
@@ -421,7 +245,7 @@ _WORDS: dict[PartName, str] = {
 }
 
 
-def _wanted(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:
+def _wanted(compared: Compared) -> Iterator[tuple[Difference, PartName]]:
     """Yield what is missing or another than it shall be."""
     for path, want in compared.expected.files.items():
         placed = compared.actual.get(path)
@@ -446,7 +270,7 @@ def _difference(way: Way, path: str, want: Want, said: str, layer: int | None) -
     )
 
 
-def _other(compared: _Compared, path: str, want: Want, placed: Placed) -> str:
+def _other(compared: Compared, path: str, want: Want, placed: Placed) -> str:
     """Return in what a file differs from what it shall be; empty where it does not."""
     file = placed.file
     # What is made may be a link to what is made, as the environment's Python is.
@@ -478,23 +302,15 @@ def _rights(rights: tuple[int, int, int]) -> str:
     return f"mode {mode:04o} of {uid}:{gid}"
 
 
-def _removed_by(compared: _Compared, path: str) -> int | None:
-    above = _above(path)
+def _removed_by(compared: Compared, path: str) -> int | None:
+    places = above(path)
     for number, gone in reversed(list(enumerate(compared.gone))):
-        if not gone.isdisjoint(above):
+        if not gone.isdisjoint(places):
             return number
     return None
 
 
-def _above(path: str) -> list[str]:
-    """Return *path*, all folders that it is in, and the top."""
-    found = [path]
-    while "/" in found[-1]:
-        found.append(found[-1].rpartition("/")[0])
-    return [*found, ""]
-
-
-def _added(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:
+def _added(compared: Compared) -> Iterator[tuple[Difference, PartName]]:
     """Yield the files of every layer that the lock does not bring."""
     files = compared.expected.files
     for number, layer in enumerate(compared.image.layers):
@@ -502,7 +318,7 @@ def _added(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:
             path = compared.shown.get((number, file.path))
             if file.kind == "folder" or (path in files if path else False):
                 continue
-            if _ours(compared, number, file) or _is_bytecode(compared, number, path or file.path):
+            if compared.ours(number, file) or _is_bytecode(compared, number, path or file.path):
                 continue
             place = path or file.path
             source = files.get(compiled_from(place) or "")
@@ -510,24 +326,20 @@ def _added(compared: _Compared) -> Iterator[tuple[Difference, PartName]]:
                 said = "bytecode that did not come with its module, and runs in its place"
                 yield _difference("added", place, source, said, number), "package"
                 continue
-            hidden = "" if path else _later(compared, number, file.path)
+            hidden = "" if path else compared.later(number, file.path)
             yield (
                 Difference(
                     check="image-extra",
                     way="added",
                     path=place,
-                    message=f"{_size(file)} that the lock does not bring{hidden}",
+                    message=f"{size_of(file)} that the lock does not bring{hidden}",
                     layer=number,
                 ),
                 "own",
             )
 
 
-def _size(file: LayerFile) -> str:
-    return f"{file.size:,} bytes" if file.kind == "file" else f"a {file.kind}"
-
-
-def _is_bytecode(compared: _Compared, number: int, path: str) -> bool:
+def _is_bytecode(compared: Compared, number: int, path: str) -> bool:
     """Whether a file is what compiling the environment makes: it comes with it, beside its module."""
     source = compiled_from(path)
     return (
@@ -542,5 +354,5 @@ def build_paths(image: LayeredImage) -> Iterator[tuple[LayerFile, int, str]]:
     """Yield each file that names a path of the machine that built it, its layer from 0, and the path."""
     for number, layer in enumerate(image.layers):
         for file in (*layer.content.files, *layer.content.replaced):
-            for path in _marks(file, PATH):
+            for path in marks(file, PATH):
                 yield file, number, path

@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lockbuild.audit.drift import LICENSED, build_paths
+from lockbuild.audit.drift import build_paths
+from lockbuild.audit.forbidden import LICENSED
 from lockbuild.audit.leaks import secret_name, secrets_said, veiled
 from lockbuild.audit.rules import Found, Rule, Skip
 from lockbuild.dockerfile import BILL_LABEL
@@ -18,7 +19,7 @@ from lockbuild.findings import Check
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from lockbuild.audit.drift import Difference, PackageDrift
+    from lockbuild.audit.compared import Difference, PackageDrift
     from lockbuild.audit.rules import ImageContents, Subject
     from lockbuild.findings import Level
     from lockbuild.image.manifests import LayeredImage
