@@ -96,6 +96,8 @@ def test_a_licence_that_is_no_expression_is_refused(licence: str) -> None:
     ("pattern", "nearest"),
     [
         ("AGLP-*", "AGPL-*"),
+        ("GPL-3.0", "GPL-3.0-*"),
+        ("LGPL-2.1+", "LGPL-2.1-or-later"),
         ("*AGLP-3.0*", "*AGPL-3.0-*"),
         ("MTI", "MIT"),
         ("gplv3", "GPL-3.0-*"),

@@ -41,7 +41,9 @@ def nearest(pattern: str) -> str:
     """Return what may be meant by a *pattern* that fits nothing; empty where nothing is near."""
     licences, exceptions = _listed()
     name, with_, exception = pattern.partition(_WITH)
-    near = name if _is_licence(name) else of_name(name) or _near(name, licences)
+    later = f"{name.removesuffix('+')}-or-later" if name.endswith("+") else ""
+    near = next((one for one in (name, later, of_name(name)) if one and _is_licence(one)), "")
+    near = near or _near(name, licences)
     if not with_:
         return near
     near_exception = exception if _is_exception(exception) else _near(exception, exceptions)
@@ -82,7 +84,9 @@ def _listed() -> tuple[tuple[str, ...], tuple[str, ...]]:
     # packaging has the lists, and shows them to nobody: no other place here may look at them.
     from packaging.licenses import _spdx  # noqa: PLC0415 - takes a moment
 
+    listed = {one["id"] for one in _spdx.LICENSES.values()}
     return (
-        tuple(one["id"] for one in _spdx.LICENSES.values()),
+        # `GPL-3.0` of old is either of two licences today, and fits the name of neither.
+        tuple(sorted(one for one in listed if f"{one.removesuffix('+')}-only" not in listed)),
         tuple(one["id"] for one in _spdx.EXCEPTIONS.values()),
     )
