@@ -64,6 +64,7 @@ PURE = frozenset(
         "sbom",
         "stack",
         "stack_schema",
+        "strangers",
         "target",
         "upstream",
         "wheelhouse",

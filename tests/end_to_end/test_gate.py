@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tests.end_to_end.conftest import Filled
 
 _RULES = (
-    *("wheel", "declared", "modules", "python-abi", "elf-needs", "torch-symbols", "glibc"),
+    *("wheel", "declared", "modules", "startup", "overwrites", "shared-files", "requires"),
+    *("python-abi", "elf-needs", "torch-symbols", "glibc"),
     *("cuda-runtime", "architectures", "device-code", "driver", "build-path", "imports"),
 )
 

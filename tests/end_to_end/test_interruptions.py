@@ -261,7 +261,7 @@ def test_a_fetch_that_cannot_fit_says_so_before_it_begins(
 ) -> None:
     project = replace(fresh, store=small_disk / "store").with_env(**mirror.env)
     ballast = _fill(small_disk, leave=30_000_000)
-    said = project.run("fetch", "small", exit_code=5).stderr
+    said = project.run("fetch", "small", exit_code=7).stderr
     assert "space" in said or "free" in said
     assert "Traceback" not in said
     ballast.unlink()
