@@ -9,7 +9,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from lockbuild.derivation import PREFIX_TAR, Fetch
+from lockbuild.derivation import PREFIX_TAR, ROOTFS_TAR, Fetch
 from lockbuild.digest import Sha256
 from lockbuild.dockerfile import AssetFile, BundledAsset, bill_name, notice_name
 from lockbuild.errors import StoreError
@@ -200,7 +200,7 @@ def fill_context(  # noqa: PLR0913 - all that goes in
     """
     installer = plan.derivations[plan.installer]
     files = {f"wheels/{entry.filename}": object_file(store, entry) for entry in manifest.wheels}
-    files |= {f"rootfs/{name}.tar": store.locate(path) / "rootfs.tar" for name, path in plan.roots}
+    files |= {f"rootfs/{name}.tar": store.locate(path) / ROOTFS_TAR for name, path in plan.roots}
     files |= {f"conda/{PREFIX_TAR}": store.locate(path) / PREFIX_TAR for _, path in plan.prefixes}
     files[f"tools/{plan.name_of(installer.path)}"] = store.locate(plan.installer)
     bundles = dict(plan.assets)

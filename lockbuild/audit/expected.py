@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lockbuild.audit.contents import STATUS, conda_record
 from lockbuild.audit.installing import installed_files, true_contents
-from lockbuild.derivation import PREFIX_TAR
+from lockbuild.derivation import PREFIX_TAR, ROOTFS_TAR
 from lockbuild.digest import sha256_of
 from lockbuild.dockerfile import BILL_FOLDER, PREFIX, run_settings
 from lockbuild.errors import ImageError, LockbuildError, StoreError
@@ -40,7 +40,6 @@ PartName = Literal["base", "conda", "asset", "source", "package", "own", "sbom"]
 MADE = frozenset({""})
 """The content of what is made in the image, and is known by nobody before: it must come with the environment."""
 
-_ROOTFS = "rootfs.tar"
 _NOTE = "files-2.json"
 _REPAIR = "`lockbuild store repair`, then `lockbuild build`"
 _LISTS = re.compile(r"var/lib/dpkg/info/([^/]+)\.list")
@@ -135,20 +134,11 @@ def expected_of(  # noqa: PLR0913 - all that it follows from
         path = dict(plan.roots).get("runtime")
         if path is None:
             raise StoreError("the runtime's root file system waits for open parts of the lock")
-        base = _listing(store, path, _ROOTFS)
+        base = _listing(store, path, ROOTFS_TAR)
         return _of_tar(base, "base", _owners(base.texts))
 
     attempt(base_wants)
-
-    def conda_wants() -> dict[str, Want]:
-        layers = [_listing(store, path, PREFIX_TAR) for _, path in plan.prefixes]
-        return {
-            name: want
-            for layer in layers
-            for name, want in _of_tar(layer, "conda", _conda_owners(layer.texts)).items()
-        }
-
-    attempt(conda_wants)
+    attempt(lambda: dict(_of_conda(plan, store)))
     bundles: tuple[BundledAsset, ...] = ()
     try:
         bundles = bundled_assets(stack, plan, store)
@@ -290,6 +280,12 @@ def _conda_owners(texts: Mapping[str, bytes]) -> dict[str, str]:
 
 
 # ---- what stands on the base -----------------------------------------------------------------------
+
+
+def _of_conda(plan: Plan, store: Store) -> Iterator[tuple[str, Want]]:
+    for _, path in plan.prefixes:
+        layer = _listing(store, path, PREFIX_TAR)
+        yield from _of_tar(layer, "conda", _conda_owners(layer.texts)).items()
 
 
 def _of_assets(bundles: Iterable[BundledAsset]) -> Iterator[tuple[str, Want]]:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from lockbuild.derivation import ROOTFS_TAR
 from lockbuild.digest import canonical_json, sha256_of
 from lockbuild.documents import json_text
 from lockbuild.errors import BuildError
 from lockbuild.findings import Finding, Report
 from lockbuild.gate import reading
 from lockbuild.gate.facts import Expected, Runtime, Torch
-from lockbuild.gate.importing import ROOTFS_TAR, try_imports
+from lockbuild.gate.importing import try_imports
 from lockbuild.gate.rules import CHECKS, RULES_VERSION, judge
 from lockbuild.lock import closure
 from lockbuild.plan import image_env

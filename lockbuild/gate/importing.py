@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockbuild.builders import INPUTS, OUT, SOURCE
-from lockbuild.derivation import BuildTask
+from lockbuild.derivation import ROOTFS_TAR, BuildTask
 from lockbuild.gate.facts import Imported
 from lockbuild.plan import image_env, search_path
 
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
     from lockbuild.realise import Realiser
 
-__all__ = ["ROOTFS_TAR", "try_imports"]
-
-ROOTFS_TAR = "rootfs.tar"
-"""Name of the file that a root file system is in."""
+__all__ = ["try_imports"]
 
 _REPORT = "imports.json"
 _PROGRAM = "probe.py"

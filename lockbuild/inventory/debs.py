@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lockbuild.components import Component, ref_of
+from lockbuild.derivation import ROOTFS_TAR
 from lockbuild.errors import StoreError
-from lockbuild.gate.importing import ROOTFS_TAR
 from lockbuild.inventory.facts import known, noted, parse_package
 from lockbuild.inventory.systems import read_deb, read_system
 from lockbuild.purls import package_url

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lockbuild.derivation import ROOTFS_TAR
 from lockbuild.digest import sha256_of
 from lockbuild.errors import StoreError
-from lockbuild.gate.importing import ROOTFS_TAR
 from lockbuild.inventory.conda import texts_of_package
 from lockbuild.inventory.sources import texts_of_archive
 from lockbuild.inventory.systems import texts_of_deb, texts_of_system
