@@ -65,144 +65,35 @@ _DATA = re.compile(
     re.ASCII,
 )
 
-_MODEST = frozenset(
-    (
-        *(
-            "abc",
-            "_abc",
-            "array",
-            "bisect",
-            "calendar",
-            "cmath",
-            "collections",
-            "_collections",
-            "colorsys",
-        ),
-        *("copy", "datetime", "_datetime", "decimal", "_decimal", "enum", "errno", "fractions"),
-        *(
-            "functools",
-            "_functools",
-            "heapq",
-            "_heapq",
-            "ipaddress",
-            "itertools",
-            "json",
-            "math",
-            "numbers",
-        ),
-        *("queue", "_queue", "random", "_random", "re", "statistics", "struct", "_struct", "time"),
-        *("weakref", "_weakref", "_weakrefset", "zlib", "zoneinfo", "__main__"),
-    )
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_MODEST = _words(
+    """
+    abc _abc array bisect calendar cmath collections _collections colorsys copy datetime _datetime
+    decimal _decimal enum errno fractions functools _functools heapq _heapq ipaddress itertools json
+    math numbers queue _queue random _random re statistics struct _struct time weakref _weakref
+    _weakrefset zlib zoneinfo __main__
+    """
 )
 """Modules of Python's own in which nothing reaches files, processes, other modules or attributes by name."""
 
-_GRAVE_MODULES = frozenset(
-    (
-        *(
-            "builtins",
-            "os",
-            "posix",
-            "nt",
-            "sys",
-            "subprocess",
-            "_posixsubprocess",
-            "pty",
-            "shutil",
-            "importlib",
-        ),
-        *(
-            "_frozen_importlib",
-            "runpy",
-            "code",
-            "codeop",
-            "pickle",
-            "_pickle",
-            "marshal",
-            "shelve",
-            "dill",
-        ),
-        *("cloudpickle", "joblib", "types", "operator", "_operator", "inspect", "gc"),
-        *(
-            "ctypes",
-            "_ctypes",
-            "cffi",
-            "socket",
-            "_socket",
-            "socketserver",
-            "ssl",
-            "http",
-            "urllib",
-            "urllib3",
-        ),
-        *(
-            "requests",
-            "httpx",
-            "aiohttp",
-            "ftplib",
-            "smtplib",
-            "telnetlib",
-            "poplib",
-            "imaplib",
-            "xmlrpc",
-        ),
-        *(
-            "webbrowser",
-            "antigravity",
-            "pdb",
-            "bdb",
-            "timeit",
-            "cProfile",
-            "profile",
-            "trace",
-            "doctest",
-        ),
-        *(
-            "pydoc",
-            "idlelib",
-            "lib2to3",
-            "asyncio",
-            "multiprocessing",
-            "concurrent",
-            "threading",
-            "_thread",
-        ),
-        *(
-            "signal",
-            "atexit",
-            "site",
-            "pip",
-            "ensurepip",
-            "venv",
-            "setuptools",
-            "distutils",
-            "zipimport",
-        ),
-        *(
-            "commands",
-            "popen2",
-            "platform",
-            "logging",
-            "tempfile",
-            "mmap",
-            "fcntl",
-            "resource",
-            "readline",
-        ),
-        *("IPython", "pkgutil", "linecache", "symtable", "test", "unittest", "turtle", "tkinter"),
-        *("httplib", "urllib2", "imp", "asyncore", "asynchat", "pipes", "nntplib", "cgi", "telnetlib"),
-        *("jsonpickle", "yaml", "numexpr", "sympy", "numba", "pyximport", "cython", "Cython", "execnet"),
-        *("pexpect", "ptyprocess", "psutil", "sh", "plumbum", "invoke", "fabric", "paramiko", "git"),
-        *(
-            "huggingface_hub",
-            "fsspec",
-            "s3fs",
-            "boto3",
-            "botocore",
-            "pkg_resources",
-            "pytest",
-            "_pytest",
-        ),
-    )
+_GRAVE_MODULES = _words(
+    """
+    builtins os posix nt sys subprocess _posixsubprocess pty shutil importlib _frozen_importlib
+    runpy code codeop pickle _pickle marshal shelve dill cloudpickle joblib types operator _operator
+    inspect gc ctypes _ctypes cffi socket _socket socketserver ssl http urllib urllib3 requests
+    httpx aiohttp ftplib smtplib telnetlib poplib imaplib xmlrpc webbrowser antigravity pdb bdb
+    timeit cProfile profile trace doctest pydoc idlelib lib2to3 asyncio multiprocessing concurrent
+    threading _thread signal atexit site pip ensurepip venv setuptools distutils zipimport commands
+    popen2 platform logging tempfile mmap fcntl resource readline IPython pkgutil linecache symtable
+    test unittest turtle tkinter httplib urllib2 imp asyncore asynchat pipes nntplib cgi jsonpickle
+    yaml numexpr sympy numba pyximport cython Cython execnet pexpect ptyprocess psutil sh plumbum
+    invoke fabric paramiko git huggingface_hub fsspec s3fs boto3 botocore pkg_resources pytest
+    _pytest
+    """
 )
 """Those of Python 2, of any version of Python, and of packages that run, load or fetch what they are told to."""
 _BUFFER = re.compile(r"_?io\.(BytesIO|StringIO)")
