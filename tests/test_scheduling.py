@@ -349,15 +349,19 @@ def test_a_build_that_takes_too_long_gives_its_jobs_back(
     assert jobs.holders(one.pool) == ()
 
 
+def saying_its_jobs(task: BuildTask) -> str:
+    """Return a program that runs *task* and prints the file `jobs` that it left."""
+    return (
+        "import pickle, sys; from lockbuild.builders.sandbox import SandboxBuilder;"
+        f"print((SandboxBuilder().build(pickle.loads({pickle.dumps(task)!r})).output / 'jobs').read_text())"
+    )
+
+
 def test_where_nobody_can_watch_a_build_keeps_to_its_share(
     yard: Callable[[int], Yard], sandbox: SandboxBuilder
 ) -> None:
     del sandbox
-    task = yard(4).task("a", "echo $MAX_JOBS >/build/out/jobs")
-    program = (
-        "import pickle, sys; from lockbuild.builders.sandbox import SandboxBuilder;"
-        f"print((SandboxBuilder().build(pickle.loads({pickle.dumps(task)!r})).output / 'jobs').read_text())"
-    )
+    program = saying_its_jobs(yard(4).task("a", "echo $MAX_JOBS >/build/out/jobs"))
     # A process that one listener watches can have no other.
     ready, tell_ready = os.pipe()
     go, tell_go = os.pipe()
@@ -378,6 +382,30 @@ def test_where_nobody_can_watch_a_build_keeps_to_its_share(
     for descriptor in (ready, go, tell_go):
         os.close(descriptor)
     assert printed.split() == [b"1"]
+
+
+# Puts on a filter for which pidfd_getfd(2), of one number everywhere, is not permitted: Docker's own is like that.
+FORBID = """
+import ctypes, struct
+steps = ((0x20, 0, 0, 0), (0x15, 0, 1, 438), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000))
+code = b"".join(struct.pack("=HBBI", *step) for step in steps)
+class Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_char_p))
+library = ctypes.CDLL(None)
+assert library.prctl(38, 1, 0, 0, 0) == library.prctl(22, 2, ctypes.byref(Filter(4, code))) == 0
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_listener_that_nobody_may_take_is_not_missed(
+    yard: Callable[[int], Yard], sandbox: SandboxBuilder, *, shared: bool
+) -> None:
+    del sandbox
+    need("perl")
+    task = yard(4).task("a", "perl -MPOSIX=getpid -e 'print getpid() > 1' >/build/out/jobs")
+    program = FORBID + saying_its_jobs(task if shared else replace(task, pool=None))
+    ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=False)
+    assert ended.stdout.split() == [b"1"]
 
 
 # ---- the compiler cache ----------------------------------------------------------------------------

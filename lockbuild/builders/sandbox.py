@@ -219,15 +219,16 @@ class _Sandbox:
 
 
 def _start(bwrap: Path, arguments: tuple[str, ...], task: BuildTask) -> _Sandbox:
-    """Start the sandbox: among those that share jobs, or, where the kernel does not let us, with a fixed part."""
+    """Start the sandbox: watched and among those that share jobs, or, where the kernel does not let us, with a fixed part."""
+    calls, turns, shared = watch.SENDING, None, task
     if task.pool is not None:
+        calls, turns = watch.RUNNING, Turns(task.pool)
         shared = replace(task, cores=task.pool.jobs)
-        sandbox = _launch(bwrap, arguments, shared, watch.Watcher(Turns(task.pool)), watch.RUNNING)
-        if sandbox is not None:
-            return sandbox
-    sandbox = _launch(bwrap, arguments, task, watch.Watcher(), watch.SENDING)
+    sandbox = _launch(bwrap, arguments, shared, watch.Watcher(turns), calls)
     if sandbox is None:
-        msg = "a sandbox that shares no jobs starts unwatched, too"
+        sandbox = _launch(bwrap, arguments, task, watch.Watcher(), watch.NOTHING)
+    if sandbox is None:
+        msg = "a sandbox that nobody watches starts in any case"
         raise RuntimeError(msg)
     return sandbox
 
@@ -235,7 +236,7 @@ def _start(bwrap: Path, arguments: tuple[str, ...], task: BuildTask) -> _Sandbox
 def _launch(
     bwrap: Path, arguments: tuple[str, ...], task: BuildTask, watcher: watch.Watcher, calls: str
 ) -> _Sandbox | None:
-    """Return the running sandbox; none where it needs a listener and cannot have one."""
+    """Return the running sandbox; none where its calls are to be watched and cannot be."""
     ready, tell_ready = os.pipe()
     go, tell_go = os.pipe()
     info, tell_info = os.pipe()
@@ -258,7 +259,8 @@ def _launch(
             os.close(descriptor)
     sandbox = _Sandbox(process, watcher, info)
     try:
-        if not watcher.start(process.pid, ready) and calls == watch.RUNNING:
+        if not watcher.start(process.pid, ready) and calls != watch.NOTHING:
+            # It may have put on the filter, and calls that nobody can answer would all fail.
             sandbox.__exit__()
             return None
         os.write(tell_go, b"1")

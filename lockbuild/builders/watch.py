@@ -56,8 +56,8 @@ _CALLS = {
     "x86_64": (0xC000003E, 317, (42, 44, 46, 307, 39, 59)),
     "aarch64": (0xC00000B7, 277, (203, 206, 211, 269, 172, 221)),
 }
-SENDING, RUNNING = "5", "6"
-"""How many of them: those that send or ask; those and the one that runs programs, which then needs a listener."""
+NOTHING, SENDING, RUNNING = "0", "5", "6"
+"""How many of them: none; those that send or ask; those and the one that runs programs. All but none need a listener."""
 
 # Programs that put their process id into what they make, and ask for it for nothing else.
 _NAMED_AFTER_THEMSELVES = (b"cicc", b"cudafe++")
@@ -92,7 +92,8 @@ class Watcher:
     def start(self, process: int, ready: int) -> bool:
         """Take the listener of *process*, which writes its number to *ready*, begin to listen, and return true.
 
-        Without one (an old kernel, another filter's listener already there) nothing is ever seen.
+        Without one (an old kernel, another filter's listener already there, a container that may not take descriptors
+        of other processes) nothing is ever seen, and the process must not go on with its filter.
         """
         number = os.read(ready, 16)
         if not number:
@@ -310,8 +311,8 @@ def _program(audit: int, calls: tuple[int, ...]) -> bytes:
 
 
 def _put_on(count: int) -> int:
-    """Put the filter on this process and return the listener; -1 where the kernel cannot."""
-    if platform.machine() not in _CALLS:
+    """Put the filter on this process and return the listener; -1 where the kernel cannot, or nothing is watched."""
+    if not count or platform.machine() not in _CALLS:
         return -1
     audit, seccomp, calls = _CALLS[platform.machine()]
     library = ctypes.CDLL(None, use_errno=True)
