@@ -61,7 +61,7 @@ def take(pool: JobPool, process: int, *, first: bool) -> int | None:
         # The lock is the job; who has it is only told, which takes a disk that is not full.
         with suppress(OSError):
             os.ftruncate(free, 0)
-            os.pwrite(free, str(process).encode(), 0)
+            os.pwrite(free, f"{process} {_namespace()}".encode(), 0)
         return free
 
 
@@ -78,7 +78,7 @@ def claim(pool: JobPool) -> int:
 
 
 def holders(pool: JobPool) -> tuple[int, ...]:
-    """Return the processes that jobs were given to."""
+    """Return the processes that jobs were given to; 0 for one that is not known here."""
     with _one_at_a_time(pool):
         free, held = _look(pool)
         if free is not None:
@@ -121,14 +121,24 @@ def _look(pool: JobPool) -> tuple[int | None, tuple[int, ...]]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = os.pread(descriptor, 20, 0)
-            held.append(int(text) if text.isdigit() else 0)
+            held.append(_holder(os.pread(descriptor, 50, 0)))
         else:
             if free is None:
                 free = descriptor
                 continue
         os.close(descriptor)
     return free, tuple(held)
+
+
+def _holder(text: bytes) -> int:
+    """Return the process that a job's file names; 0 where it names none, or one that has another number here."""
+    process, _, namespace = text.decode(errors="replace").partition(" ")
+    return int(process) if process.isdecimal() and namespace == str(_namespace()) else 0
+
+
+def _namespace() -> int:
+    """Return which processes are numbered as here: containers that share a store number theirs otherwise."""
+    return Path("/proc/self/ns/pid").stat().st_ino
 
 
 def _is_claimed(pool: JobPool) -> bool:

@@ -87,6 +87,13 @@ def test_who_has_the_jobs_is_known(pool: JobPool) -> None:
     assert jobs.holders(pool) == ()
 
 
+def test_who_has_a_job_in_another_container_is_not_known(pool: JobPool) -> None:
+    job = take(pool)
+    os.pwrite(job, f"{os.getpid()} 1".ljust(50).encode(), 0)
+    assert jobs.holders(pool) == (0,)
+    os.close(job)
+
+
 def test_a_build_that_has_none_comes_before_those_that_have_some(pool: JobPool) -> None:
     claim = jobs.claim(pool)
     assert jobs.take(pool, os.getpid(), first=False) is None

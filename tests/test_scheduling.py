@@ -339,6 +339,19 @@ def test_a_pool_that_cannot_be_used_holds_nobody_up(
     assert len(stamps(outcome)) == 1
 
 
+def test_a_job_that_a_stopped_lockbuild_does_not_give_back_holds_nobody_up_for_ever(
+    yard: Callable[[int], Yard], sandbox: SandboxBuilder
+) -> None:
+    one = yard(1)
+    with subprocess.Popen(["true"]) as ended:
+        # Its lockbuild would close this; it is stopped, as by Ctrl-Z.
+        job = jobs.take(one.pool, ended.pid, first=True)
+    assert job is not None
+    (outcome,) = one.build(sandbox, one.task("a", "g++ it"))
+    assert len(stamps(outcome)) == 1
+    os.close(job)
+
+
 def test_a_build_that_takes_too_long_gives_its_jobs_back(
     yard: Callable[[int], Yard], sandbox: SandboxBuilder
 ) -> None:

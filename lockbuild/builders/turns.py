@@ -51,7 +51,7 @@ class Turns:
         self._running: dict[int, tuple[int, int | None]] = {}  # pidfd -> process, its job
         self._waiting: dict[int, int] = {}  # process -> the question that it waits for an answer to
         self._claim: int | None = None
-        self._seen: tuple[tuple[int, str], ...] = ()
+        self._seen: tuple[tuple[int, ...], tuple[tuple[int, str], ...]] | None = None
         self._seen_at = 0.0
 
     def fileno(self) -> int:
@@ -126,13 +126,17 @@ class Turns:
         """Tell whether no job of the pool has run at all for a while.
 
         Then all wait for something that may be held back here: the other end of a pipe, or a parent that cannot
-        read on before its next child has begun (vfork(2)). A job that stands still has no core, either.
+        read on before its next child has begun (vfork(2)). A job that stands still has no core, either. Or those that
+        had the jobs have ended, and the lockbuild that would give them back is stopped itself.
         """
         now = time.monotonic()
         if self._seen and now < self._seen_at + _STANDSTILL_S:
             return False
-        seen = jobs.standing(jobs.holders(self._pool))
-        stuck = bool(seen) and seen == self._seen
+        without = (process for process, job in self._running.values() if job is None)
+        processes = (*jobs.holders(self._pool), *without)
+        seen = (processes, jobs.standing(processes))
+        # Of one that is not known nobody can tell.
+        stuck = bool(processes) and all(processes) and seen == self._seen
         self._seen, self._seen_at = seen, now
         return stuck
 
