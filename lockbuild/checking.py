@@ -43,14 +43,16 @@ def check(
         realiser: Whose plan it is.
         names: Builds or root file systems to check; all when empty.
         again: Whether those that were found identical before are built again, too.
-        keep_going: Whether the others go on when a build fails.
+        keep_going: Whether the others go on when a build fails, be it the first time.
         tell: Given each verdict as it comes, those of former checks first.
 
     Raises:
-        BuildError: A build that worked before failed.
+        BuildError: A build failed, the first time or, though it worked before, again.
     """
-    builds = _chosen(realiser, frozenset(names))
-    realiser.build(builds, keep_going=keep_going)
+    chosen = _chosen(realiser, frozenset(names))
+    unbuilt = _build(realiser, chosen, keep_going=keep_going)
+    there = realiser.store.valid(chosen)
+    builds = {path: build for path, build in chosen.items() if path in there}
     found: dict[StorePath, Verdict] = {}
     for path in builds if not again else ():
         verdict = _kept(realiser, path)
@@ -58,10 +60,26 @@ def check(
             found[path] = verdict
             tell(verdict)
     left = [build for path, build in builds.items() if path not in found]
-    failed = _compare_all(realiser, left, found, keep_going=keep_going, tell=tell)
+    failed = unbuilt | _compare_all(realiser, left, found, keep_going=keep_going, tell=tell)
     if failed:
-        raise failure(failed, edited=())
+        # An edit that could be applied before is none to be corrected.
+        raise failure(tuple(failed.values()), edited=realiser.edited & unbuilt.keys())
     return tuple(found[path] for path in builds)
+
+
+def _build(
+    realiser: Realiser, targets: Iterable[StorePath], *, keep_going: bool
+) -> dict[str, BuildOutcome]:
+    """Build what is missing of *targets*; return those that failed by name, where the others are to go on.
+
+    Raises:
+        BuildError: One failed, and they are not.
+    """
+    if not keep_going:
+        realiser.build(targets)
+        return {}
+    outcomes = realiser.attempt(targets, keep_going=True)
+    return {outcome.name: outcome for outcome in outcomes if outcome.failed}
 
 
 def _chosen(realiser: Realiser, wanted: frozenset[str]) -> Mapping[StorePath, Build]:
@@ -90,18 +108,21 @@ def _compare_all(
     *,
     keep_going: bool,
     tell: Callable[[Verdict], object],
-) -> list[BuildOutcome]:
-    """Build again and add to *found* what was seen; return the builds that failed."""
+) -> dict[str, BuildOutcome]:
+    """Build again and add to *found* what was seen; return the builds that failed, by name."""
     if not builds:
-        return []
+        return {}
     # A build's environment is an input of it; its fetches may have been hidden by valid outputs.
     compiled = {build.path: _compiled(realiser, build) for build in builds}
-    parts = (*builds, *compiled.values())
-    realiser.build([path for build in parts for path in build.references], keep_going=keep_going)
+    needs = {build.path: {*build.references, *compiled[build.path].references} for build in builds}
+    failed = _build(
+        realiser, {path for paths in needs.values() for path in paths}, keep_going=keep_going
+    )
     store = realiser.store
+    there = store.valid(path for paths in needs.values() for path in paths)
+    builds = [build for build in builds if needs[build.path] <= there]
     durations = store.history.durations(build.name for build in compiled.values())
     durations |= {b.name: durations[c.name] for b in builds if (c := compiled[b.path]).name in durations}
-    failed: list[BuildOutcome] = []
 
     def compare(build: Build, count: int) -> Verdict | BuildOutcome:
         return _compare(realiser, build, count, phase)
@@ -111,7 +132,7 @@ def _compare_all(
 
     def done(build: Build, result: Verdict | BuildOutcome) -> None:
         if isinstance(result, BuildOutcome):
-            failed.append(result)
+            failed[result.name] = result
         else:
             found[build.path] = result
             tell(result)

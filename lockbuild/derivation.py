@@ -426,3 +426,8 @@ class BuildOutcome:
     tail: tuple[str, ...] = ()
     log: Path | None = None
     duration_s: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no output that can be used."""
+        return self.status not in ("built", "substituted", "valid")

@@ -38,7 +38,6 @@ __all__ = ["BUILDER_NOTE", "PlanRealiser", "Realiser", "failure"]
 BUILDER_NOTE = "builder"
 """Name of the note in which a store keeps who built an object."""
 
-_GOOD = ("built", "valid")
 _FULL = "No space left on device"  # ENOSPC in the words of the C locale, which builds have
 _OF_SOURCES = ("source", "wheel")
 """Kinds of builds of whose inputs people ask which commit they were."""
@@ -128,6 +127,15 @@ class PlanRealiser(ABC):
             BuildError: A build failed or its output was rejected; the details hold every log's last lines.
         """
         targets = tuple(targets)
+        outcomes = self.attempt(targets, keep_going=keep_going)
+        if failed := [outcome for outcome in outcomes if outcome.failed]:
+            raise failure(failed, edited=self.edited)
+        self._check_expected(targets)
+        return outcomes
+
+    def attempt(self, targets: Iterable[StorePath], *, keep_going: bool) -> tuple[BuildOutcome, ...]:
+        """Do the same, and leave it to the caller to look which builds failed."""
+        targets = tuple(targets)
         self.fetch(targets)
         to_build = missing(self.plan, targets, valid=self.store.valid(self.plan.derivations)).to_build
         outcomes: tuple[BuildOutcome, ...] = ()
@@ -138,11 +146,13 @@ class PlanRealiser(ABC):
                     outcomes = self._build_all(to_build, phase, keep_going=keep_going)
                 finally:
                     self._remember()
-        failed = [outcome for outcome in outcomes if outcome.status not in _GOOD]
-        if failed:
-            raise failure(failed, edited={b.name for b in to_build if b.kind == "source"})
-        self._check_expected(targets)
         return outcomes
+
+    @property
+    def edited(self) -> frozenset[str]:
+        """Names of the builds that apply edits to a source."""
+        builds = (one for one in self.plan.derivations.values() if isinstance(one, Build))
+        return frozenset(build.name for build in builds if build.kind == "source")
 
     def _remember(self) -> None:
         """Keep what was realised, as text, so that the next change can be told from it."""
@@ -191,11 +201,11 @@ class PlanRealiser(ABC):
         ordered = longest_first(to_build, history.durations(build.name for build in to_build))
         work = Work(
             run=lambda build, count: self._realise(build, count, phase),
-            good=lambda outcome: outcome.status in _GOOD,
+            good=lambda outcome: not outcome.failed,
             log=lambda build: self.store.log_file(build.path),
         )
         outcomes = schedule(ordered, work, phase, width=self.cores, keep_going=keep_going)
-        failed = {path: one.name for path, one in outcomes.items() if one.status not in _GOOD}
+        failed = {path: one.name for path, one in outcomes.items() if one.failed}
         # In buildable order: what a build needs is judged before it. The others were not begun.
         for build in to_build:
             culprit = next((failed[need] for need in build.references if need in failed), None)

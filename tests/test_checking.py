@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lockbuild.checking import check
+from lockbuild.derivation import Build
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, UsageError
 from lockbuild.lock import BuiltPin, LockedFile
@@ -153,6 +154,30 @@ def test_after_a_failure_nothing_more_is_begun(world: World, builder: ScriptedBu
 
 def test_keep_going_checks_the_others(world: World, builder: ScriptedBuilder) -> None:
     builder.recipes = {"gamma-2.0": failing()}
+    told: list[Verdict] = []
+    with pytest.raises(BuildError, match="1 build failed"):
+        check(world.realiser(builder), keep_going=True, tell=told.append)
+    assert {verdict.name for verdict in told} == EVERYTHING - {"gamma-2.0"}
+
+
+def test_keep_going_checks_what_could_be_built(world: World) -> None:
+    told: list[Verdict] = []
+    with pytest.raises(BuildError, match="1 build failed") as caught:
+        check(
+            world.realiser(ScriptedBuilder({"gamma-2.0": failing()})), keep_going=True, tell=told.append
+        )
+    assert {verdict.name for verdict in told} == {"bookworm-runtime", "bookworm-toolchain"}
+    assert any(line.startswith("delta-0.1: dependency-failed") for line in caught.value.details)
+
+
+def test_keep_going_checks_those_whose_inputs_can_be_brought_back(
+    world: World, builder: ScriptedBuilder
+) -> None:
+    build = world.plan.derivations[world.compiled("gamma")]
+    assert isinstance(build, Build)
+    environment = dict(build.inputs)["environment"]
+    world.store.remove(environment)
+    builder.recipes = {environment.name: failing()}
     told: list[Verdict] = []
     with pytest.raises(BuildError, match="1 build failed"):
         check(world.realiser(builder), keep_going=True, tell=told.append)
