@@ -218,7 +218,11 @@ class PlanRealiser(ABC):
 
     def _realise(self, build: Build, count: int, phase: Phase) -> BuildOutcome:
         """Build one derivation, one of *count* that run now, and put its output into the store."""
-        with self.store.lock(build.path):
+
+        def tell(holder: str) -> None:
+            phase.line(f"{build.name}: waiting for {holder}, which builds it")
+
+        with self.store.lock(build.path, tell):
             if self.store.info(build.path):
                 return BuildOutcome(name=build.name, status="valid")
             with self.store.scratch(build.name) as scratch:

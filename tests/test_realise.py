@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -217,6 +219,27 @@ def test_no_more_builds_run_at_once_than_there_are_cores(world: World) -> None:
     realiser = world.realiser(Counting(), cores=1)
     realiser.build(realiser.plan.targets)
     assert most == 1
+
+
+def test_who_waits_for_another_run_says_so(world: World) -> None:
+    said = threading.Event()
+
+    class Listening(RecordingProgress):
+        def line(self, text: str) -> None:
+            RecordingProgress.line(self, text)
+            if "waiting" in text:
+                said.set()
+
+    progress = Listening()
+    realiser, path = world.realiser(progress=progress), world.built("runtime")
+    with ThreadPoolExecutor(1) as threads:
+        with world.store.lock(path):
+            built = threads.submit(realiser.build, [path])
+            assert said.wait(WAIT_S)
+        assert [outcome.status for outcome in built.result()] == ["built"]
+    (line,) = (line for line in progress.lines if "waiting" in line)
+    assert line.startswith(f"bookworm-runtime: waiting for process {os.getpid()} on ")
+    assert line.endswith(", which builds it")
 
 
 def test_builds_share_one_pool_of_jobs(world: World) -> None:
