@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lockbuild.comparing import difference_of_wheels
+from lockbuild.comparing import difference_of_tars, difference_of_wheels
 from lockbuild.derivation import Build, BuildOutcome
-from lockbuild.errors import UsageError
+from lockbuild.errors import BuildError, UsageError
 from lockbuild.realise import failure
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.store import trees
 from lockbuild.store.history import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lockbuild.digest import StorePath
@@ -196,14 +196,20 @@ def _log(realiser: PlanRealiser, build: Build) -> Path:
 
 
 def _differences(first: Path, again: Path) -> tuple[str, ...]:
-    """Return how two outputs differ: file by file, and inside wheels member by member."""
+    """Return how two outputs differ: file by file, and inside wheels and tars member by member."""
     lines: list[str] = []
     for line in trees.difference(trees.listing(first), trees.listing(again)):
         lines.append(line)
-        lines += [
-            f"  {inner}"
-            for name in sorted(path.name for path in first.glob("*.whl"))
-            if name in line and (again / name).exists()
-            for inner in difference_of_wheels(first / name, again / name)
-        ]
+        for name, compare in _archives(first):
+            if line.startswith(f"changed: {name}: ") and (again / name).is_file():
+                try:
+                    lines += [f"  {inner}" for inner in compare(first / name, again / name)]
+                except BuildError as error:
+                    # What cannot be read is different, too, and no reason to check nothing else.
+                    lines.append(f"  {error.message}")
     return tuple(lines)
+
+
+def _archives(folder: Path) -> Iterator[tuple[str, Callable[[Path, Path], tuple[str, ...]]]]:
+    yield from ((path.name, difference_of_wheels) for path in sorted(folder.glob("*.whl")))
+    yield from ((path.name, difference_of_tars) for path in sorted(folder.glob("*.tar")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,28 @@ def test_the_member_that_differs_is_named(world: World) -> None:
     (verdict,) = check(world.realiser(ScriptedBuilder({"gamma-2.0": differing()})), ["gamma"])
     assert not verdict.identical
     assert any("gamma/_ext.so" in line for line in verdict.differences)
+
+
+def test_the_file_of_a_root_file_system_that_differs_is_named(world: World) -> None:
+    count = iter(range(9))
+
+    def give(_task: BuildTask, out: Path) -> None:
+        with tarfile.open(out / "rootfs.tar", "w") as archive:
+            archive.addfile(tarfile.TarInfo(f"etc/{next(count)}"))
+
+    (verdict,) = check(world.realiser(ScriptedBuilder({"bookworm-runtime": give})), ["runtime"])
+    assert verdict.differences[1:] == ("  missing: etc/0", "  added: etc/1")
+
+
+def test_what_cannot_be_read_differs(world: World, builder: ScriptedBuilder) -> None:
+    def give(_task: BuildTask, out: Path) -> None:
+        (out / "rootfs.tar").write_bytes(b"no tar")
+
+    builder.recipes = {"bookworm-runtime": give}
+    verdicts = check(world.realiser(builder))
+    (verdict,) = (verdict for verdict in verdicts if not verdict.identical)
+    assert verdict.differences[1].startswith("  `rootfs.tar` cannot be compared: ")
+    assert len(verdicts) == len(EVERYTHING)
 
 
 def test_objects_stay_as_they_were(world: World) -> None:

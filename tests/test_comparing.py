@@ -1,13 +1,15 @@
-"""How two wheels differ: members, sections of ELF members, and what stands around them."""
+"""How two archives differ: members, sections of ELF members, and what stands around them."""
 
 from __future__ import annotations
 
+import io
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lockbuild.comparing import difference_of_wheels
+from lockbuild.comparing import difference_of_tars, difference_of_wheels
 from lockbuild.errors import BuildError
 from tests.libraries import compiled
 from tests.needs import need
@@ -96,3 +98,58 @@ def test_what_only_begins_like_a_library_differs_by_bytes_alone(tmp_path: Path) 
     changed, why = difference_of_wheels(one, other)
     assert changed == "changed: x.so: 8 and 8 bytes, first difference at byte 5"
     assert "cannot be compared" in why
+
+
+# ---- tars ------------------------------------------------------------------------------------------
+
+
+def make_tar(path: Path, *members: tarfile.TarInfo | tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                archive.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+def special(name: str, **attributes: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for attribute, value in attributes.items():
+        setattr(info, attribute, value)
+    return info
+
+
+def test_equal_tars_do_not_differ(tmp_path: Path) -> None:
+    members = (("a", b"1"), special("b", type=tarfile.SYMTYPE, linkname="a"))
+    assert difference_of_tars(*(make_tar(tmp_path / name, *members) for name in "xy")) == ()
+
+
+def test_difference_of_tars_names_members(tmp_path: Path) -> None:
+    one = make_tar(tmp_path / "a.tar", ("etc/b", b"abc"), ("etc/gone", b""))
+    other = make_tar(tmp_path / "b.tar", ("etc/a", b""), ("etc/b", b"abd"))
+    assert difference_of_tars(one, other) == (
+        "added: etc/a",
+        "changed: etc/b: 3 and 3 bytes, first difference at byte 2",
+        "missing: etc/gone",
+    )
+
+
+def test_difference_of_tars_tells_modes_times_and_kinds(tmp_path: Path) -> None:
+    one = make_tar(tmp_path / "a.tar", special("a"), special("b", mtime=1), special("c", mode=0o755))
+    link = special("a", type=tarfile.SYMTYPE, linkname="b")
+    other = make_tar(tmp_path / "b.tar", link, special("b", mtime=2), special("c", mode=0o4755))
+    assert difference_of_tars(one, other) == (
+        "`kind` of 1 members differs: a: file and link",
+        "`mode` of 1 members differs: c: 0755 and 4755",
+        "`mtime` of 1 members differs: b: 1 and 2",
+        "`linkname` of 1 members differs: a:  and b",
+    )
+
+
+def test_what_is_no_tar_is_not_compared(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"no tar")
+    with pytest.raises(BuildError, match="`a.tar` cannot be compared"):
+        difference_of_tars(tmp_path / "a.tar", tmp_path / "a.tar")
