@@ -939,10 +939,20 @@ def test_collect_removes_what_belongs_to_an_object(store: Store, tmp_path: Path)
     path = rootfs(store, tmp_path)
     store.unpacked(path, "rootfs.tar")
     write(store.log_file(path))
+    write(store.log_file(path).with_suffix(".check.log"))
+    write(store.log_file(path_of("failed")))
     write(store.locate(path_of("half")))
     store.collect()
     files = [p for p in store.root.rglob("*") if not p.is_dir() and p.name != "lockbuild-store"]
     assert files == []
+
+
+def test_collect_keeps_logs_of_what_roots_need(store: Store) -> None:
+    store.set_root("cu113", Root(paths=(path_of("failed"),)))
+    image = store.root / "logs" / "image-cu113.log"
+    logs = {write(store.log_file(path_of("failed"))), write(image)}
+    store.collect()
+    assert {*(store.root / "logs").iterdir()} == logs
 
 
 def test_collect_is_refused_while_another_run_uses_the_store(store: Store, tmp_path: Path) -> None:

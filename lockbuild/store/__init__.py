@@ -42,6 +42,7 @@ from lockbuild.store.garbage import (
     closure,
     kept_by,
     leftovers,
+    logs_of_others,
     read_roots,
     write_root,
 )
@@ -411,8 +412,9 @@ class Store:
                     self.remove_root(name)
                 for info in dead:
                     self.remove(info.path)
-                    self.log_file(info.path).unlink(missing_ok=True)
                     self.history.forget(info.path)
+                for log in list(logs_of_others(self.root / "logs", kept)):
+                    log.unlink(missing_ok=True)
                 self.history.forget_derivations(self.paths())
                 self.forget_invalid()
         return Collected(paths=tuple(info.path for info in dead), size=sum(info.size for info in dead))

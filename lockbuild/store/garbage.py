@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lockbuild.errors import StoreError
 from lockbuild.store.disk import PARTIAL, write_whole
-from lockbuild.store.records import parse_root, root_text
+from lockbuild.store.records import parse_path, parse_root, root_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +27,7 @@ __all__ = [
     "closure",
     "kept_by",
     "leftovers",
+    "logs_of_others",
     "read_roots",
     "write_root",
 ]
@@ -156,6 +157,14 @@ def leftovers(root: Path, valid: frozenset[str]) -> Iterator[Leftover]:
         owner = _owner(name)
         if name != f"{owner}.json" or owner not in valid:
             yield Leftover(place=f"records/{name}", owner=owner)
+
+
+def logs_of_others(folder: Path, kept: frozenset[StorePath]) -> Iterator[Path]:
+    """Yield the logs in *folder* of building and checking what is not *kept*, whether it ever became valid or not."""
+    for name in _names(folder):
+        path = parse_path(name.removesuffix(".log").removesuffix(".check"))
+        if path is not None and path not in kept:
+            yield folder / name
 
 
 def _names(folder: Path) -> list[str]:
