@@ -215,7 +215,7 @@ def test_only_what_the_image_lacks_is_locked_and_installed(
 
     layout = base.layout(tmp_path / "layout", layer(Member(name="etc/motto", content=b"kept\n")))
     one = built(builder.build(task(layout, tmp_path / "one", debs, files=archive.root)))
-    two = built(builder.build(task(layout, tmp_path / "two", debs, files=archive.root)))
+    two = built(builder.build(task(layout, tmp_path / "a second%20one", debs, files=archive.root)))
     status = text(tmp_path, one, "var/lib/dpkg/status")
     for package in ("top", "libtop"):
         assert f"Package: {package}\nStatus: install ok installed\n" in status

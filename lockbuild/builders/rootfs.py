@@ -322,7 +322,8 @@ def _command(task: BuildTask, recipe: _Recipe) -> list[str]:
     scratch = task.scratch.resolve()
     root = scratch / "root"
     normalise = scratch / "normalise"
-    repository = quote(str(scratch / "repository"))
+    # apt decodes the address once as it reads its list of sources, and again as it copies.
+    repository = quote(quote(str(scratch / "repository")))
     further = ""
     if recipe.interpreter:
         archive = _interpreter_archive(task, recipe.interpreter)
