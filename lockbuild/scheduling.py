@@ -49,7 +49,8 @@ def schedule(  # noqa: PLR0913 - what is to be done, and three ways to do it, as
 ) -> dict[StorePath, _T]:
     """Do the work with *builds*, those that are ready in their order, and return what was done, as it ended.
 
-    What needs another of *builds* waits for it. What needs a bad one is not begun.
+    What needs another of *builds* waits for it. What needs a bad one is not begun. After an exception nothing is; it is
+    raised once those have ended that run, which are looked after until then.
 
     Args:
         width: How many run side by side.
@@ -60,26 +61,35 @@ def schedule(  # noqa: PLR0913 - what is to be done, and three ways to do it, as
     running: dict[Future[_T], tuple[Build, Follower]] = {}
     results: dict[StorePath, _T] = {}
     bad: set[StorePath] = set()
+    faults: list[BaseException] = []
     with workers(max(1, min(width, len(builds)))) as pool:
         while True:
             absent = {*waiting, *(build.path for build, _ in running.values()), *bad}
             ready = [b for b in waiting.values() if apart or not absent.intersection(b.references)]
-            starting = ready[: width - len(running)] if keep_going or not bad else []
+            go_on = not faults and (keep_going or not bad)
+            starting = ready[: width - len(running)] if go_on else []
             count = len(running) + len(starting)
             for build in starting:
                 del waiting[build.path]
                 follower = Follower(work.log(build))
                 running[pool.submit(work.run, build, count)] = build, follower
             if not running:
-                return results
+                break
             for future in _first_of(running, phase):
                 build, _ = running.pop(future)
                 phase.ended(build.name)
+                if fault := future.exception():
+                    faults.append(fault)
+                    phase.line(f"{build.name}: {fault}")
+                    continue
                 results[build.path] = future.result()
                 work.done(build, results[build.path])
                 if not work.good(results[build.path]):
                     bad.add(build.path)
                 phase.advance(1)
+    if faults:
+        raise faults[0]
+    return results
 
 
 def _first_of(

@@ -126,6 +126,33 @@ def test_steps_are_told_while_a_build_runs(tmp_path: Path) -> None:
     assert progress.parts == [("mmcv", 57, 129)]
 
 
+def test_what_runs_beside_an_exception_is_told_before_that_is_raised() -> None:
+    raised, done, progress = threading.Event(), list[str](), RecordingProgress()
+
+    def run(build: Build, _count: int) -> str:
+        if build.name == "one":
+            raise BuildError("the engine does not work")
+        assert raised.wait(PATIENCE_S)
+        return build.name
+
+    def line(text: str) -> None:
+        RecordingProgress.line(progress, text)
+        raised.set()
+
+    progress.line = line  # type: ignore[method-assign]
+    builds = [a_build(name) for name in ("one", "two", "three")]
+    work = Work(
+        run=run,
+        good=bool,
+        log=lambda _: Path("/nonexistent"),
+        done=lambda build, _: done.append(build.name),
+    )
+    with pytest.raises(BuildError, match="does not work"):
+        schedule(builds, work, progress, width=2, keep_going=True)
+    assert done == ["two"]
+    assert progress.lines == ["one: the engine does not work"]
+
+
 # ---- compilers share the cores ---------------------------------------------------------------------
 
 
