@@ -19,9 +19,10 @@ from lockbuild.derivation import PREFIX_TAR, BuildTask
 from lockbuild.store.trees import listing
 from tests.conda import PLACEHOLDER, CondaPackage, archive_bytes, make_channel
 from tests.needs import need
+from tests.test_store import mounted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lockbuild.derivation import BuildOutcome
@@ -320,6 +321,18 @@ def test_truncated_archive_is_refused(tmp_path: Path, suffix: str, keep: int) ->
     outcome = build(tmp_path, package, archives={package.filename: data})
     assert outcome.status == "failed"
     assert package.filename in outcome.message
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    yield from mounted(tmp_path / "tiny", "size=128k")
+
+
+def test_a_full_disk_is_no_fault_of_a_package(tmp_path: Path, tiny: Path) -> None:
+    big = CondaPackage(name="big", version="1", files={"share/big": bytes(200_000)})
+    task = replace(task_of(tmp_path / "task", [big]), scratch=tiny)
+    with pytest.raises(OSError, match="No space left"):
+        PrefixBuilder().build(task)
 
 
 def test_damaged_compression_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import random
@@ -29,9 +30,10 @@ from lockbuild.wheels import (
     wheel_matches,
 )
 from tests import needs
+from tests.test_store import mounted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 EPOCH = 1_700_000_000
 INFO = "demo-1.0.dist-info"
@@ -191,6 +193,19 @@ def test_what_is_no_wheel_is_not_normalised(tmp_path: Path, data: bytes) -> None
     with pytest.raises(BuildError, match="cannot be normalised"):
         normalise_wheel(tmp_path / NAME, tmp_path / "out.whl", epoch=EPOCH)
     assert list(tmp_path.iterdir()) == [tmp_path / NAME]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    yield from mounted(tmp_path / "tiny", "size=64k")
+
+
+def test_a_full_disk_is_no_fault_of_the_wheel(tmp_path: Path, tiny: Path) -> None:
+    wheel = make_wheel(tmp_path / NAME, {**CONTENT, "demo/data": bytes(100_000)})
+    with pytest.raises(OSError, match="No space left") as caught:
+        normalise_wheel(wheel, tiny / NAME, epoch=EPOCH)
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tiny.iterdir()) == []
 
 
 def test_hostile_wheel_is_not_normalised(tmp_path: Path) -> None:

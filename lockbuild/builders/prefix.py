@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from lockbuild.builders.relocate import entry_point, in_prefix, noarch_place
 from lockbuild.condalock import LINK_SCRIPT
 from lockbuild.derivation import PREFIX_TAR, BuildOutcome
-from lockbuild.errors import ToolMissing
+from lockbuild.errors import FULL_DISK, ToolMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -376,6 +376,8 @@ def _naming(filename: str) -> Iterator[None]:
     except _Refused as error:
         raise _Refused(f"`{filename}`: {error}") from error
     except broken as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            raise
         raise _Refused(f"`{filename}` is not a whole conda package: {error}") from error
 
 

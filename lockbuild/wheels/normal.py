@@ -20,7 +20,7 @@ import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from lockbuild.errors import BuildError
+from lockbuild.errors import FULL_DISK, BuildError
 from lockbuild.wheels.checking import hostile, record_digest
 from lockbuild.wheels.reading import BROKEN, dist_info_of
 
@@ -95,6 +95,8 @@ def _archive(wheel: Path) -> Iterator[zipfile.ZipFile]:
                 raise BuildError(f"`{wheel.name}` is not a wheel to be used", details=faults)
             yield archive
     except BROKEN as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            raise  # where it is written, and no fault of the wheel's
         raise BuildError(f"`{wheel.name}` cannot be normalised: {error}") from error
 
 
