@@ -426,6 +426,14 @@ def test_set_user_id_is_dropped(builder: Builder, task: MakeTask) -> None:
     assert (outcome.output / "file").stat().st_mode & 0o7777 == 0o755
 
 
+def test_what_nobody_may_read_can_be_taken_by_its_owner(builder: Builder, task: MakeTask) -> None:
+    script = "cd /build/out; mkdir d; echo 1 >d/f; echo 1 >f; chmod 0 d/f f; chmod 0555 d; chmod 0500 ."
+    outcome = builder.build(task(*shell(script)))
+    assert outcome.output is not None
+    modes = [(outcome.output / name).stat().st_mode & 0o700 for name in ("", "d", "d/f", "f")]
+    assert modes == [0o700, 0o700, 0o400, 0o400]
+
+
 def test_devices_cannot_be_made(builder: Builder, task: MakeTask) -> None:
     outcome = builder.build(task(*shell("mknod /build/out/null c 1 3")))
     assert outcome.status == "failed"

@@ -366,8 +366,9 @@ def _exit(task: BuildTask, status: int | None) -> str:
 
 
 def _fault(out: Path) -> str | None:
-    """Return why the output cannot be taken; drop set-user-id bits on the way."""
+    """Return why the output cannot be taken; drop set-user-id bits on the way, and let its owner read it and move it."""
     files = 0
+    out.chmod(0o755)
     for folder, names, leaves in os.walk(out):
         for name in (*names, *leaves):
             path = f"{folder}/{name}"
@@ -378,10 +379,15 @@ def _fault(out: Path) -> str | None:
                     return f"output `{shown}` is a link that leaves {OUT}: `{os.readlink(path)}`"
             elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 return f"output `{shown}` is neither a file, a folder nor a link"
-            elif mode & (stat.S_ISUID | stat.S_ISGID):
-                os.chmod(path, stat.S_IMODE(mode) & 0o777)
+            elif (plain := mode & 0o777 | _owners(mode)) != stat.S_IMODE(mode):
+                os.chmod(path, plain)
             files += stat.S_ISREG(mode)
     return None if files else f"the command left no file in {OUT}"
+
+
+def _owners(mode: int) -> int:
+    """Return what a user's own lockbuild needs, where root's could do without."""
+    return 0o700 if stat.S_ISDIR(mode) else 0o400
 
 
 def _stays_inside(link: str, out: Path) -> bool:
