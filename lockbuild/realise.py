@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lockbuild import jobs, wheels
-from lockbuild.derivation import ROOTFS_TAR, Build, BuildOutcome, BuildTask, Fetch, JobPool
+from lockbuild.derivation import (
+    ROOTFS_TAR,
+    Build,
+    BuildOutcome,
+    BuildTask,
+    Fetch,
+    FolderArchive,
+    JobPool,
+)
 from lockbuild.derivationtext import derivation_text
 from lockbuild.digest import sha256_of, store_path
 from lockbuild.errors import BuildError
@@ -289,14 +297,22 @@ class PlanRealiser(ABC):
         """Return the folder in which results of the compilers of *build* are kept.
 
         Only builds of the same package with the same toolchain and variables share one: what a build
-        leaves there reaches no other package, and what ccache does not look at, nvcc's own variables, is the same.
+        leaves there reaches no other package, and what ccache does not look at, nvcc's own variables, is the same. So
+        are the times of sources, which nvcc writes into names: they are set, but for those that come out of a tar.
         """
         name = next((name for name, path in self.plan.compiles if path == build.path), None)
         if name is None:
             return None
         env: dict[str, JsonValue] = {**dict(build.env)}
-        identity: list[JsonValue] = ["compiler-cache", 1, name, build.toolchain, env]
+        tars = (path for place, path in build.inputs if self._brings_times(place, path))
+        identity: list[JsonValue] = ["compiler-cache", 1, name, build.toolchain, env, *tars]
         return self.store.compiler_cache(store_path(identity, name))
+
+    def _brings_times(self, place: str, path: StorePath) -> bool:
+        """Tell whether an input is a source whose files get the times that others gave them in a tar."""
+        fetch = self.plan.derivations.get(path)
+        packed_here = isinstance(fetch, Fetch) and isinstance(fetch.where, FolderArchive)
+        return place.startswith("source/") and not place.endswith(".zip") and not packed_here
 
     def _builder(self, build: Build) -> Builder:
         if build.kind == "rootfs":

@@ -12,12 +12,12 @@ import pytest
 
 from lockbuild import jobs, realise, wheels
 from lockbuild.checking import check
-from lockbuild.derivation import Build, BuildOutcome, JobPool
+from lockbuild.derivation import Build, BuildOutcome, Fetch, FolderArchive, IndexFile, JobPool
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError, FetchError, LockError, StoreError
 from lockbuild.lock import BuiltPin, LockedFile
 from tests.fakes import NATIVE, Failure, RecordingProgress, ScriptedBuilder, failing, giving, wheel_files
-from tests.values import stack_document
+from tests.values import any_build, sha, stack_document
 from tests.wheels import make_wheel
 from tests.worlds import World, make_world
 
@@ -280,6 +280,39 @@ def test_only_wheels_have_a_compiler_cache(world: World) -> None:
     cached = {task.name: task.compiler_cache for task in builder.tasks if task.compiler_cache}
     assert set(cached) == {"gamma-2.0", "delta-0.1"}
     assert len(set(cached.values())) == 2
+
+
+def cache_of(world: World, place: str, source: Fetch) -> Path | None:
+    """Return the compiler cache that gamma gets when it is made of *source*."""
+    build = any_build(kind="wheel", toolchain=None, inputs=((place, source.path),))
+    builder = ScriptedBuilder()
+    realiser = world.realiser(builder)
+    derivations = {**realiser.plan.derivations, source.path: source}
+    plan = replace(realiser.plan, compiles=(("gamma", build.path),), derivations=derivations)
+    realiser = replace(realiser, compiler_cache=True, plan=plan)
+    with world.store.scratch("gamma") as scratch:
+        instead = {source.path: world.files}
+        realiser.run(build, scratch, scratch / "log", 1, cached=True, instead=instead)
+    return builder.tasks[0].compiler_cache
+
+
+SDIST, FOLDER = IndexFile(index="pypi", project="gamma"), FolderArchive(path="gamma")
+
+
+@pytest.mark.parametrize(
+    ("place", "where", "caches"),
+    [
+        ("source", SDIST, 1),
+        ("source/gamma.zip", SDIST, 1),
+        ("source/gamma.tar", FOLDER, 1),
+        ("source/gamma.tar.gz", SDIST, 2),
+    ],
+)
+def test_tars_of_others_whose_times_may_differ_share_no_compiler_cache(
+    world: World, place: str, where: IndexFile | FolderArchive, caches: int
+) -> None:
+    sources = [Fetch(filename="gamma", sha256=sha(text), size=1, where=where) for text in ("a", "b")]
+    assert len({cache_of(world, place, source) for source in sources}) == caches
 
 
 def test_there_is_no_compiler_cache_unless_it_is_wanted(world: World) -> None:
