@@ -29,7 +29,9 @@ __all__ = ["Turns", "is_compiler"]
 _COMPILER = re.compile(
     r"(?:[\w.]+-)*(?:nvcc|hipcc|gcc|g\+\+|cc|c\+\+|clang|clang\+\+|gfortran|rustc)(?:-\d[\d.]*)?"
 )
-_AGAIN_MS = 10
+# Ends of its own compilers are told at once; of jobs that other builds give back nobody is told. Each question takes
+# a lock and a look at every job: asked a hundred times a second it cost more than the waiting.
+_AGAIN_MS = 50
 _STANDSTILL_S = 5.0
 
 
