@@ -338,7 +338,7 @@ def test_wheel_record__without_what_the_stack_expects(subject: Subject) -> None:
 def test_wheel_tags__of_another_python(subject: Subject) -> None:
     target = replace(subject.stack.target, python="3.12")
     found = broken(replace(subject, stack=replace(subject.stack, target=target)))
-    assert list(found) == ["wheel-tags", "venv-python"]
+    assert list(found) == ["wheel-tags", "interpreter-version", "venv-python"]
     assert [line.partition("-")[0] for line in found["wheel-tags"]] == ["delta", "gamma"]
 
 

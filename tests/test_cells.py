@@ -395,6 +395,68 @@ def test_machine_s_python_for_a_later_c_library_is_an_error(libc: str, fits: boo
     assert found(stack(target={"glibc": "2.31"}), its_lock) == expected
 
 
+# ---- the interpreter -----------------------------------------------------------------------------------
+
+STANDALONE = "https://example.org/cpython-3.10.16+20250106-x86_64-unknown-linux-gnu-install_only.tar.gz"
+
+
+def test_debian_s_python_that_is_not_the_target_s_is_an_error() -> None:
+    its_lock = fitting()
+    its_lock = replace(its_lock, debs=(*its_lock.debs, deb("python3", "runtime", version="3.11.2-1+b1")))
+    assert only(stack(target={"python": "3.12"}), its_lock, "interpreter-version") == (
+        "`target.python` is 3.12; the interpreter is 3.11 (`python3` 3.11.2-1+b1 in lockbuild.lock)"
+    )
+    assert found(stack(), its_lock) == {}
+
+
+def test_python_of_a_suite_counts_until_there_is_a_lock_of_its_packages() -> None:
+    of_suite = "`target.python` is 3.12; the interpreter is 3.11 (what bookworm has of `python3`)"
+    one = stack(target={"python": "3.12"}, python={"requires": []})
+    without = Lock(
+        inputs=(),
+        runtime=(),
+        build=(),
+        sources=(),
+        debs=(),
+        open=(OpenPart(kind="apt", name="bookworm", reason="unreachable"),),
+    )
+    assert only(one, None, "interpreter-version") == of_suite
+    assert found(one, without)["interpreter-version"] == (of_suite,)
+    assert "interpreter-version" not in found(one, replace(without, open=()))
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "source"),
+    [
+        ({"standalone": {"url": [STANDALONE], "sha256": "a" * 64}}, STANDALONE.rpartition("/")[2]),
+        ({"apt": "python3.10"}, "python3.10` in stack.toml"),
+        ({"image": "/usr/bin/python3.10"}, "python3.10` in stack.toml"),
+    ],
+)
+def test_interpreter_whose_name_tells_another_python_is_an_error(
+    interpreter: dict[str, Any], source: str
+) -> None:
+    changes: dict[str, Any] = {"interpreter": interpreter, "python": {"requires": []}}
+    if "image" in interpreter:
+        changes["base"] = images("docker.io/nvidia/cuda:11.8.0-devel-ubuntu22.04")
+    message = only(stack(**changes), None, "interpreter-version")
+    assert message.startswith("`target.python` is 3.11; the interpreter is 3.10 (")
+    assert source in message
+    assert "interpreter-version" not in found(stack(**changes, target={"python": "3.10"}), None)
+
+
+@pytest.mark.parametrize(
+    "interpreter",
+    [
+        {"apt": "pypy3"},
+        {"standalone": {"url": ["https://example.org/python.tar.gz"], "sha256": "a" * 64}},
+        {"host": "python3.10"},
+    ],
+)
+def test_interpreter_whose_python_no_name_tells_is_not_judged(interpreter: dict[str, Any]) -> None:
+    assert found(stack(interpreter=interpreter), fitting()) == {}
+
+
 # ---- what is not known ---------------------------------------------------------------------------------
 
 
@@ -427,11 +489,12 @@ EARLY: dict[str, tuple[dict[str, Any], str]] = {
         "cuda-major",
     ),
     "nvcc 12.4 of trixie with torch 2.0.1": (
-        {"base": {"debian": {"suite": "trixie"}}, "target": {"cuda": "12.4"}},
+        {"base": {"debian": {"suite": "trixie"}}, "target": {"cuda": "12.4", "python": "3.13"}},
         "cuda-major",
     ),
     "gcc 13 with nvcc 11.8": ({"toolchain": {**APT, "compiler": "g++-13"}}, "host-compiler"),
     "the compiler of the suite": ({"toolchain": {"nvcc": APT["nvcc"]}}, "host-compiler"),
+    "Python 3.12 on bookworm": ({"target": {"python": "3.12"}}, "interpreter-version"),
     "sm_90 with CUDA 11.3": (
         {
             "base": images("docker.io/nvidia/cuda:11.3.1-cudnn8-devel-ubuntu20.04"),

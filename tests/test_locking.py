@@ -473,7 +473,7 @@ def test_debian_packages_are_asked_of_the_configured_archive(
     try:
         archive = Archive(tmp_path / "debian", key)
         archive.add("base", Essential="yes")
-        archive.add("python3", Depends="zlib")
+        archive.add("python3", "3.11.2-1", Depends="zlib")
         archive.add("zlib")
         archive.publish()
     finally:

@@ -79,6 +79,8 @@ class Cell:
     compilers: tuple[Compiler, ...] = ()
     libc: Version | None = None
     """Of the image."""
+    python: Version | None = None
+    """Its interpreter."""
 
 
 def cell_of(stack: Stack, lock: Lock | None) -> Cell:
@@ -98,7 +100,31 @@ def cell_of(stack: Stack, lock: Lock | None) -> Cell:
         ),
         compilers=_compilers(stack, lock),
         libc=_deb(lock, "libc6", "runtime"),
+        python=_python(stack, lock),
     )
+
+
+# ---- interpreter ------------------------------------------------------------------------------------
+
+
+def _python(stack: Stack, lock: Lock | None) -> Version | None:
+    """Return the interpreter, as far as its archive, package, command or suite tells which Python it is."""
+    interpreter, archive = stack.interpreter, stack.base.archive
+    if standalone := interpreter.standalone:
+        match = re.match(r"cpython-(\d+\.\d+)\.", standalone.filename)
+        return Version(text=match[1], source=f"`{standalone.filename}`") if match else None
+    name = interpreter.apt or posixpath.basename(interpreter.image or "")
+    match = re.match(r"python3(?:(\.\d+)|$)", name)
+    if match and match[1]:
+        return Version(text=f"3{match[1]}", source=f"`{name}` in {STACK_FILE}")
+    if match is None or interpreter.apt is None:
+        return None
+    if found := _deb(lock, name, "runtime"):
+        return found
+    suite = suite_of(archive.suite) if archive else None
+    if archive is None or suite is None or (lock and not lock.open_of("apt")):
+        return None
+    return Version(text=suite.python, source=f"what {archive.suite} has of `{name}`")
 
 
 # ---- torch ----------------------------------------------------------------------------------------

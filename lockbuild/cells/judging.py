@@ -100,6 +100,13 @@ CHECKS = (
         mend="correct `target.glibc`, or take a base with that C library, then `lockbuild resolve`",
     ),
     Check(
+        id="interpreter-version",
+        level="error",
+        what="the interpreter is the Python of `target.python`",
+        why="wheels for another Python do not install, and so no environment can be made",
+        mend="correct `target.python`; or take such a Python: `interpreter.standalone`, or a base that has it",
+    ),
+    Check(
         id="cell-unknown",
         level="warning",
         what="lockbuild knows the versions that must go together",
@@ -374,6 +381,15 @@ def _levels(filename: str) -> list[tuple[int, int]]:
     return named if len(named) == len(levels) else []
 
 
+def _interpreter_version(cell: Cell, stack: Stack, _lock: Lock | None) -> Iterator[_Found]:
+    python = cell.python
+    if python and python.text != stack.target.python:
+        yield (
+            "target.python",
+            f"`target.python` is {stack.target.python}; the interpreter is {python.text} ({python.source})",
+        )
+
+
 def _unknown(cell: Cell, stack: Stack, lock: Lock | None) -> Iterator[_Found]:
     if lock is None or not (cell.compilers or cell.nvcc):
         return
@@ -413,5 +429,6 @@ _RULES: Mapping[str, Callable[[Cell, Stack, Lock | None], Iterator[_Found]]] = {
     "architecture-nvcc": _architecture_nvcc,
     "architecture-torch": _architecture_torch,
     "glibc": _glibc,
+    "interpreter-version": _interpreter_version,
     "cell-unknown": _unknown,
 }

@@ -185,19 +185,21 @@ class Suite:
 
     gcc: int
     """Major version of its `g++`."""
+    python: str
+    """Its `python3`."""
     nvcc: str | None = None
     """CUDA of its `nvidia-cuda-toolkit`."""
 
 
-# Their package lists: `g++` and `nvidia-cuda-toolkit`.
+# Their package lists: `g++`, `python3` and `nvidia-cuda-toolkit`.
 _SUITES = {
-    "bullseye": Suite(gcc=10, nvcc="11.2"),
-    "bookworm": Suite(gcc=12, nvcc="11.8"),
-    "trixie": Suite(gcc=14, nvcc="12.4"),
-    "bionic": Suite(gcc=7, nvcc="9.1"),
-    "focal": Suite(gcc=9, nvcc="10.1"),
-    "jammy": Suite(gcc=11, nvcc="11.5"),
-    "noble": Suite(gcc=13, nvcc="12.0"),
+    "bullseye": Suite(gcc=10, python="3.9", nvcc="11.2"),
+    "bookworm": Suite(gcc=12, python="3.11", nvcc="11.8"),
+    "trixie": Suite(gcc=14, python="3.13", nvcc="12.4"),
+    "bionic": Suite(gcc=7, python="3.6", nvcc="9.1"),
+    "focal": Suite(gcc=9, python="3.8", nvcc="10.1"),
+    "jammy": Suite(gcc=11, python="3.10", nvcc="11.5"),
+    "noble": Suite(gcc=13, python="3.12", nvcc="12.0"),
 }
 _UBUNTU = {"18.04": "bionic", "20.04": "focal", "22.04": "jammy", "24.04": "noble"}
 
