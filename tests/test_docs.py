@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 
+from lockbuild import settings
 from lockbuild.audit import ALL_CHECKS
 from lockbuild.cli import group
 from lockbuild.stack.schema import json_schema
@@ -51,6 +52,15 @@ def test_audit_page_has_every_check(*, accept: bool) -> None:
 def test_readme_names_every_command() -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     assert [name for name in _commands() if f"`lockbuild {name}" not in readme] == []
+
+
+def test_readme_names_every_variable_of_the_settings() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    variables = re.findall(
+        r'"(LOCKBUILD_[A-Z_]+[A-Z])"', Path(settings.__file__).read_text(encoding="utf-8")
+    )
+    assert "LOCKBUILD_STORE" in variables
+    assert [name for name in variables if f"`{name}`" not in readme] == []
 
 
 def test_architecture_stays_on_one_page() -> None:
