@@ -138,7 +138,12 @@ def _folder(chosen: str | Path) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if str(path) == os.environ.get("LOCKBUILD_CONFIG"):
+            raise UsageError(
+                f"LOCKBUILD_CONFIG: there is no file `{path}`",
+                hint="correct the path, or unset the variable",
+            ) from error
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be used: {error}") from error

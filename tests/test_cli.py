@@ -91,7 +91,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builder: ScriptedBuil
         for name, value in {
             "DOCKER_HOST": f"unix://{tmp_path}/no.sock",
             "LOCKBUILD_ARCHIVE_DEBIAN": made.archive.as_uri(),
-            "LOCKBUILD_CONFIG": str(tmp_path / "absent.toml"),
+            "LOCKBUILD_CONFIG": "",
             "LOCKBUILD_CORES": "2",
             "LOCKBUILD_STORE": str(made.store.root),
             "UV_DEFAULT_INDEX": made.index.url,

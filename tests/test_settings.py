@@ -56,6 +56,14 @@ def test_configuration_can_be_elsewhere(home: Path, monkeypatch: pytest.MonkeyPa
     assert load_settings().cores == 3
 
 
+def test_configuration_that_is_named_and_not_there_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCKBUILD_CONFIG", str(home / "mine.toml"))
+    with pytest.raises(UsageError, match=f"^LOCKBUILD_CONFIG: there is no file `{home}/mine.toml`$"):
+        load_settings()
+
+
 def test_store_is_in_the_users_folder(home: Path) -> None:
     assert load_settings().store == home / ".local" / "share" / "lockbuild" / "store"
 

@@ -76,10 +76,10 @@ def user_env(session_folder: Path) -> dict[str, str]:
     """The environment of a user of this machine: its way to the indexes, and a home with nothing in it."""
     home = session_folder / "home"
     home.mkdir()
-    asked = ("LOCKBUILD_ARCHIVE", "LOCKBUILD_INDEX")
+    asked, config = ("LOCKBUILD_ARCHIVE", "LOCKBUILD_INDEX"), config_path()
     return tool_env(
         **home_env(home),
-        LOCKBUILD_CONFIG=str(config_path()),
+        LOCKBUILD_CONFIG=str(config) if config.exists() else "",
         LOCKBUILD_BUILDER="sandbox",
         PYTHONPATH=str(REPOSITORY),
         UV_DEFAULT_INDEX=default_index(),
