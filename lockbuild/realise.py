@@ -23,6 +23,7 @@ from lockbuild.fetching import bring, failed
 from lockbuild.finishing import Promise, finish_wheel, promise_of
 from lockbuild.plan import missing
 from lockbuild.plan.reasons import keys_of, reasons_for
+from lockbuild.remedies import remedies
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.stamping import Stamper
 from lockbuild.store import Root
@@ -47,6 +48,7 @@ BUILDER_NOTE = "builder"
 """Name of the note in which a store keeps who built an object."""
 
 _FULL = "No space left on device"  # ENOSPC in the words of the C locale, which builds have
+_LOG_BYTES = 64 * 1024
 _OF_SOURCES = ("source", "wheel")
 """Kinds of builds of whose inputs people ask which commit they were."""
 
@@ -366,4 +368,16 @@ def failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> Build
             "correct name, version or `expects` of the build in the stack file, and `lockbuild resolve`; "
             "or find out in the log why the wheel is otherwise"
         )
+    else:
+        lines = (f"{one.name}: {mend}" for one in failed for mend in remedies(_end_of_log(one)))
+        hint = "\n".join(lines) or None
     return BuildError(f"{count} failed", details=tuple(details), hint=hint)
+
+
+def _end_of_log(outcome: BuildOutcome) -> str:
+    """Return more of a log than is told: what compilers said stands before the traceback of the setup.py that ran them."""
+    if outcome.log is None or not outcome.log.exists():
+        return "\n".join(outcome.tail)
+    with outcome.log.open("rb") as stream:
+        stream.seek(max(0, outcome.log.stat().st_size - _LOG_BYTES))
+        return stream.read().decode("utf-8", errors="replace")

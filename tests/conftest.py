@@ -57,6 +57,7 @@ PURE = frozenset(
         "progress",
         "provenance",
         "purls",
+        "remedies",
         "report",
         "report_pictures",
         "report_sarif",

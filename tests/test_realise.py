@@ -424,6 +424,18 @@ def test_a_build_that_fills_the_disk_comes_with_what_to_do() -> None:
     assert realise.failure([replace(full, tail=())], edited=()).hint is None
 
 
+def test_a_build_whose_log_tells_what_it_lacks_comes_with_what_to_do(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "x.cu:1:10: fatal error: glm/glm.hpp: No such file or directory\n" + "  a traceback\n" * 99
+    )
+    failed = BuildOutcome(
+        name="gamma-2.0", status="failed", message="exited with 1", tail=("  a traceback",), log=log
+    )
+    hint = realise.failure([failed], edited=()).hint or ""
+    assert hint.startswith("gamma-2.0: there is no `glm/glm.hpp` to include: ")
+
+
 def test_the_log_of_a_failed_build_stays(world: World) -> None:
     failure(world, "gamma", gamma=failing())
     assert world.store.log_file(world.compiled("gamma")).read_text() == "building gamma-2.0\n"
