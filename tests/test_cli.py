@@ -747,6 +747,17 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "━" in on_terminal("fetch", "small")
 
 
+def test_output_is_utf_8_in_every_locale(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    text = world.folder.read_stack_text().replace("two wheels", "dvě kola")
+    (world.folder.path / STACK_FILE).write_text(text, encoding="utf-8")
+    world.relock(world.lock)
+    process = outside("describe", "small", stdout=subprocess.PIPE)
+    out, _ = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
+    assert "dvě kola" in out.decode("utf-8")
+
+
 def test_a_full_disk_is_no_bug() -> None:
     with Path("/dev/full").open("wb") as full:
         ended = outside("schema", stdout=full, stderr=subprocess.PIPE)

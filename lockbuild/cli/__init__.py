@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from contextlib import suppress
@@ -108,6 +109,9 @@ def group(ctx: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - clic
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What is printed is what a file would hold. In a locale that is none of UTF-8 not every name could be printed at all.
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         group.main(prog_name="lockbuild", standalone_mode=False, color=_colour())
         code = 0
