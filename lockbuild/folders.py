@@ -309,9 +309,9 @@ def find_stack(argument: str, *, here: Path) -> StackFolder:
                 return StackFolder(path=folder)
     known = sorted(path.parent.name for path in (here / "stacks").glob(f"*/{STACK_FILE}"))
     nearest = difflib.get_close_matches(Path(argument).name, known, n=1, cutoff=0.4)
-    hint = f"did you mean `{nearest[0]}`?" if nearest else None
-    if known and not hint:
-        hint = f"the stacks here are: {', '.join(known)}"
+    hint = "names are looked for in `stacks` of the folder that this runs in: go to where that is, or name the stack's folder"
+    if known:
+        hint = f"did you mean `{nearest[0]}`?" if nearest else f"the stacks here are: {', '.join(known)}"
     raise UsageError(f"no stack at `{argument}`: there is no {STACK_FILE}", hint=hint)
 
 

@@ -104,10 +104,10 @@ def test_links_in_a_circle_are_no_stack(tmp_path: Path) -> None:
         find_stack("round", here=tmp_path)
 
 
-def test_unknown_stack_where_there_are_none(tmp_path: Path) -> None:
+def test_unknown_stack_where_there_are_none_says_where_names_are_looked_for(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         find_stack("small", here=tmp_path)
-    assert caught.value.hint is None
+    assert (caught.value.hint or "").startswith("names are looked for in `stacks` of the folder")
 
 
 # ---- names and places --------------------------------------------------------------------------------
