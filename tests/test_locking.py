@@ -305,6 +305,7 @@ def test_a_need_that_is_not_installed_is_refused_with_the_nearest_name(world: Wo
         ask(world)
     assert "`build[gamma].needs`: found `alpa`" in said(caught.value)
     assert "did you mean `alpha`?" in said(caught.value)
+    assert "`python.requires`" in (caught.value.hint or "")
 
 
 def test_a_requirement_that_nobody_serves_touches_no_file(world: World) -> None:

@@ -253,7 +253,11 @@ def _check_needs(stack: Stack, runtime: Sequence[LockedPackage], file: str) -> N
                 )
                 faults.append("; ".join(filter(None, (said, nearest(need, names)))))
     if faults:
-        raise ResolveError(f"{file}: builds need what is not installed", details=tuple(faults))
+        raise ResolveError(
+            f"{file}: builds need what is not installed",
+            details=tuple(faults),
+            hint="correct the name, or say under `python.requires` that the image has it; what builds alone want is `build-requires`",
+        )
 
 
 def _check_same_bytes(
