@@ -500,6 +500,19 @@ class TestDefaultIndex:
     def test_uv_tells_its_own_where_nothing_is_configured(self) -> None:
         assert re.fullmatch(r"https://\S+/simple/?", default_index())
 
+    @pytest.mark.usefixtures("index")
+    def test_cache_that_cannot_be_made_is_not_taken_for_requirements(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "file/uv"))
+        with pytest.raises(ResolveError, match="`uv` cannot make its cache folder") as caught:
+            ask(uv, tmp_path, "a")
+        assert "UV_CACHE_DIR" in (caught.value.hint or "")
+        monkeypatch.delenv("UV_DEFAULT_INDEX")
+        with pytest.raises(ResolveError, match="`uv` cannot make its cache folder"):
+            default_index()
+
 
 def test_differences_are_told_package_by_package(
     wheels: Path, index: IndexServer, tmp_path: Path

@@ -20,7 +20,10 @@ import uv
 from lockbuild.errors import ResolveError, StackError, ToolMissing
 from lockbuild.process import clean_env, find_tool, home_folder, run
 
-__all__ = ["default_index", "find_uv", "tool_env", "uv_settings"]
+__all__ = ["NO_CACHE", "default_index", "find_uv", "no_cache", "tool_env", "uv_settings"]
+
+NO_CACHE = "Failed to initialize cache"
+"""What uv says where it cannot write to its cache."""
 
 _KEPT = (
     *("HOME", "NETRC", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
@@ -76,6 +79,8 @@ def default_index() -> str:
     words = ("pip", "compile", "--offline", "--emit-index-url", "--no-header", "-p", sys.executable, "-")
     ended = run((find_uv(), *words), env=tool_env(), cwd=Path("/"), stdin="")
     found = re.search(r"^--index-url\s+(\S+)", ended.stdout, re.MULTILINE)
+    if NO_CACHE in ended.stderr:
+        raise no_cache(tuple(ended.stderr.splitlines()))
     if ended.returncode or not found:
         raise ResolveError(
             "`uv` does not tell its default index",
@@ -83,6 +88,15 @@ def default_index() -> str:
             hint="set UV_DEFAULT_INDEX to the address of the index to use",
         )
     return found[1]
+
+
+def no_cache(details: tuple[str, ...]) -> ResolveError:
+    """Return the error for a uv that said `NO_CACHE`, as it does to a user without a home."""
+    return ResolveError(
+        "`uv` cannot make its cache folder",
+        details=details,
+        hint="set UV_CACHE_DIR to a folder that this user may write to",
+    )
 
 
 def uv_settings() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from lockbuild.errors import ResolveError
 from lockbuild.resolvers._compile import PROJECT
+from lockbuild.resolvers._configured import NO_CACHE, no_cache
 from lockbuild.resolvers._python import index_names, no_wheel
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def fault_of(ended: Completed, question: PythonQuestion, *, folder: Path) -> Res
             details=tuple(taken),
             hint="ask for another version: a yanked one is broken or withdrawn",
         )
+    if NO_CACHE in text:
+        return no_cache(details)
     if failed := re.search(r"Failed to (?:fetch|download)[^\n]*?(\w+://\S+)", text):
         return unreachable(failed[1].strip("`"), question, details)
     if failed := re.search(r"unexpected (?:JSON|HTML) from `(\S+?)`", text):
