@@ -160,6 +160,10 @@ def test_every_command_has_help(run: Run, verb: str) -> None:
     assert ended.out.startswith(f"Usage: lockbuild {verb}")
 
 
+def test_help_of_the_store_tells_whole_sentences(run: Run) -> None:
+    assert "..." not in run("store", "--help").out.partition("Commands:")[2]
+
+
 def test_version_is_told(run: Run) -> None:
     assert run("--version").out == f"lockbuild, version {__version__}\n"
 

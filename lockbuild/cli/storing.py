@@ -61,7 +61,7 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
     console.note(f"all {len(opened.paths())} store objects are whole")
 
 
-@store.command()
+@store.command(short_help="Forget what is damaged or unfinished.")
 @json_option
 @click.pass_context
 def repair(ctx: click.Context, *, as_json: bool) -> None:
@@ -78,10 +78,10 @@ def repair(ctx: click.Context, *, as_json: bool) -> None:
         click.echo(f"forgot {damage.path}: {damage.problem}")
     for leftover in leftovers:
         click.echo(f"removed {leftover}")
-    console_of(ctx).note(f"{len(damages)} damaged objects forgotten")
+    console_of(ctx).note(f"{counted(len(damages), 'damaged object')} forgotten")
 
 
-@store.command()
+@store.command(short_help="Say for which stack folders the store keeps objects.")
 @json_option
 @click.pass_context
 def roots(ctx: click.Context, *, as_json: bool) -> None:
