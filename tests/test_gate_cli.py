@@ -52,6 +52,15 @@ def test_without_wheels_there_is_nothing_to_judge(run: Run) -> None:
     assert "the store has no wheel that stacks/small builds" in ended.err
 
 
+def test_wheels_that_are_not_built_yet_are_named(run: Run) -> None:
+    run("build", "small", "gamma")
+    ended = run("gate", "small")
+    assert ended.code == 0
+    assert "warning: not built, and so not judged: delta; `lockbuild build stacks/small`" in ended.err
+    run("build", "small")
+    assert "not judged" not in run("gate", "small").err
+
+
 def test_a_refused_wheel_leaves_the_wheelhouse_as_it_was(
     world: World, run: Run, builder: ScriptedBuilder
 ) -> None:

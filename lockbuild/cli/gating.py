@@ -58,6 +58,11 @@ def gate(ctx: click.Context, folder: StackFolder, *, wheels: tuple[Path, ...], a
                 f"the store has no wheel that {folder.label} builds",
                 hint=f"`lockbuild build {folder.label}` builds and judges them, or name a wheel file",
             )
+        absent = [name for name, path in realiser.plan.builds if realiser.store.info(path) is None]
+        if absent:
+            console.warn(
+                f"not built, and so not judged: {', '.join(absent)}; `lockbuild build {folder.label}` does both"
+            )
     refuse_blocked(realiser, _judging(realiser), what="no wheel can be judged")
     judgements = judge_wheels(realiser, subjects)
     if as_json:
