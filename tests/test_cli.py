@@ -164,6 +164,19 @@ def test_help_of_the_store_tells_whole_sentences(run: Run) -> None:
     assert "..." not in run("store", "--help").out.partition("Commands:")[2]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("build sm", "plain,small\n"), ("audit stacks/", "dir,stacks/\n"), ("fet", "plain,fetch\n")],
+)
+def test_a_shell_completes_commands_and_stacks(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: str, expected: str
+) -> None:
+    monkeypatch.setenv("_LOCKBUILD_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"lockbuild {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    assert run().out == expected
+
+
 def test_version_is_told(run: Run) -> None:
     assert run("--version").out == f"lockbuild, version {__version__}\n"
 

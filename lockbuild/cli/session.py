@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from lockbuild.errors import LockbuildError, LockError, ResolveError, UsageError
-from lockbuild.folders import find_stack
+from lockbuild.folders import STACK_FILE, find_stack
 from lockbuild.settings import load_settings
 from lockbuild.stack import from_document
 from lockbuild.stack.unlocked import check_unlocked
@@ -54,12 +55,21 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 def stack_argument(function: _F) -> _F:
     """Add the argument STACK, given to the command as a `StackFolder`."""
-    return click.argument("folder", metavar="STACK", callback=_found)(function)
+    return click.argument("folder", metavar="STACK", callback=_found, shell_complete=_stacks)(function)
 
 
 def optional_stack_argument(function: _F) -> _F:
     """Add the argument STACK, which may be left out: the command is then given none."""
-    return click.argument("folder", metavar="[STACK]", required=False, callback=_found)(function)
+    return click.argument(
+        "folder", metavar="[STACK]", required=False, callback=_found, shell_complete=_stacks
+    )(function)
+
+
+def _stacks(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return how STACK may go on: as the name of one that is here, else as a folder."""
+    names = (path.parent.name for path in Path("stacks").glob(f"*/{STACK_FILE}"))
+    found = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="dir")]
 
 
 def _found(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> StackFolder | None:
