@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterator
 
+    from elftools.elf.gnuversions import GNUVersionSection, Version
     from elftools.elf.sections import Section as ElfSection
 
 __all__ = [
@@ -56,6 +57,7 @@ _FAT_FLAGS = struct.Struct("<IIQ")
 _KINDS = {1: "ptx", 2: "cubin"}
 _VARIANTS = {0x100000: "a", 0x200000: "f"}
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
+_LEAST_VERSION = 8  # bytes of Elf64_Verdaux, the smallest part of a table of versions
 _GLOBAL, _WEAK = 1, 2
 _CHUNK = 1024 * 1024
 # What a damaged file makes pyelftools raise; its parser, construct, checks little.
@@ -247,10 +249,10 @@ def _dynamic(sections: tuple[ElfSection, ...]) -> tuple[tuple[str, ...], tuple[s
 
 def _versions_needed(sections: tuple[ElfSection, ...]) -> set[tuple[str, str]]:
     return {
-        (str(library.name), str(version.name))
+        (str(library.name), version)
         for section in sections
         if isinstance(section, GNUVerNeedSection)
-        for library, versions in section.iter_versions()
+        for library, versions in _versions(section)
         for version in versions
     }
 
@@ -258,11 +260,29 @@ def _versions_needed(sections: tuple[ElfSection, ...]) -> set[tuple[str, str]]:
 def _versions_defined(sections: tuple[ElfSection, ...]) -> set[str]:
     # The first name of a definition is its own, the others are those that it follows.
     return {
-        str(next(iter(names)).name)
+        versions[0]
         for section in sections
         if isinstance(section, GNUVerDefSection)
-        for _, names in section.iter_versions()
+        for _, versions in _versions(section)
     }
+
+
+def _versions(section: GNUVersionSection) -> Iterator[tuple[Version, tuple[str, ...]]]:
+    """Yield each entry of a table of versions, with its names.
+
+    Raises:
+        ValueError: There are more than it has room for: one that is followed by itself has no end.
+    """
+    left = min(section["sh_size"], section.elffile.stream_len) // _LEAST_VERSION
+    for entry, parts in section.iter_versions():
+        names: list[str] = []
+        for part in parts:
+            names.append(str(part.name))
+            left -= 1
+            if left < 0:
+                msg = f"its section {section.name} has no room for all versions that it counts"
+                raise ValueError(msg)
+        yield entry, tuple(names)
 
 
 def _symbols(elf: ELFFile) -> tuple[frozenset[str], frozenset[str]]:

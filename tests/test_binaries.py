@@ -21,6 +21,7 @@ from lockbuild.binaries import (
 )
 from lockbuild.digest import sha256_of
 from lockbuild.errors import BuildError
+from tests.elves import make_elf
 from tests.libraries import compiled, fat_binary
 from tests.needs import need
 
@@ -167,6 +168,15 @@ def test_damaged_device_code_is_no_code(tmp_path: Path, fat: bytes, said: str) -
 def test_what_is_no_elf_file_is_refused(data: bytes) -> None:
     with pytest.raises(BuildError, match=r"`it\.so` cannot be read as an ELF file"):
         read(data)
+
+
+def test_a_table_of_versions_without_an_end_is_refused() -> None:
+    data = bytearray(make_elf(needed=("libc.so.6",), versions=("GLIBC_2.2",)))
+    # Its one entry is followed by itself, as often as the section's header counts.
+    header = struct.unpack_from("<Q", data, 40)[0] + 2 * 64
+    data[header + 44 : header + 48] = b"\xff" * 4
+    with pytest.raises(BuildError, match=r"`it\.so` .*\.gnu\.version_r has no room for all versions"):
+        read(bytes(data))
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "RULES_VERSION", "TORCH_SYMBOL", "judge", "uses_old_strings"]
 
-RULES_VERSION = 5
+RULES_VERSION = 6
 """Raised whenever a rule may judge a wheel otherwise than before: what was judged is judged again."""
 
 CHECKS = (
