@@ -385,13 +385,23 @@ def test_python_abi__of_a_library_in_a_pure_wheel(made: Callable[..., Contents])
     assert line == f"{MODULE}: found an ELF file, expected none in a wheel tagged py3-none-any"
 
 
+@pytest.mark.parametrize("python", ["310", "311t", "311d"])
 def test_python_abi__of_an_extension_for_another_python(
-    made: Callable[..., Contents], tmp_path: Path
+    made: Callable[..., Contents], tmp_path: Path, python: str
 ) -> None:
-    other = "gamma/_ext.cpython-310-x86_64-linux-gnu.so"
+    other = f"gamma/_ext.cpython-{python}-x86_64-linux-gnu.so"
     contents = made({other: extension(tmp_path)}, tag=TAG)
     line = only(contents, "python-abi", expected=HOST_CODE)
-    assert line == f"{other}: found an extension of CPython 310, expected ABI cp311"
+    assert line == f"{other}: found an extension of CPython {python}, expected ABI cp311"
+
+
+def test_extensions_of_early_pythons_have_letters_in_their_abi(
+    made: Callable[..., Contents], tmp_path: Path
+) -> None:
+    early = {"gamma/_ext.cpython-37m-x86_64-linux-gnu.so": extension(tmp_path)}
+    contents = made(early, tag="cp37-cp37m-linux_x86_64")
+    runtime = replace(RUNTIME, target=replace(RUNTIME.target, python="3.7"))
+    assert faults(contents, expected=HOST_CODE, runtime=runtime) == {}
 
 
 def test_python_abi__of_a_wheel_that_was_renamed(made: Callable[..., Contents], tmp_path: Path) -> None:

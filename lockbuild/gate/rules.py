@@ -168,7 +168,8 @@ _DRIVER = re.compile(
 _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)(?:\.[\d.]+)?")
 # PTX -> the CUDA whose nvcc writes it, major versions both: "PTX ISA", section "Release Notes".
 _CUDA_OF_PTX = {7: "11", 8: "12", 9: "13"}
-_EXTENSION = re.compile(r"\.(?:cpython-(\d+)[a-z]*-([a-z0-9_-]+)|(abi3))\.so")
+# Letters are those of ABIs: `t` without the GIL, `d` for debugging, `m` until 3.7.
+_EXTENSION = re.compile(r"\.cpython-(\d+[a-z]*)-[a-z0-9_-]+\.so")
 
 _Found = tuple[str, str]
 
@@ -257,7 +258,7 @@ def _python_abi(contents: Contents, _expected: Expected | None, runtime: Runtime
         if (binary.machine, binary.bits) != (machine, 64):
             yield member, f"found {binary.bits} bits of {binary.machine}, expected 64 bits of {machine}"
         suffix = _EXTENSION.search(member)
-        if suffix and suffix[1] and f"cp{suffix[1]}" not in {tag.abi.rstrip("m") for tag in tags}:
+        if suffix and f"cp{suffix[1]}" not in {tag.abi for tag in tags}:
             yield member, f"found an extension of CPython {suffix[1]}, expected {_abis(tags)}"
 
 
