@@ -14,11 +14,13 @@ def make_elf(
     needed: tuple[str, ...] = (),
     run_path: str | None = None,
     versions: tuple[str, ...] = (),
+    device_code: bytes = b"",
 ) -> bytes:
     """Return a 64-bit little-endian ELF file whose dynamic section says so.
 
     Args:
         versions: Of symbols, of a library without a name.
+        device_code: What its section `.nv_fatbin` holds; without any it has no such section.
     """
     strings = b"\0"
     places: dict[str, int] = {}
@@ -39,13 +41,15 @@ def make_elf(
     entries += [(0x6FFFFFFE, _BASE + at_verneed), (0x6FFFFFFF, 1)] if versions else []
     entries += [(5, _BASE + start), (10, len(strings)), (0, 0)]
     dynamic = b"".join(struct.pack("<QQ", *entry) for entry in entries)
-    names = b"\0.dynstr\0.gnu.version_r\0.dynamic\0.shstrtab\0"
-    at_names = at_dynamic + len(dynamic)
+    names = b"\0.dynstr\0.gnu.version_r\0.dynamic\0.nv_fatbin\0.shstrtab\0"
+    at_code = at_dynamic + len(dynamic)
+    at_names = at_code + len(device_code)
     # Kind, where, size, section of its texts, how many.
     table = [
         (b".dynstr", 3, start, len(strings), 0, 0, 0),
         (b".gnu.version_r", 0x6FFFFFFE, at_verneed, len(verneed), 1, bool(versions), 0),
         (b".dynamic", 6, at_dynamic, len(dynamic), 1, 0, 16),
+        *([(b".nv_fatbin", 1, at_code, len(device_code), 0, 0, 0)] if device_code else []),
         (b".shstrtab", 3, at_names, len(names), 0, 0, 0),
     ]
     sections = bytes(64)
@@ -55,9 +59,9 @@ def make_elf(
         sections += struct.pack("<IIQQQQIIQQ", where, kind, 2, address, at, length, link, count, 1, each)
     size = at_names + len(names)
     header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack(
-        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, size, 0, 64, 56, 2, 64, 5, 4
+        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, size, 0, 64, 56, 2, 64, len(table) + 1, len(table)
     )
     segments = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 4096)
     place = _BASE + at_dynamic
     segments += struct.pack("<IIQQQQQQ", 2, 6, at_dynamic, place, place, len(dynamic), len(dynamic), 8)
-    return header + segments + strings + verneed + dynamic + names + sections
+    return header + segments + strings + verneed + dynamic + device_code + names + sections

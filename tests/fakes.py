@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lockbuild.derivation import BuildOutcome
+from tests.elves import make_elf
+from tests.libraries import fat_binary
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "RecordingProgress", "ScriptedBuilder", "failing", "giving", "wheel_files"]
 
 NATIVE = "cp311-cp311-linux_x86_64"
+_CODE = fat_binary((86, "cubin"), (89, "cubin"), (89, "ptx"))
+"""For the GPUs of the small stack, see `tests.values`."""
 
 
 class Failure(Exception):
@@ -91,8 +95,12 @@ def giving(*wheels: tuple[str, str, str, Mapping[str, bytes]]) -> Recipe:
 
 
 def wheel_files(name: str, content: bytes = b"compiled") -> dict[str, bytes]:
-    """Return the content of the wheel of an extension called *name*."""
-    return {f"{name}/__init__.py": b"", f"{name}/_ext.so": content}
+    """Return the content of the wheel of an extension called *name*.
+
+    Args:
+        content: What stands in its library behind all that is read of it.
+    """
+    return {f"{name}/__init__.py": b"", f"{name}/_ext.so": make_elf(device_code=_CODE) + content}
 
 
 def _well(task: BuildTask, out: Path) -> None:

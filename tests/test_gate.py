@@ -195,7 +195,7 @@ def test_refusal_names_wheel_rule_and_what_mends_it(world: World) -> None:
     need("gcc")
     text = 'const char *file = "/build/source/gamma/it.c";'
     library = compiled(world.files / "it", text, needs=["libnowhere.so.1"])
-    recipe = giving(("gamma", "2.0", TAG, wheel_files("gamma", library)))
+    recipe = giving(("gamma", "2.0", TAG, wheel_files("gamma") | {"gamma/_ext.so": library}))
     realiser = realised(world, builder({"gamma-2.0": recipe}))
     error = refusal(judge_wheels(realiser, built_wheels(realiser)))
     assert error is not None
@@ -233,7 +233,7 @@ def test_a_wheel_is_judged_beside_the_files_and_versions_of_the_lock(world: Worl
 def test_a_wheel_of_torch_and_nvcc_is_asked_for_device_code(world: World) -> None:
     need("gcc")
     library = compiled(world.files / "it")
-    recipe = giving(("gamma", "2.0", TAG, wheel_files("gamma", library)))
+    recipe = giving(("gamma", "2.0", TAG, wheel_files("gamma") | {"gamma/_ext.so": library}))
     realiser = realised(world, builder({"gamma-2.0": recipe}))
     document = values.stack_document()
     builds = [

@@ -239,8 +239,9 @@ def test_members_stand_where_they_are_installed(made: Callable[..., Contents]) -
 @pytest.fixture
 def with_file(made: Callable[..., Contents], tmp_path: Path) -> Callable[..., Contents]:
     """Return what makes the good wheel with further files."""
-    good = {"gamma/__init__.py": b"", MODULE: extension(tmp_path)}
-    return lambda *names: made({**good, **dict.fromkeys(names, b"")})
+    library = extension(tmp_path)
+    good = {"gamma/__init__.py": b"", MODULE: library}
+    return lambda *names: made(good | {name: library if name.endswith(".so") else b"" for name in names})
 
 
 @pytest.mark.parametrize(
@@ -411,6 +412,27 @@ def test_python_abi__of_a_wheel_that_was_renamed(made: Callable[..., Contents], 
     assert line == (
         f": found tag {TAG} in the file's name, expected those of its WHEEL: cp310-cp310-linux_x86_64"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        (MODULE, b"version https://git-lfs.github.com/spec/v1\n"),
+        ("gamma/_ext.so", b""),
+        ("gamma/other.abi3.so", b"\xcf\xfa\xed\xfe of another system"),
+    ],
+)
+def test_python_abi__of_an_extension_that_is_no_elf_file(
+    made: Callable[..., Contents], tmp_path: Path, name: str, data: bytes
+) -> None:
+    contents = made({MODULE: extension(tmp_path), name: data})
+    line = only(contents, "python-abi", expected=HOST_CODE)
+    assert line == f"{name}: found no ELF file, expected the extension that its name says"
+
+
+def test_scripts_for_the_linker_are_no_extensions(made: Callable[..., Contents], tmp_path: Path) -> None:
+    contents = made({MODULE: extension(tmp_path), "gamma/lib/libit.so": b"INPUT(libit.so.1)\n"})
+    assert faults(contents, expected=HOST_CODE) == {}
 
 
 def test_extensions_of_the_stable_abi_fit(made: Callable[..., Contents], tmp_path: Path) -> None:
@@ -716,8 +738,8 @@ def test_some_kernels_may_be_for_a_variant_as_well(made: Callable[..., Contents]
         *("libGLX_nvidia.so.0", "libEGL_nvidia.so.535.104.05"),
     ],
 )
-def test_driver__in_the_wheel(made: Callable[..., Contents], name: str) -> None:
-    contents = made({f"gamma/lib/{name}": b"", "gamma/_ext.so": b""})
+def test_driver__in_the_wheel(made: Callable[..., Contents], tmp_path: Path, name: str) -> None:
+    contents = made({f"gamma/lib/{name}": b"", MODULE: extension(tmp_path)})
     line = only(contents, "driver", expected=HOST_CODE)
     assert line == f"gamma/lib/{name}: found the driver's {name}, expected none of its libraries"
 
@@ -728,10 +750,10 @@ def test_driver__under_another_name(made: Callable[..., Contents], tmp_path: Pat
     assert line.startswith("gamma/_ext.so: found the driver's libcuda.so.1")
 
 
-def test_cudas_own_libraries_are_not_the_drivers(made: Callable[..., Contents]) -> None:
+def test_cudas_own_libraries_are_not_the_drivers(made: Callable[..., Contents], tmp_path: Path) -> None:
     names = ("libcudart.so.11.0", "libnvrtc.so.11.2", "libnvJitLink.so.12", "libnvToolsExt.so.1")
     files = {f"gamma/lib/{name}": b"" for name in names}
-    assert faults(made({**files, "gamma/_ext.so": b""}), expected=HOST_CODE) == {}
+    assert faults(made({**files, MODULE: extension(tmp_path)}), expected=HOST_CODE) == {}
 
 
 @pytest.mark.parametrize(
@@ -763,9 +785,10 @@ def test_build_path__in_a_library(made: Callable[..., Contents], tmp_path: Path,
     assert line.startswith(f"gamma/_ext.so: found `{path}` in .rodata")
 
 
-def test_build_path__in_a_text(made: Callable[..., Contents]) -> None:
-    files = {"gamma/_ext.so": b"", "gamma/config.py": b"FLAGS = '-I/build/inputs/environment/include'\n"}
-    line = only(made(files), "build-path", expected=HOST_CODE)
+def test_build_path__in_a_text(made: Callable[..., Contents], tmp_path: Path) -> None:
+    text = b"FLAGS = '-I/build/inputs/environment/include'\n"
+    contents = made({MODULE: extension(tmp_path), "gamma/config.py": text})
+    line = only(contents, "build-path", expected=HOST_CODE)
     assert line == (
         "gamma/config.py: found `/build/inputs/environment/include`, expected no path of who built it"
     )
@@ -805,9 +828,11 @@ def test_paths_that_tell_nothing_of_the_builder_pass(
     assert faults(made(files), expected=HOST_CODE) == {}
 
 
-def test_the_record_of_how_a_wheel_was_made_may_name_the_sandbox(made: Callable[..., Contents]) -> None:
+def test_the_record_of_how_a_wheel_was_made_may_name_the_sandbox(
+    made: Callable[..., Contents], tmp_path: Path
+) -> None:
     files = {
-        "gamma/_ext.so": b"",
+        MODULE: extension(tmp_path),
         "gamma-2.0.dist-info/sboms/lockbuild.cdx.json": b'{"notes": "/build/source/x"}',
         "gamma-2.0.dist-info/lockbuild/0a.patch": b"+++ /build/source/x",
     }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lockbuild.gate.facts import Contents, Expected, Runtime
 
-__all__ = ["overwritten", "shared", "startup_files"]
+__all__ = ["is_expected", "overwritten", "shared", "startup_files"]
 
 # What `site` runs or reads, https://docs.python.org/3/library/site.html, and Python itself.
 _STARTUP = re.compile(
@@ -40,7 +40,7 @@ _Found = tuple[str, str]
 def startup_files(contents: Contents, expected: Expected | None, _runtime: Runtime) -> Iterator[_Found]:
     """Yield what Python runs or reads whenever it starts, and the stack does not expect."""
     for member in contents.members:
-        if _STARTUP.fullmatch(place_of(member)) and not _is_expected(member, expected):
+        if _STARTUP.fullmatch(place_of(member)) and not is_expected(member, expected):
             yield (
                 member,
                 "found a file that Python runs or reads at every start, expected none that `expects` does not name",
@@ -111,7 +111,7 @@ def _planted(
             continue
         owners = _owners_of(contents, runtime, top)
         taken = _others(contents, runtime, place)
-        if len(owners) == 1 and not taken and not _is_expected(member, expected):
+        if len(owners) == 1 and not taken and not is_expected(member, expected):
             found.setdefault(top, (owners[0], []))[1].append(member)
     return found
 
@@ -129,6 +129,7 @@ def _is_named_after(top: str, owner: str) -> bool:
     return canonicalize_name(described[1] if described else top) == owner
 
 
-def _is_expected(member: str, expected: Expected | None) -> bool:
+def is_expected(member: str, expected: Expected | None) -> bool:
+    """Tell whether a pattern of `build.expects` fits *member*."""
     patterns = expected.patterns if expected else ()
     return any(not missing_members((member,), (pattern,)) for pattern in patterns)

@@ -14,7 +14,7 @@ from packaging.version import Version
 from lockbuild.findings import Check, Finding, Report
 from lockbuild.gate.metadata import python_fault, unmet_requirements
 from lockbuild.gate.paths import paths_of_builders, run_paths_elsewhere
-from lockbuild.gate.places import overwritten, shared, startup_files
+from lockbuild.gate.places import is_expected, overwritten, shared, startup_files
 from lockbuild.target import libc_of
 from lockbuild.wheels import missing_members
 
@@ -82,7 +82,7 @@ CHECKS = (
     Check(
         id="python-abi",
         level="error",
-        what="its tags and `Requires-Python` fit the target, and its ELF files fit its tags",
+        what="its tags and `Requires-Python` fit the target, and its extensions are ELF files that fit its tags",
         why="an extension for another Python or machine is there and cannot be imported",
         mend="build it with the stack's own interpreter",
     ),
@@ -169,7 +169,7 @@ _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)(?:\.[\d.]+)?")
 # PTX -> the CUDA whose nvcc writes it, major versions both: "PTX ISA", section "Release Notes".
 _CUDA_OF_PTX = {7: "11", 8: "12", 9: "13"}
 # Letters are those of ABIs: `t` without the GIL, `d` for debugging, `m` until 3.7.
-_EXTENSION = re.compile(r"\.cpython-(\d+[a-z]*)-[a-z0-9_-]+\.so")
+_EXTENSION = re.compile(r"\.(?:cpython-(\d+[a-z]*)-[a-z0-9_-]+|abi3)\.so$")
 
 _Found = tuple[str, str]
 
@@ -230,7 +230,7 @@ def _modules(contents: Contents, expected: Expected | None, _runtime: Runtime) -
     yield from (("", fault) for fault in missing_members(contents.members, patterns))
 
 
-def _python_abi(contents: Contents, _expected: Expected | None, runtime: Runtime) -> Iterator[_Found]:
+def _python_abi(contents: Contents, expected: Expected | None, runtime: Runtime) -> Iterator[_Found]:
     target = runtime.target
     try:
         tags = parse_wheel_filename(contents.filename)[3]
@@ -258,8 +258,14 @@ def _python_abi(contents: Contents, _expected: Expected | None, runtime: Runtime
         if (binary.machine, binary.bits) != (machine, 64):
             yield member, f"found {binary.bits} bits of {binary.machine}, expected 64 bits of {machine}"
         suffix = _EXTENSION.search(member)
-        if suffix and f"cp{suffix[1]}" not in {tag.abi for tag in tags}:
+        if suffix and suffix[1] and f"cp{suffix[1]}" not in {tag.abi for tag in tags}:
             yield member, f"found an extension of CPython {suffix[1]}, expected {_abis(tags)}"
+    for member in contents.members:
+        if member in contents.binaries or not member.endswith(".so"):
+            continue
+        # Other texts may be called so: scripts for the linker.
+        if is_expected(member, expected) or (not pure and _EXTENSION.search(member)):
+            yield member, "found no ELF file, expected the extension that its name says"
 
 
 def _abis(tags: Iterable[object]) -> str:
