@@ -271,13 +271,26 @@ def test_compiler_of_the_suite_counts_where_none_is_named() -> None:
     assert "`g++` of extension is GCC 12.2 (`g++` 4:12.2.0-3 in lockbuild.lock)" in message
 
 
-@pytest.mark.parametrize("env", [{"CXX": "g++-12"}, {"CC": "/usr/bin/gcc-12"}, {"CXX": "ccache g++-12"}])
+@pytest.mark.parametrize("env", [{"CC": "/usr/bin/gcc-12"}, {"CC": "ccache gcc-12", "CXX": "g++-11"}])
 def test_compiler_of_one_build_alone_is_named_with_it(env: dict[str, str]) -> None:
     own = [build(), build("other", env=env, needs=["extension"])]
-    toolchain = {"nvcc": APT["nvcc"]} if "CC" in env else APT
-    one = stack(build=own if "CXX" in env else own[1:], toolchain=toolchain)
-    message = only(one, fitting(), "host-compiler")
+    message = only(stack(build=own), fitting(), "host-compiler")
     assert "`g++-12` of other is GCC 12 (`g++-12` in stack.toml)" in message
+
+
+def test_nvcc_never_calls_the_compiler_of_what_is_c_plus_plus_alone() -> None:
+    # torch gives it CC; where there is none, it looks for its own.
+    newer = stack(build=[build(env={"CXX": "g++-12"})])
+    assert found(newer, fitting()) == {}
+    older = stack(build=[build(env={"CXX": "g++-11"})], toolchain={"nvcc": APT["nvcc"]})
+    message = only(older, fitting(gcc=GCC_12), "host-compiler")
+    assert "`g++` of extension is GCC 12.2 (`g++` 4:12.2.0-3 in lockbuild.lock)" in message
+
+
+def test_compiler_of_what_is_c_plus_plus_alone_has_the_standard_of_torch_s_headers() -> None:
+    one = stack(build=[build(env={"CXX": "g++-8"})])
+    message = only(one, fitting(torch="2.1.2+cu118"), "cxx-standard")
+    assert "and so GCC 9 or later; `g++-8` of extension is 8 (`g++-8` in stack.toml)" in message
 
 
 @pytest.mark.parametrize(
@@ -286,17 +299,17 @@ def test_compiler_of_one_build_alone_is_named_with_it(env: dict[str, str]) -> No
 def test_compiler_that_nvcc_is_told_to_take_counts(flag: str) -> None:
     message = only(stack(build=[build(env={"NVCC_PREPEND_FLAGS": flag})]), fitting(), "host-compiler")
     assert "`g++-12` of extension is GCC 12 (`g++-12` in stack.toml)" in message
-    env = {"CXX": "g++-12", "NVCC_PREPEND_FLAGS": "-ccbin g++-11"}
+    env = {"CC": "gcc-12", "NVCC_PREPEND_FLAGS": "-ccbin g++-11"}
     assert found(stack(build=[build(env=env)]), fitting()) == {}
 
 
 def test_who_tells_nvcc_to_take_any_compiler_means_it() -> None:
-    env = {"CXX": "g++-12", "NVCC_PREPEND_FLAGS": "-allow-unsupported-compiler"}
+    env = {"CC": "gcc-12", "NVCC_PREPEND_FLAGS": "-allow-unsupported-compiler"}
     assert found(stack(build=[build(env=env)]), fitting()) == {}
 
 
 def test_builds_without_torch_may_have_any_compiler() -> None:
-    assert found(stack(build=[build(needs=[], env={"CXX": "g++-12"})]), fitting()) == {}
+    assert found(stack(build=[build(needs=[], env={"CC": "gcc-12"})]), fitting()) == {}
 
 
 def test_compiler_of_another_kind_is_unknown() -> None:

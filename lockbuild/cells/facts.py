@@ -60,6 +60,8 @@ class Compiler:
     name: str
     version: Version | None
     builds: tuple[str, ...]
+    of_nvcc: bool
+    """Whether nvcc calls it; else it compiles what has no code for GPUs."""
     unchecked: bool
     """Whether these builds tell nvcc to take any compiler."""
 
@@ -235,21 +237,25 @@ def _stated_wheel(stack: Stack) -> Version | None:
 
 def _compilers(stack: Stack, lock: Lock | None) -> tuple[Compiler, ...]:
     """Return the compiler of every extension of torch, as far as it is GCC's."""
-    used: dict[tuple[str, bool], list[str]] = {}
+    used: dict[tuple[str, bool, bool], list[str]] = {}
     for spec in stack.builds:
         if _needs_torch(spec, lock):
             env = {**stack.toolchain.env(), **dict(spec.env)}
             flags = " ".join(env.get(name, "") for name in _NVCC_FLAGS)
-            for compiler in set(map(_plain, _BINDIR.findall(flags))) or {_host_compiler(env)}:
-                used.setdefault((compiler, _UNCHECKED in flags), []).append(spec.name)
+            # `torch.utils.cpp_extension` hands CC to nvcc, unless flags name another, and never CXX.
+            of_nvcc = set(map(_plain, _BINDIR.findall(flags))) or {_command(env, "CC")}
+            for compiler in {_command(env, "CXX", "CC"), *of_nvcc}:
+                key = (compiler, compiler in of_nvcc, _UNCHECKED in flags)
+                used.setdefault(key, []).append(spec.name)
     return tuple(
         Compiler(
             name=name,
             version=_compiler_version(stack, lock, name),
             builds=tuple(builds),
+            of_nvcc=of_nvcc,
             unchecked=unchecked,
         )
-        for (name, unchecked), builds in sorted(used.items())
+        for (name, of_nvcc, unchecked), builds in sorted(used.items())
     )
 
 
@@ -259,9 +265,10 @@ def _needs_torch(spec: BuildSpec, lock: Lock | None) -> bool:
     return TORCH in {package.name for package in closure(lock.runtime, spec.needs)}
 
 
-def _host_compiler(env: dict[str, str]) -> str:
-    """Return the C++ compiler that variables name, `ccache /usr/bin/gcc-11` being `g++-11`."""
-    return _plain((env.get("CXX") or env.get("CC") or "g++").split()[-1])
+def _command(env: dict[str, str], *variables: str) -> str:
+    """Return the C++ compiler that the first of *variables* names, `ccache /usr/bin/gcc-11` being `g++-11`."""
+    named = (env[name] for name in variables if env.get(name))
+    return _plain(next(named, "g++").split()[-1])
 
 
 def _plain(command: str) -> str:

@@ -246,8 +246,8 @@ def _host_compiler(cell: Cell, _stack: Stack, _lock: Lock | None) -> Iterator[_F
     if cell.nvcc is None or release is None:
         return
     for compiler in cell.compilers:
-        version = compiler.version
-        if version and version.major > release.gcc and not compiler.unchecked:
+        version = compiler.version if compiler.of_nvcc and not compiler.unchecked else None
+        if version and version.major > release.gcc:
             yield (
                 compiler.name,
                 (
