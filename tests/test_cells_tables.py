@@ -22,6 +22,14 @@ def test_suite_has_one_nvcc(base: knowledge.Base) -> None:
     assert suite.nvcc == base.nvcc
 
 
+@pytest.mark.parametrize(("version", "gcc", "newest"), [("13.3", 15, "12.1f"), ("13.5", 16, "10.7f")])
+def test_nvcc_of_wheels_is_known(version: str, gcc: int, newest: str) -> None:
+    nvcc = tables.nvcc_release(version)
+    assert nvcc is not None
+    assert nvcc.gcc == gcc
+    assert newest in nvcc.architectures
+
+
 @pytest.mark.parametrize("version", tables._TORCH)
 def test_what_torch_wants_is_known_throughout(version: str) -> None:
     release = tables._TORCH[version]

@@ -41,6 +41,7 @@ _FROM_5 = "5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 7.5"
 _CUDA_11 = f"3.5 3.7 {_FROM_5} 8.0"
 _CUDA_12 = f"{_FROM_5} 8.0 8.6 8.7 8.9 9.0 9.0a"
 _CUDA_13 = "7.5 8.0 8.6 8.7 8.8 8.9 9.0 9.0a 10.0 10.0a 10.0f 10.3 10.3a 10.3f 11.0 11.0a 11.0f 12.0 12.0a 12.0f 12.1 12.1a 12.1f"
+_CUDA_13_4 = f"{_CUDA_13} 10.7 10.7a 10.7f"
 
 # From 11.7 on GCC as the error text in `crt/host_config.h` of PyPI's wheels of nvcc has it ("gcc versions later than N are not
 # supported"), and architectures as `ptxas --help` of the same wheels lists them (of CUDA 13, `nvcc --list-gpu-code`: its ptxas
@@ -74,7 +75,8 @@ _NVCC = {
     "13.1": _nvcc(15, _CUDA_13),
     "13.2": _nvcc(15, _CUDA_13),
     "13.3": _nvcc(15, _CUDA_13),
-    "13.4": _nvcc(16, f"{_CUDA_13} 10.7 10.7a 10.7f"),
+    "13.4": _nvcc(16, _CUDA_13_4),
+    "13.5": _nvcc(16, _CUDA_13_4),
 }
 
 
