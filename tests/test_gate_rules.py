@@ -449,6 +449,19 @@ def test_python_abi__of_another_machine(made: Callable[..., Contents], tmp_path:
     assert line == f"{MODULE}: found 64 bits of EM_AARCH64, expected 64 bits of EM_X86_64"
 
 
+@pytest.mark.parametrize("device_code", [None, True])
+def test_files_that_gpus_load_are_for_no_machine(
+    made: Callable[..., Contents], tmp_path: Path, device_code: bool | None
+) -> None:
+    cubin = bytearray(extension(tmp_path))
+    cubin[18:20] = struct.pack("<H", 190)
+    contents = made({MODULE: extension(tmp_path), "gamma/kernels.cubin": bytes(cubin)})
+    expected = replace(EXPECTED, device_code=device_code, nvcc=True)
+    assert faults(contents, expected=expected) == {}
+    alone = made({"gamma/kernels.cubin": bytes(cubin)}, tag="py3-none-any")
+    assert faults(alone, expected=replace(expected, patterns=())) == {}
+
+
 # ---- what it is linked with ------------------------------------------------------------------------
 
 

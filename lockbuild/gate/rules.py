@@ -170,6 +170,8 @@ _CUDART = re.compile(r"libcudart(?:-[0-9a-f]{8})?\.so\.(\d+)(?:\.[\d.]+)?")
 _CUDA_OF_PTX = {7: "11", 8: "12", 9: "13"}
 # Letters are those of ABIs: `t` without the GIL, `d` for debugging, `m` until 3.7.
 _EXTENSION = re.compile(r"\.(?:cpython-(\d+[a-z]*)-[a-z0-9_-]+|abi3)\.so$")
+# What a GPU's driver loads from a file of its own: NVIDIA's cubins, AMD's code objects.
+_OF_GPUS = frozenset({"EM_CUDA", "EM_AMDGPU"})
 
 _Found = tuple[str, str]
 
@@ -248,6 +250,8 @@ def _python_abi(contents: Contents, expected: Expected | None, runtime: Runtime)
         yield "", f"found tag {shown}, expected one of Python {target.python} on {target.platform}"
     pure = all(tag.platform == "any" for tag in tags)
     for member, binary in contents.binaries.items():
+        if binary.machine in _OF_GPUS:
+            continue
         if pure:
             yield (
                 member,
@@ -394,7 +398,8 @@ def _architectures(contents: Contents, expected: Expected | None, runtime: Runti
     if not wanted:
         return
     coded = {member: b.device_code for member, b in contents.binaries.items() if b.device_code}
-    if not coded and expected and expected.device_code and contents.binaries:
+    loaded = any(binary.machine in _OF_GPUS for binary in contents.binaries.values())
+    if not coded and not loaded and expected and expected.device_code and contents.binaries:
         yield "", f"found no device code at all, expected {_codes(wanted)}, as `FORCE_CUDA` is set"
     for member, fat in coded.items():
         found = set().union(*map(_pairs, fat))
@@ -415,7 +420,7 @@ def _device_code(contents: Contents, expected: Expected | None, runtime: Runtime
     wanted = _wanted(runtime.target.cuda_architectures)
     if not wanted or expected is None or expected.device_code is not None:
         return
-    if any(b.device_code for b in contents.binaries.values()):
+    if any(b.device_code or b.machine in _OF_GPUS for b in contents.binaries.values()):
         return
     of_torch = [m for m, b in contents.binaries.items() if any(map(TORCH_SYMBOL.match, b.undefined))]
     promised = expected.nvcc and any(".so" in pattern for pattern in expected.patterns)
