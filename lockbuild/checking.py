@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lockbuild.comparing import difference_of_tars, difference_of_wheels
 from lockbuild.derivation import Build, BuildOutcome
 from lockbuild.errors import BuildError, UsageError
-from lockbuild.realise import failure
+from lockbuild.failures import failure
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.store import trees
 from lockbuild.store.history import Verdict

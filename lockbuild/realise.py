@@ -19,17 +19,17 @@ from lockbuild.derivation import (
 from lockbuild.derivationtext import derivation_text
 from lockbuild.digest import sha256_of, store_path
 from lockbuild.errors import BuildError
+from lockbuild.failures import failure
 from lockbuild.fetching import bring, failed
 from lockbuild.finishing import Promise, finish_wheel, promise_of
 from lockbuild.plan import missing
 from lockbuild.plan.reasons import keys_of, reasons_for
-from lockbuild.remedies import remedies
 from lockbuild.scheduling import Work, longest_first, schedule
 from lockbuild.stamping import Stamper
 from lockbuild.store import Root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from lockbuild.builders import Builder
@@ -42,13 +42,11 @@ if TYPE_CHECKING:
     from lockbuild.stack import Stack
     from lockbuild.store import Store
 
-__all__ = ["BUILDER_NOTE", "PlanRealiser", "Realiser", "failure"]
+__all__ = ["BUILDER_NOTE", "PlanRealiser", "Realiser"]
 
 BUILDER_NOTE = "builder"
 """Name of the note in which a store keeps who built an object."""
 
-_FULL = "No space left on device"  # ENOSPC in the words of the C locale, which builds have
-_LOG_BYTES = 64 * 1024
 _OF_SOURCES = ("source", "wheel")
 """Kinds of builds of whose inputs people ask which commit they were."""
 
@@ -340,44 +338,3 @@ class Realiser(PlanRealiser):
     def promise(self, build: Build) -> Promise:
         """Return what stack and lock say of the wheel of *build*."""
         return promise_of(self.stack, self.lock, self.plan, build)
-
-
-def failure(failed: Sequence[BuildOutcome], *, edited: Collection[str]) -> BuildError:
-    """Return one fault for all *failed* builds.
-
-    Args:
-        edited: Names of the builds that apply edits to a source: those that fail do so for what the stack says.
-    """
-    details: list[str] = []
-    for outcome in failed:
-        details.append(f"{outcome.name}: {outcome.status}: {outcome.message}")
-        details += [f"  | {line}" for line in outcome.tail]
-        if outcome.log:
-            details.append(f"  log: {outcome.log}")
-    culprits = sum(outcome.status != "dependency-failed" for outcome in failed)
-    count = "1 build" if culprits == 1 else f"{culprits} builds"
-    hint = None
-    if any(_FULL in line for outcome in failed for line in outcome.tail):
-        hint = "make room on the store's disk, `lockbuild store gc` for one, and run it again: what is built is kept"
-    elif any(outcome.status == "failed" and outcome.name in edited for outcome in failed):
-        hint = (
-            "correct the edit in the stack file, or the patch, and `lockbuild resolve`: all else is kept"
-        )
-    elif any(outcome.message.startswith("expected ") for outcome in failed):
-        hint = (
-            "correct name, version or `expects` of the build in the stack file, and `lockbuild resolve`; "
-            "or find out in the log why the wheel is otherwise"
-        )
-    else:
-        lines = (f"{one.name}: {mend}" for one in failed for mend in remedies(_end_of_log(one)))
-        hint = "\n".join(lines) or None
-    return BuildError(f"{count} failed", details=tuple(details), hint=hint)
-
-
-def _end_of_log(outcome: BuildOutcome) -> str:
-    """Return more of a log than is told: what compilers said stands before the traceback of the setup.py that ran them."""
-    if outcome.log is None or not outcome.log.exists():
-        return "\n".join(outcome.tail)
-    with outcome.log.open("rb") as stream:
-        stream.seek(max(0, outcome.log.stat().st_size - _LOG_BYTES))
-        return stream.read().decode("utf-8", errors="replace")

@@ -12,11 +12,12 @@ from lockbuild.checking import build_again
 from lockbuild.comparing import difference_of_wheels
 from lockbuild.derivation import Build, Fetch, FolderArchive, PoolFile, RegistryImage
 from lockbuild.errors import BuildError, UsageError
+from lockbuild.failures import failure
 from lockbuild.fetching import bring_again, failed
 from lockbuild.finishing import Promise
 from lockbuild.plan import EPOCH, Plan, missing
 from lockbuild.provenance import FOLDER, RECORD, Provenance, parse_record, stamped_build
-from lockbuild.realise import PlanRealiser, failure
+from lockbuild.realise import PlanRealiser
 from lockbuild.store import trees
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from lockbuild import jobs, realise, wheels
+from lockbuild import failures, jobs, wheels
 from lockbuild.checking import check
 from lockbuild.derivation import Build, BuildOutcome, Fetch, FolderArchive, IndexFile, JobPool
 from lockbuild.digest import sha256_of
@@ -420,8 +420,8 @@ def test_a_failure_tells_its_message_last_lines_and_log(world: World) -> None:
 def test_a_build_that_fills_the_disk_comes_with_what_to_do() -> None:
     line = "cp: error writing 'x': No space left on device"
     full = BuildOutcome(name="gamma-2.0", status="failed", message="exited with 1", tail=(line,))
-    assert "`lockbuild store gc`" in (realise.failure([full], edited=()).hint or "")
-    assert realise.failure([replace(full, tail=())], edited=()).hint is None
+    assert "`lockbuild store gc`" in (failures.failure([full], edited=()).hint or "")
+    assert failures.failure([replace(full, tail=())], edited=()).hint is None
 
 
 def test_a_build_whose_log_tells_what_it_lacks_comes_with_what_to_do(tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_a_build_whose_log_tells_what_it_lacks_comes_with_what_to_do(tmp_path: P
     failed = BuildOutcome(
         name="gamma-2.0", status="failed", message="exited with 1", tail=("  a traceback",), log=log
     )
-    hint = realise.failure([failed], edited=()).hint or ""
+    hint = failures.failure([failed], edited=()).hint or ""
     assert hint.startswith("gamma-2.0: there is no `glm/glm.hpp` to include: ")
 
 
