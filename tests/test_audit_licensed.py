@@ -95,7 +95,7 @@ def test_licence_unknown__says_what_there_is_to_read(ask: Ask) -> None:
 
 def test_licence_unknown__of_what_was_not_read(ask: Ask) -> None:
     (found,) = ask("licence-unknown", part(installed_size=None))
-    assert found.message == "the store has not got it, so nothing tells its licence"
+    assert found.message == "the store has not got it, so nothing tells its licence: `lockbuild fetch`"
 
 
 @pytest.mark.parametrize("level", ["warning", "error"])

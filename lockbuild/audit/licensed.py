@@ -38,7 +38,7 @@ def _licence_unknown(subject: Subject) -> Iterator[Found]:
 def _silence(component: Component) -> str:
     """Return in words why the licence of *component* is not known, and where to look."""
     if component.installed_size is None and component.kind in ("wheel", "deb", "conda", "interpreter"):
-        return "the store has not got it, so nothing tells its licence"
+        return "the store has not got it, so nothing tells its licence: `lockbuild fetch`"
     said = "nothing that is known tells its licence"
     if component.declared:
         said = f"`{component.declared}` is all that it says, which does not tell its licence"
