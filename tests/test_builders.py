@@ -20,7 +20,7 @@ import pytest
 from lockbuild.builders import environment
 from lockbuild.builders.container import ContainerBuilder
 from lockbuild.builders.sandbox import SandboxBuilder
-from lockbuild.derivation import BuildTask
+from lockbuild.derivation import BuildTask, JobPool
 from lockbuild.errors import BuildError, ToolMissing
 from lockbuild.process import find_tool, run
 from tests.needs import missing, need
@@ -537,6 +537,31 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 # ---- each engine's own -----------------------------------------------------------------------------
+
+# bubblewrap is killed by the end of its pipe, and tells the first process of the sandbox nothing any more.
+_KILLED = """
+import os, signal, sys
+from pathlib import Path, PosixPath
+from lockbuild.builders.sandbox import SandboxBuilder, _Sandbox
+from lockbuild.derivation import BuildTask, JobPool
+_Sandbox.learn_child = lambda sandbox: os.kill(os.getpid(), signal.SIGKILL)
+SandboxBuilder().build(eval(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_nothing_stays_of_a_sandbox_that_begins_as_lockbuild_is_killed(
+    tmp_path: Path, task: MakeTask, *, shared: bool
+) -> None:
+    need("bwrap")
+    given = task(*shell("sleep 600"))
+    if shared:
+        given = replace(given, pool=JobPool(folder=tmp_path / "jobs", jobs=2, memory=1))
+    ended = subprocess.run(
+        [sys.executable, "-c", _KILLED, repr(given)], cwd=Path(__file__).parent.parent, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    until(lambda: processes(str(given.scratch)) == [])
 
 
 def test_container_leaves_nothing_behind(request: pytest.FixtureRequest, task: MakeTask) -> None:

@@ -174,6 +174,8 @@ class _Sandbox:
     watcher: watch.Watcher
     info: int
     """Where bubblewrap writes, as JSON, the number of the sandbox's process 1."""
+    go: int
+    """What tells the sandbox to begin; when it is closed, by us or by our death, nothing of the sandbox stays."""
     child: int | None = None
     seen: tuple[str, ...] = ()
 
@@ -187,6 +189,7 @@ class _Sandbox:
             if stream is not None:
                 stream.close()
         os.close(self.info)
+        os.close(self.go)
         self.seen = self.watcher.attempts()
 
     def run(self, task: BuildTask) -> bool:
@@ -257,7 +260,7 @@ def _launch(
     finally:
         for descriptor in (tell_ready, go, tell_info):
             os.close(descriptor)
-    sandbox = _Sandbox(process, watcher, info)
+    sandbox = _Sandbox(process, watcher, info, tell_go)
     try:
         if not watcher.start(process.pid, ready) and calls != watch.NOTHING:
             # It may have put on the filter, and calls that nobody can answer would all fail.
@@ -270,5 +273,4 @@ def _launch(
         raise
     finally:
         os.close(ready)
-        os.close(tell_go)
     return sandbox

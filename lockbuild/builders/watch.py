@@ -17,7 +17,8 @@ to: `_GLOBAL__N__2d1a14e2_20_sparse_reordering_cu_a79ab029_1162`. When it asks f
 the bytes do not depend on how many processes there were before. (nvcc's `-frandom-seed` is for 12.9 and later.)
 
 The module is also the program that puts on the filter and then becomes the sandbox, since a filter
-stays on the process that puts it on: `python -I -S watch.py READY GO CALLS COMMAND…`.
+stays on the process that puts it on: `python -I -S watch.py READY GO CALLS COMMAND…`. It leaves a second process beside
+the sandbox, which sees to it that nothing stays where lockbuild was killed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import ipaddress
 import os
 import platform
 import select
+import signal
 import socket
 import struct
 import sys
@@ -330,8 +332,32 @@ def _put_on(count: int) -> int:
     )
 
 
+def _guard(go: int) -> None:
+    """Leave a process behind that ends this one's group once this one or lockbuild has ended.
+
+    bubblewrap dies with lockbuild, but where that happens before it has told the first process of the sandbox to
+    go on, that one waits for ever. So does this program, if it is killed for while it asks whether it may become the sandbox.
+    """
+    if os.getpgrp() != os.getpid():
+        return  # others are in the group
+    sandbox = os.pidfd_open(os.getpid())
+    if os.fork():
+        os.close(sandbox)
+        return
+    first, second = sorted((go, sandbox))
+    for start, end in ((0, first), (first + 1, second), (second + 1, os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(start, end)
+    poll = select.poll()
+    poll.register(go, 0)  # hangs up when lockbuild closes its end, or has gone
+    poll.register(sandbox, select.POLLIN)
+    poll.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
 def _main() -> None:
     ready, go, count, *command = sys.argv[1:]
+    with suppress(OSError):  # as of a kernel without pidfd_open(2), before Linux 5.3
+        _guard(int(go))
     listener = _put_on(int(count))
     if listener >= 0:
         os.write(int(ready), str(listener).encode())
