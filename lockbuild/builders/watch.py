@@ -336,28 +336,38 @@ def _guard(go: int) -> None:
     """Leave a process behind that ends this one's group once this one or lockbuild has ended.
 
     bubblewrap dies with lockbuild, but where that happens before it has told the first process of the sandbox to
-    go on, that one waits for ever. So does this program, if it is killed for while it asks whether it may become the sandbox.
+    go on, that one waits for ever. So does this program, if lockbuild dies while it asks whether it may become the sandbox.
     """
     if os.getpgrp() != os.getpid():
         return  # others are in the group
-    sandbox = os.pidfd_open(os.getpid())
+    try:
+        sandbox = os.pidfd_open(os.getpid())
+    except OSError:
+        return  # before Linux 5.3
     if os.fork():
         os.close(sandbox)
         return
-    first, second = sorted((go, sandbox))
-    for start, end in ((0, first), (first + 1, second), (second + 1, os.sysconf("SC_OPEN_MAX"))):
-        os.closerange(start, end)
+    try:
+        _wait_for_end(go, sandbox)
+    finally:
+        os.killpg(0, signal.SIGKILL)
+
+
+def _wait_for_end(go: int, sandbox: int) -> None:
+    """Wait until lockbuild closes its end of *go*, or has gone, or the process *sandbox* has."""
+    # Others wait for the ends of all else. A limit of files may be a billion, too many to be closed one by one.
+    for descriptor in {*map(int, os.listdir("/proc/self/fd"))} - {go, sandbox}:  # noqa: PTH208 - pathlib takes long to start
+        with suppress(OSError):  # that of the list itself
+            os.close(descriptor)
     poll = select.poll()
-    poll.register(go, 0)  # hangs up when lockbuild closes its end, or has gone
+    poll.register(go, 0)
     poll.register(sandbox, select.POLLIN)
     poll.poll()
-    os.killpg(0, signal.SIGKILL)
 
 
 def _main() -> None:
     ready, go, count, *command = sys.argv[1:]
-    with suppress(OSError):  # as of a kernel without pidfd_open(2), before Linux 5.3
-        _guard(int(go))
+    _guard(int(go))
     listener = _put_on(int(count))
     if listener >= 0:
         os.write(int(ready), str(listener).encode())
