@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -453,6 +454,30 @@ def test_left_over_processes_end_with_the_build(builder: Builder, task: MakeTask
     assert processes("600.75") == []
 
 
+def test_a_build_ends_after_the_process_that_guards_it(
+    request: pytest.FixtureRequest, task: MakeTask
+) -> None:
+    builder = engine("sandbox", request)
+    wait = "touch /build/source/here; until [ -e /build/source/go ]; do sleep 0.05; done"
+    given = task(*shell(f"{wait}; echo 1 >/build/out/file"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(builder.build, given)
+        until((given.scratch / "source/here").exists)
+        (guard,) = (
+            number
+            for number, line in running_processes()
+            if str(given.scratch) in line and "watch.py" in line
+        )
+        os.kill(guard, signal.SIGSTOP)
+        try:
+            (given.scratch / "source/go").touch()
+            with pytest.raises(TimeoutError):
+                running.result(1)
+        finally:
+            os.kill(guard, signal.SIGCONT)
+        assert running.result(PATIENCE_S).status == "built"
+
+
 def test_two_builds_at_once(builder: Builder, task: MakeTask) -> None:
     # Each waits until the test has seen that both run.
     wait = "touch /build/source/here; until [ -e /build/source/go ]; do sleep 0.05; done"
@@ -505,17 +530,17 @@ name, host, task = sys.argv[1:]
 """
 
 
+def running_processes() -> Iterator[tuple[int, str]]:
+    """Yield number and command line of this machine's processes."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = file.read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+            yield int(file.parent.name), line
+
+
 def processes(mark: str, *, exactly: bool = False) -> list[str]:
     """Return the command lines of this machine's processes that hold *mark*."""
-    lines = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if line == mark or (mark in line and not exactly):
-            lines.append(line)
-    return lines
+    return [line for _, line in running_processes() if line == mark or (mark in line and not exactly)]
 
 
 def containers(host: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -56,6 +57,7 @@ _NAMESPACES = (
 # Entries of the toolchain that the sandbox gives afresh.
 _FRESH = frozenset({"build", "dev", "etc", "proc", "sys", "tmp"})
 _PROBE_TIMEOUT_S = 20
+_GUARD_TIMEOUT_MS = 10_000
 _BLOCKED = {
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
         "1",
@@ -189,8 +191,15 @@ class _Sandbox:
             if stream is not None:
                 stream.close()
         os.close(self.info)
+        self._wait_for_guard()
         os.close(self.go)
         self.seen = self.watcher.attempts()
+
+    def _wait_for_guard(self) -> None:
+        """Wait until the process beside the sandbox has gone: it ends by itself, the last that could read *go*."""
+        poll = select.poll()
+        poll.register(self.go, 0)  # a pipe that nobody reads is in error
+        poll.poll(_GUARD_TIMEOUT_MS)
 
     def run(self, task: BuildTask) -> bool:
         """Copy the output to the log until the sandbox ends, and tell whether it did in time."""

@@ -18,7 +18,7 @@ the bytes do not depend on how many processes there were before. (nvcc's `-frand
 
 The module is also the program that puts on the filter and then becomes the sandbox, since a filter
 stays on the process that puts it on: `python -I -S watch.py READY GO CALLS COMMAND…`. It leaves a second process beside
-the sandbox, which sees to it that nothing stays where lockbuild was killed.
+the sandbox, which sees to it that nothing stays where lockbuild was killed, and which lockbuild waits for.
 """
 
 from __future__ import annotations
