@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lockbuild.machine import free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lockbuild.derivation import JobPool
 
-__all__ = ["MEMORY_PER_JOB", "claim", "free_memory", "holders", "share", "standing", "take"]
+__all__ = ["MEMORY_PER_JOB", "claim", "holders", "share", "standing", "take"]
 
 MEMORY_PER_JOB = 3 * 10**9
 """Bytes: nvcc's cicc and cudafe++ take 1 to 3 GB over PyTorch's headers, g++ up to 1.5 GB. Too many jobs cost a
 build that took hours; one too few costs its share of the cores."""
 
 _CLAIM = "claim"
-_UNLIMITED = 1 << 60  # what a cgroup without a limit says, in bytes, is larger
 
 
 def share(pool: JobPool, builds: int) -> int:
@@ -158,44 +158,6 @@ def _is_claimed(pool: JobPool) -> bool:
 def _room(pool: JobPool, held: tuple[int, ...]) -> int:
     """Return the bytes that are free when every running job has come to need what it may."""
     return free_memory() - sum(max(0, pool.memory - _resident(process)) for process in held)
-
-
-def free_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that new processes may take: what the kernel has, and what cgroups leave of it.
-
-    Args:
-        root: Where `proc` and `sys` are.
-    """
-    meminfo = (root / "proc/meminfo").read_text(encoding="utf-8")
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
-    free = int(found[1]) * 1024 if found else _UNLIMITED
-    return max(0, min(free, *_left_by_cgroups(root), _UNLIMITED))
-
-
-def _left_by_cgroups(root: Path) -> Iterator[int]:
-    """Yield what each memory cgroup around this process leaves: cgroups(7), both versions."""
-    with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, place = line.split(":", 2)
-            top = root / "sys/fs/cgroup"
-            names = ("memory.max", "memory.current", "inactive_file")
-            if controllers:
-                if "memory" not in controllers.split(","):
-                    continue
-                top /= "memory"
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            inner = Path(place.lstrip("/"))
-            for folder in (top / inner, *(top / outer for outer in inner.parents)):
-                with suppress(OSError, ValueError):
-                    yield _left(folder, *names)
-
-
-def _left(folder: Path, limit: str, used: str, reclaimable: str) -> int:
-    most, now = (int((folder / name).read_text(encoding="utf-8")) for name in (limit, used))
-    stat = (folder / "memory.stat").read_text(encoding="utf-8")
-    # Cached files count as used until somebody else needs the memory.
-    cached = re.search(rf"^{reclaimable} (\d+)$", stat, re.MULTILINE)
-    return most - now + (int(cached[1]) if cached else 0)
 
 
 def _resident(process: int) -> int:

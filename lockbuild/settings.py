@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lockbuild import machine
 from lockbuild.errors import UsageError
 from lockbuild.process import home_folder
 
@@ -92,10 +93,7 @@ def load_settings(
     return Settings(
         store=_folder(chosen),
         builder=who,
-        cores=cores
-        or _whole("LOCKBUILD_CORES")
-        or document.get("cores")
-        or len(os.sched_getaffinity(0)),
+        cores=cores or _whole("LOCKBUILD_CORES") or document.get("cores") or machine.cores(),
         memory_per_job=_whole("LOCKBUILD_MEMORY_PER_JOB") or document.get("memory-per-job") or 3000,
         compiler_cache=_switch(
             "LOCKBUILD_COMPILER_CACHE", default=document.get("compiler-cache", False)

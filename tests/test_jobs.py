@@ -1,4 +1,4 @@
-"""The pool of jobs: real locks, and memory as a kernel would tell it."""
+"""The pool of jobs, with real locks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lockbuild import jobs
 from lockbuild.derivation import JobPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 GB = 10**9
@@ -124,66 +124,6 @@ def test_shares_are_of_cores_and_memory(tmp_path: Path) -> None:
     little = JobPool(folder=tmp_path, jobs=8, memory=1 << 60)
     assert [jobs.share(plenty, builds) for builds in (1, 2, 3, 99)] == [8, 4, 2, 1]
     assert jobs.share(little, 1) == 1
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Callable[..., int]:
-    """Return a function that asks for the free memory of a machine with these files."""
-
-    def free(cgroup: str = "", **files: str) -> int:
-        root = tmp_path / "machine"
-        written = {"proc/meminfo": "MemTotal: 32000000 kB\nMemAvailable:   16000000 kB\n"}
-        written["proc/self/cgroup"] = cgroup
-        written |= {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
-        for name, text in written.items():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(text)
-        return jobs.free_memory(root)
-
-    return free
-
-
-def limited(limit: object, used: int, *, folder: str = "", cached: int = 0) -> dict[str, str]:
-    return {
-        f"{folder}memory.max": f"{limit}\n",
-        f"{folder}memory.current": f"{used}\n",
-        f"{folder}memory.stat": f"anon 5\ninactive_file {cached}\nactive_file 7\n",
-    }
-
-
-def test_free_memory_is_what_the_kernel_says(machine: Callable[..., int]) -> None:
-    assert machine() == 16_384_000_000
-
-
-def test_a_cgroup_leaves_what_it_does_not_use(machine: Callable[..., int]) -> None:
-    assert machine("0::/\n", **limited(4 * GB, 3 * GB)) == GB
-
-
-def test_cached_files_do_not_count_as_used(machine: Callable[..., int]) -> None:
-    assert machine("0::/\n", **limited(4 * GB, 3 * GB, cached=2 * GB)) == 3 * GB
-
-
-def test_a_cgroup_without_a_limit_leaves_everything(machine: Callable[..., int]) -> None:
-    assert machine("0::/\n", **limited("max", 3 * GB)) == 16_384_000_000
-
-
-def test_a_cgroup_around_the_own_counts(machine: Callable[..., int]) -> None:
-    outer = limited(6 * GB, 5 * GB, folder="user.slice/")
-    inner = limited("max", GB, folder="user.slice/session.scope/")
-    assert machine("0::/user.slice/session.scope\n", **outer, **inner) == GB
-
-
-def test_a_cgroup_that_uses_more_than_its_limit_leaves_nothing(machine: Callable[..., int]) -> None:
-    assert machine("0::/\n", **limited(GB, 2 * GB)) == 0
-
-
-def test_the_first_version_of_cgroups_is_known(machine: Callable[..., int]) -> None:
-    files = {
-        "memory/box/memory.limit_in_bytes": f"{5 * GB}\n",
-        "memory/box/memory.usage_in_bytes": f"{4 * GB}\n",
-        "memory/box/memory.stat": f"cache 1\ntotal_inactive_file {GB}\n",
-    }
-    assert machine("9:cpu,cpuacct:/box\n5:memory:/box\n", **files) == 2 * GB
 
 
 # ---- standing still --------------------------------------------------------------------------------
