@@ -27,6 +27,7 @@ _NUMBERS = ("cores", "memory-per-job", "connections", "stall-timeout", "tries")
 _SWITCHES = ("compiler-cache",)
 _KEYS = ("store", "builder", *_NUMBERS, *_SWITCHES, *_TABLES)
 _COUNT = "a whole number above 0"
+_ONE_OF_BUILDERS = " or ".join(f"`{name}`" for name in BUILDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +87,12 @@ def load_settings(
         or document.get("store")
         or Path(data_home) / "lockbuild" / "store"
     )
-    who = builder or environ.get("LOCKBUILD_BUILDER") or document.get("builder") or BUILDERS[0]
-    if who not in BUILDERS:
-        expected = " or ".join(f"`{name}`" for name in BUILDERS)
-        raise UsageError(f"builder: found `{who}`, expected {expected}")
     return Settings(
         store=_folder(chosen),
-        builder=who,
+        builder=_builder("--builder", builder)
+        or _builder("LOCKBUILD_BUILDER", environ.get("LOCKBUILD_BUILDER"))
+        or document.get("builder")
+        or BUILDERS[0],
         cores=cores or _whole("LOCKBUILD_CORES") or document.get("cores") or machine.cores(),
         memory_per_job=_whole("LOCKBUILD_MEMORY_PER_JOB") or document.get("memory-per-job") or 3000,
         compiler_cache=_switch(
@@ -167,6 +167,8 @@ def _faults(document: Mapping[str, Any]) -> Iterator[str]:
                 yield f"`{key}`: found {value!r}, expected true or false"
         elif not isinstance(value, str):
             yield f"`{key}`: found {value!r}, expected a string"
+        elif key == "builder" and value not in BUILDERS:
+            yield f"`{key}`: found `{value}`, expected {_ONE_OF_BUILDERS}"
 
 
 def _table_faults(key: str, table: object) -> Iterator[str]:
@@ -181,6 +183,17 @@ def _table_faults(key: str, table: object) -> Iterator[str]:
 def _is_count(value: object) -> bool:
     # `true` is an int to Python.
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _builder(where: str, name: str | None) -> str | None:
+    """Return *name*, which stood at *where*.
+
+    Raises:
+        UsageError: No builder is called that.
+    """
+    if name and name not in BUILDERS:
+        raise UsageError(f"{where}: found `{name}`, expected {_ONE_OF_BUILDERS}")
+    return name
 
 
 def _whole(variable: str) -> int | None:

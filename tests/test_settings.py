@@ -254,9 +254,19 @@ def test_variable_that_is_no_number_is_named(text: str, monkeypatch: pytest.Monk
         load_settings()
 
 
-def test_unknown_builder_is_refused_with_those_known() -> None:
-    with pytest.raises(UsageError, match="builder: found `podman`, expected `sandbox` or `container`"):
+def test_unknown_builder_is_refused_with_where_it_stands(
+    configure: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "found `podman`, expected `sandbox` or `container`"
+    with pytest.raises(UsageError, match=f"^--builder: {said}"):
         load_settings(builder="podman")
+    monkeypatch.setenv("LOCKBUILD_BUILDER", "podman")
+    with pytest.raises(UsageError, match=f"^LOCKBUILD_BUILDER: {said}"):
+        load_settings()
+    path = configure('builder = "podman"\n')
+    with pytest.raises(UsageError, match=f"^{path}: 1 fault") as caught:
+        load_settings()
+    assert caught.value.details == (f"`builder`: {said}",)
 
 
 @pytest.mark.parametrize(

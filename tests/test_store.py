@@ -535,8 +535,9 @@ def test_folder_with_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_store_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "file")
-    with pytest.raises(StoreError, match="cannot be used"):
+    with pytest.raises(StoreError, match="cannot be used") as caught:
         Store(tmp_path / "file" / "store")
+    assert "LOCKBUILD_STORE" in str(caught.value.hint)
 
 
 def test_full_disk_is_said_in_words_and_leaves_nothing_valid(tiny: Path, tmp_path: Path) -> None:

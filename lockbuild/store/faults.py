@@ -67,4 +67,8 @@ def _fault(root: Path, error: OSError) -> StoreError:
             details=details,
             hint="choose a store on a local file system: LOCKBUILD_STORE",
         )
-    return StoreError(f"the store cannot be used: {root}", details=details)
+    return StoreError(
+        f"the store cannot be used: {root}",
+        details=details,
+        hint="name a folder that this user may make or write to: `--store`, LOCKBUILD_STORE",
+    )
