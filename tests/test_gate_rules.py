@@ -790,6 +790,7 @@ def test_cudas_own_libraries_are_not_the_drivers(made: Callable[..., Contents], 
         "/tmp/alice/it.cc",
         "/usr/../srv/alice/it.cuh",
         "/opt/alice/src/it.cxx",
+        "builder@lockbuild",
     ],
 )
 def test_build_path__in_a_library(made: Callable[..., Contents], tmp_path: Path, path: str) -> None:
@@ -798,12 +799,19 @@ def test_build_path__in_a_library(made: Callable[..., Contents], tmp_path: Path,
     assert line.startswith(f"gamma/_ext.so: found `{path}` in .rodata")
 
 
+def test_build_path__who_built_it_in_a_text(made: Callable[..., Contents], tmp_path: Path) -> None:
+    text = b"BUILT_BY = 'builder@lockbuild'  # not builder@lockbuild-project.example, my-builder@lockbuild\n"
+    contents = made({MODULE: extension(tmp_path), "gamma/config.py": text})
+    line = only(contents, "build-path", expected=HOST_CODE)
+    assert line == "gamma/config.py: found `builder@lockbuild`, expected nothing of who built it"
+
+
 def test_build_path__in_a_text(made: Callable[..., Contents], tmp_path: Path) -> None:
     text = b"FLAGS = '-I/build/inputs/environment/include'\n"
     contents = made({MODULE: extension(tmp_path), "gamma/config.py": text})
     line = only(contents, "build-path", expected=HOST_CODE)
     assert line == (
-        "gamma/config.py: found `/build/inputs/environment/include`, expected no path of who built it"
+        "gamma/config.py: found `/build/inputs/environment/include`, expected nothing of who built it"
     )
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "SOURCE",
     "TMP",
     "UID",
+    "USER",
     "Builder",
     "Scratch",
     "environment",
@@ -64,6 +65,7 @@ HOME = "/build/home"
 TMP = "/tmp"  # noqa: S108 - the build's own folder, not the machine's
 REPORT = "/build/.report"
 HOSTNAME = "lockbuild"
+USER = "builder"
 UID = 1000
 NAME_SERVER = "192.0.2.1"
 
@@ -99,14 +101,14 @@ the report is written, so that nothing but process 1 can have written it.
 """
 
 _FILES = {
-    "group": "root:x:0:\nbuilder:x:1000:\nnogroup:x:65534:\n",
+    "group": f"root:x:0:\n{USER}:x:1000:\nnogroup:x:65534:\n",
     "hostname": f"{HOSTNAME}\n",
     # Both families: a resolver asks the name server for the one that is not here.
     "hosts": f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost {HOSTNAME}\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
     "passwd": (
         "root:x:0:0:root:/:/bin/sh\n"
-        f"builder:x:1000:1000:builder:{HOME}:/bin/sh\n"
+        f"{USER}:x:1000:1000:{USER}:{HOME}:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     ),
     "resolv.conf": f"nameserver {NAME_SERVER}\noptions timeout:1 attempts:1\n",
@@ -117,7 +119,7 @@ _CONSTANTS = {
     "HOME": HOME,
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
-    "LOGNAME": "builder",
+    "LOGNAME": USER,
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
@@ -126,7 +128,7 @@ _CONSTANTS = {
     "SOURCE_DATE_EPOCH": "315532800",  # 1980-01-01, the first day a zip archive can tell
     "TMPDIR": TMP,
     "TZ": "UTC",
-    "USER": "builder",
+    "USER": USER,
 }
 
 # How programs name, in the log, what they could not reach: curl and git, Python, glibc, wget.

@@ -1,4 +1,4 @@
-"""Paths of the machine that built a wheel: what they look like, and which of them a wheel may hold. Pure."""
+"""Paths and names of the machine that built a wheel: what they look like, and which of them a wheel may hold. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from posixpath import dirname, join, normpath
 from typing import TYPE_CHECKING
 
+from lockbuild.builders import HOSTNAME, USER
 from lockbuild.provenance import FOLDER, RECORD
 from lockbuild.wheels import place_of
 
@@ -27,9 +28,14 @@ _SOURCE = (
     rb"(?<!/)/(?:" + _IN_A_NAME + rb"{1,255}/){1,40}" + _IN_A_NAME + rb"{1,255}"
     rb"\.(?:c|cc|cpp|cxx|cu|cuh|h|hh|hpp|hxx|inl|pyx)(?![\w.-])"
 )
+# As programs write who built them, and as every sandbox is called. Others could be the address of an author.
+_WHO = f"{USER}@{HOSTNAME}"
+_NAMED = re.escape(_WHO).encode() + rb"(?![\w-])"
 # Wider than any rule below, which say what of it is a fault.
-PATH_IN_TEXT = re.compile(_BEGIN + _KNOWN)
-PATH_IN_BINARY = re.compile(_BEGIN + rb"(?:" + _KNOWN_IN_BINARY + rb"|" + _SOURCE + rb")")
+PATH_IN_TEXT = re.compile(_BEGIN + rb"(?:" + _KNOWN + rb"|" + _NAMED + rb")")
+PATH_IN_BINARY = re.compile(
+    _BEGIN + rb"(?:" + _KNOWN_IN_BINARY + rb"|" + _SOURCE + rb"|" + _NAMED + rb")"
+)
 
 # nvcc, GCC and pip name what they make for a while; what a program itself writes to /tmp is its own affair.
 _TEMPORARY = re.compile(
@@ -60,6 +66,8 @@ def paths_of_builders(contents: Contents) -> Iterator[tuple[str, str, tuple[str,
 
 
 def _is_of_a_builder(text: str, *, in_binary: bool) -> bool:
+    if text == _WHO:
+        return True
     # Texts speak of home folders and of sources in upstream's own words.
     patterns = (_SANDBOX, _TEMPORARY, _HOME) if in_binary else (_SANDBOX, _TEMPORARY)
     if any(pattern.match(text) for pattern in patterns):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS", "RULES_VERSION", "TORCH_SYMBOL", "judge", "uses_old_strings"]
 
-RULES_VERSION = 6
+RULES_VERSION = 7
 """Raised whenever a rule may judge a wheel otherwise than before: what was judged is judged again."""
 
 CHECKS = (
@@ -138,9 +138,9 @@ CHECKS = (
     Check(
         id="build-path",
         level="error",
-        what="it holds no path of the machine or sandbox that built it",
-        why="such a path leads nowhere in the image, and makes two builds differ",
-        mend="map it with -ffile-prefix-map, or link with an rpath of `$ORIGIN` alone",
+        what="it holds no path of the machine or sandbox that built it, and no name of its user and host",
+        why="such a path leads nowhere in the image, and makes two builds differ, as a name does",
+        mend="map it with -ffile-prefix-map, or link with an rpath of `$ORIGIN` alone; let setup.py ask for no name",
     ),
     Check(
         id="imports",
@@ -476,7 +476,7 @@ def _build_path(contents: Contents, _expected: Expected | None, _runtime: Runtim
     for member, section, texts in paths_of_builders(contents):
         where = f" in {section}" if section else ""
         more = f" and {len(texts) - 1} more" if len(texts) > 1 else ""
-        yield member, f"found `{texts[0]}`{more}{where}, expected no path of who built it"
+        yield member, f"found `{texts[0]}`{more}{where}, expected nothing of who built it"
 
 
 _RULES: Mapping[str, Callable[[Contents, Expected | None, Runtime], Iterator[_Found]]] = {
