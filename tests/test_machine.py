@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lockbuild.machine import cores, free_memory
-from lockbuild.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,13 +69,6 @@ def test_the_first_version_of_cgroups_limits_time(
 def test_a_cgroup_that_makes_no_sense_limits_nothing(machine: Callable[..., Path]) -> None:
     assert cores(machine("0::/\n", **{"cpu.max": "100000 0\n"})) == 8
     assert cores(machine("0::/\n", **{"cpu.max": "\n"})) == 8
-
-
-def test_cores_are_the_default_of_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LOCKBUILD_CORES", raising=False)
-    monkeypatch.setattr("lockbuild.machine.cores", lambda: 3)
-    assert load_settings().cores == 3
-    assert load_settings(cores=5).cores == 5
 
 
 # ---- memory ----------------------------------------------------------------------------------------
